@@ -1,0 +1,24 @@
+"""Neural-network activation functions and their derivatives, as genuine NumPy ufuncs compiled by Numba.
+
+Every public function is made when it is first asked for; importing this package compiles nothing and starts no thread.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # import_module, because "from . import x" would ask this function for x before it looks for a submodule
+    value = import_module(".api", __name__).find(name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *import_module(".api", __name__).names()})

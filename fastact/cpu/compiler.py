@@ -1,0 +1,61 @@
+"""Numba compiles a block, or any function with C types, to the object code that `fastact.cpu.cache` keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numba
+from numba.core import types
+from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import intrinsic
+
+from .emit import Block, emit_block
+from .machine import target
+
+# error_model="numpy": without it Numba tests every divisor for zero, which alone stops vectorisation.
+OPTIONS = {"error_model": "numpy", "boundscheck": False, "forceinline": True, "_nrt": False}
+
+# What object code may ask of the process. Anything else would not be there in a process that reads it from disk and has
+# not imported Numba, and LLVM ends the process on a symbol it cannot find.
+ALLOWED_SYMBOLS = {"memcpy", "memmove", "memset"}
+
+
+def compile_function(
+    function: Callable[..., Any], name: str, arguments: Sequence[Any], result: Any = types.void
+) -> tuple[str, bytes]:
+    """Compile `function` for C callers; return its symbol and its object code.
+
+    `name` must be unique among the objects one process loads: it becomes part of the symbol.
+    """
+    function.__name__ = function.__qualname__ = name
+    with global_compiler_lock:
+        compiled = CFunc(function, (tuple(arguments), result), {}, dict(OPTIONS))._compile_uncached()
+        library = compiled.library
+        library.enable_object_caching()
+        library.finalize()
+        missing = {f.name for f in library._final_module.functions if f.is_declaration and not f.name.startswith("llvm.")}
+        if not missing <= ALLOWED_SYMBOLS:
+            raise RuntimeError(f"{name} cannot stand alone: it needs {', '.join(sorted(missing - ALLOWED_SYMBOLS))}")
+        return compiled.fndesc.llvm_cfunc_wrapper_name, bytes(library._get_compiled_object())
+
+
+def compile_block(block: Block) -> tuple[str, bytes]:
+    """Compile the loop of `block` as ``void(char **args, intp n)``."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def loop(typing_context: Any, args: Any, n: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            emit_block(builder, values[0], values[1], block, target())
+            return context.get_dummy_value()
+
+        return types.void(args, n), codegen
+
+    def entry(args: Any, n: int) -> None:
+        loop(args, n)
+
+    return compile_function(entry, block.name, (types.voidptr, types.intp))
+
+
+__all__ = ["compile_block", "compile_function", "numba"]

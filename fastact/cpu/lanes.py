@@ -1,0 +1,283 @@
+"""Lanes: what a kernel's values are while it is traced into LLVM code.
+
+A `Lanes` holds an LLVM value, one scalar or a vector of `count` of them, and its operators append instructions to the
+function being built. LLVM splits a vector wider than the machine's registers into several, which is how more than one
+vector gets in flight and how the same source runs on any instruction set.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from llvmlite import ir
+
+Builder = Any  # llvmlite's IRBuilder has no usable annotations
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the tracer must know about the machine: which instructions a table lookup or a conversion may use."""
+
+    features: frozenset[str]
+
+    def has(self, *names: str) -> bool:
+        return all(name in self.features for name in names)
+
+
+PORTABLE = Target(frozenset())
+
+_FLOAT = {32: ir.FloatType(), 64: ir.DoubleType()}
+
+
+def _vector(element: ir.Type, count: int) -> ir.Type:
+    return element if count == 1 else ir.VectorType(element, count)
+
+
+def _suffix(kind: ir.Type) -> str:
+    """How LLVM spells `kind` in the name of an intrinsic: f32, v16f32, v8i64."""
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{_suffix(kind.element)}"
+    if isinstance(kind, ir.IntType):
+        return f"i{kind.width}"
+    return "f32" if isinstance(kind, ir.FloatType) else "f64" if isinstance(kind, ir.DoubleType) else "f16"
+
+
+def call_intrinsic(builder: Builder, name: str, result: ir.Type, args: Sequence[Any]) -> Any:
+    """Call the LLVM intrinsic `name`, declared on first use."""
+    module = builder.module
+    function = module.globals.get(name)
+    if function is None:
+        function = ir.Function(module, ir.FunctionType(result, [a.type for a in args]), name)
+    return builder.call(function, args)
+
+
+def _constant(kind: ir.Type, value: float) -> ir.Constant:
+    """`value` as a constant of LLVM type `kind`, in every lane."""
+    element = kind.element if isinstance(kind, ir.VectorType) else kind
+    if isinstance(element, ir.IntType) and element.width > 1:
+        sign = 1 << (element.width - 1)
+        value = ((int(value) + sign) & (2 * sign - 1)) - sign  # so that 0x80000000 may be written for the sign bit
+    constant = ir.Constant(element, value)
+    return ir.Constant(kind, [constant] * kind.count) if isinstance(kind, ir.VectorType) else constant
+
+
+class Lanes:
+    """`count` floats, integers or truth values of `width` bits (a mask keeps the width of what was compared)."""
+
+    __slots__ = ("builder", "count", "kind", "target", "value", "width")
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, builder: Builder, value: Any, kind: str, width: int, count: int, target: Target) -> None:
+        self.builder = builder
+        self.value = value
+        self.kind = kind  # "float", "int" or "mask"
+        self.width = width
+        self.count = count
+        self.target = target
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _type(self, kind: str) -> ir.Type:
+        element = {"float": _FLOAT[self.width], "int": ir.IntType(self.width), "mask": ir.IntType(1)}[kind]
+        return _vector(element, self.count)
+
+    def _like(self, value: Any, kind: str | None = None) -> Lanes:
+        return Lanes(self.builder, value, kind or self.kind, self.width, self.count, self.target)
+
+    def const(self, value: float, kind: str | None = None) -> Lanes:
+        """`value`, rounded to the lanes' dtype, in every lane."""
+        return self._like(_constant(self._type(kind or self.kind), value), kind)
+
+    def _coerce(self, other: Any, kind: str | None = None) -> Any:
+        kind = kind or self.kind
+        if isinstance(other, Lanes):
+            if (other.kind, other.width, other.count) != (kind, self.width, self.count):
+                raise TypeError(f"lanes do not match: {self!r} and {other!r}")
+            return other.value
+        if kind == "int" and not isinstance(other, int):
+            raise TypeError(f"integer lanes meet {other!r}; only an int goes with them")
+        return _constant(self._type(kind), other)
+
+    def __repr__(self) -> str:
+        return f"<{self.count} {self.kind}{self.width} lanes>"
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a kernel may not branch on the value of a lane: use select(mask, a, b)")
+
+    # -- arithmetic --------------------------------------------------------------------------------------------------
+
+    def _binary(self, other: Any, for_float: str | None, for_int: str | None, swap: bool = False) -> Lanes:
+        operation = for_float if self.kind == "float" else for_int
+        if operation is None:
+            raise TypeError(f"that operation is not part of the kernel language on {self!r}")
+        a, b = self.value, self._coerce(other)
+        if swap:
+            a, b = b, a
+        return self._like(getattr(self.builder, operation)(a, b))
+
+    def __add__(self, other: Any) -> Lanes:
+        return self._binary(other, "fadd", "add")
+
+    def __radd__(self, other: Any) -> Lanes:
+        return self._binary(other, "fadd", "add", swap=True)
+
+    def __sub__(self, other: Any) -> Lanes:
+        return self._binary(other, "fsub", "sub")
+
+    def __rsub__(self, other: Any) -> Lanes:
+        return self._binary(other, "fsub", "sub", swap=True)
+
+    def __mul__(self, other: Any) -> Lanes:
+        return self._binary(other, "fmul", "mul")
+
+    def __rmul__(self, other: Any) -> Lanes:
+        return self._binary(other, "fmul", "mul", swap=True)
+
+    def __truediv__(self, other: Any) -> Lanes:
+        return self._binary(other, "fdiv", None)
+
+    def __rtruediv__(self, other: Any) -> Lanes:
+        return self._binary(other, "fdiv", None, swap=True)
+
+    def __neg__(self) -> Lanes:
+        return self._like(self.builder.fneg(self.value) if self.kind == "float" else self.builder.neg(self.value))
+
+    def __and__(self, other: Any) -> Lanes:
+        return self._binary(other, None, "and_")
+
+    def __or__(self, other: Any) -> Lanes:
+        return self._binary(other, None, "or_")
+
+    def __xor__(self, other: Any) -> Lanes:
+        return self._binary(other, None, "xor")
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __invert__(self) -> Lanes:
+        if self.kind == "float":
+            raise TypeError("~ works on integer lanes and masks")
+        return self._like(self.builder.not_(self.value))
+
+    def __lshift__(self, other: Any) -> Lanes:
+        return self._binary(other, None, "shl")
+
+    def __rshift__(self, other: Any) -> Lanes:
+        return self._binary(other, None, "ashr")
+
+    # -- comparisons: false for NaN, except != -----------------------------------------------------------------------
+
+    def _compare(self, operation: str, other: Any) -> Lanes:
+        if self.kind == "float":
+            compare = self.builder.fcmp_unordered if operation == "!=" else self.builder.fcmp_ordered
+        else:
+            compare = self.builder.icmp_signed
+        return self._like(compare(operation, self.value, self._coerce(other)), "mask")
+
+    def __lt__(self, other: Any) -> Lanes:
+        return self._compare("<", other)
+
+    def __le__(self, other: Any) -> Lanes:
+        return self._compare("<=", other)
+
+    def __gt__(self, other: Any) -> Lanes:
+        return self._compare(">", other)
+
+    def __ge__(self, other: Any) -> Lanes:
+        return self._compare(">=", other)
+
+    def __eq__(self, other: Any) -> Lanes:  # type: ignore[override]
+        return self._compare("==", other)
+
+    def __ne__(self, other: Any) -> Lanes:  # type: ignore[override]
+        return self._compare("!=", other)
+
+    # -- the functions of fastact.kernels.language -------------------------------------------------------------------
+
+    def _intrinsic(self, name: str, *args: Any) -> Lanes:
+        kind = self._type("float")
+        return self._like(call_intrinsic(self.builder, f"llvm.{name}.{_suffix(kind)}", kind, args))
+
+    def fma(self, a: Any, b: Any, c: Any) -> Lanes:
+        return self._intrinsic("fma", *(self._coerce(v, "float") for v in (a, b, c)))
+
+    def select(self, mask: Lanes, a: Any, b: Any) -> Lanes:
+        return self._like(self.builder.select(self._coerce(mask, "mask"), self._coerce(a), self._coerce(b)))
+
+    def fabs(self) -> Lanes:
+        return self._intrinsic("fabs", self.value)
+
+    def copysign(self, magnitude: Any, sign: Any) -> Lanes:
+        return self._intrinsic("copysign", self._coerce(magnitude), self._coerce(sign))
+
+    def sqrt(self) -> Lanes:
+        return self._intrinsic("sqrt", self.value)
+
+    def bits(self) -> Lanes:
+        return self._like(self.builder.bitcast(self.value, self._type("int")), "int")
+
+    def from_bits(self) -> Lanes:
+        return self._like(self.builder.bitcast(self.value, self._type("float")), "float")
+
+    def to_float(self) -> Lanes:
+        return self._like(self.builder.sitofp(self.value, self._type("float")), "float")
+
+    def lookup(self, table: Sequence[float]) -> Lanes:
+        native = 512 // self.width
+        if self.count % native == 0 and self.target.has("avx512f") and len(table) <= 2 * native:
+            return self._permute(table, native)
+        return self._gather(table)
+
+    def _permute(self, table: Sequence[float], native: int) -> Lanes:
+        """AVX-512: the table lives in one or two registers and each register of indices costs one instruction."""
+        builder, letter = self.builder, "s" if self.width == 32 else "d"
+        chunk = ir.VectorType(_FLOAT[self.width], native)
+        padded = [*table, *[0.0] * (-len(table) % native)]
+        halves = [ir.Constant(chunk, padded[k : k + native]) for k in range(0, len(padded), native)]
+        parts = []
+        for start in range(0, self.count, native):
+            index = _shuffle(builder, self.value, range(start, start + native))
+            if len(halves) == 1:
+                name = f"llvm.x86.avx512.permvar.{letter}f.512"
+                parts.append(call_intrinsic(builder, name, chunk, [halves[0], index]))
+            else:
+                name = f"llvm.x86.avx512.vpermi2var.p{letter}.512"
+                parts.append(call_intrinsic(builder, name, chunk, [halves[0], index, halves[1]]))
+        return self._like(_concatenate(builder, parts), "float")
+
+    def _gather(self, table: Sequence[float]) -> Lanes:
+        """Anywhere else: loads from a constant array, which LLVM turns into a gather where there is one."""
+        builder, element = self.builder, _FLOAT[self.width]
+        array = ir.ArrayType(element, len(table))
+        digest = struct.pack(f"{len(table)}d", *table).hex()
+        name = f"fastact.table.{self.width}.{digest}"
+        stored = builder.module.globals.get(name)
+        if stored is None:
+            stored = ir.GlobalVariable(builder.module, array, name)
+            stored.initializer = ir.Constant(array, list(table))
+            stored.global_constant, stored.linkage = True, "internal"
+        zero = ir.Constant(ir.IntType(32), 0)
+        if self.count == 1:
+            return self._like(builder.load(builder.gep(stored, [zero, self.value])), "float")
+        result = ir.Constant(self._type("float"), ir.Undefined)
+        for lane in range(self.count):
+            position = ir.Constant(ir.IntType(32), lane)
+            entry = builder.load(builder.gep(stored, [zero, builder.extract_element(self.value, position)]))
+            result = builder.insert_element(result, entry, position)
+        return self._like(result, "float")
+
+
+def _shuffle(builder: Builder, value: Any, positions: Sequence[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(positions)), list(positions))
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
+
+
+def _concatenate(builder: Builder, parts: Sequence[Any]) -> Any:
+    """Vectors of one type, end to end; their number is a power of two."""
+    while len(parts) > 1:
+        count = parts[0].type.count
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), 2 * count), list(range(2 * count)))
+        parts = [builder.shuffle_vector(a, b, mask) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]

@@ -1,0 +1,76 @@
+"""The two structures that compiled loops and Python share, and where their fields lie.
+
+Every field is 64 bits wide, so an offset is eight times the field's place. Python writes them through ctypes, compiled
+code through addresses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+MAX_OPERANDS = 12
+MAX_CORE_DIMS = 7
+SLOTS = 64
+
+
+class Pool(ctypes.Structure):
+    """The one thread pool of the process, and what compiled code needs of the operating system and of CPython."""
+
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in (
+            "threads",  # how many threads a call may use, the caller included
+            "started",  # worker threads that exist
+            "busy",  # 1 while a call uses the pool; a second caller goes on alone
+            "state",  # OPEN while workers may join the job, plus the number that have joined
+            "next",  # the next chunk nobody has taken
+            "chunks",
+            "limit",  # how many workers may join
+            "job",  # void (*)(intp context, intp chunk)
+            "context",
+            "work",  # semaphore: there may be a job
+            "done",  # semaphore: the last worker left a closed job
+            "post",  # int (*)(semaphore, 1, 0)
+            "wait",  # int (*)(semaphore, -1)
+            "launch",  # intp (*)(intp workers): start them; needs no GIL held, takes it
+            "identify",  # unsigned long (*)(void): this thread
+            "overrides",  # how many slots are in use
+            "gil_ensure",
+            "gil_release",
+            "set_error",  # void (*)(PyObject *type, PyObject *value)
+            "elementwise_job",  # void (*)(intp context, intp chunk), see driver.py
+            "rows_job",
+            "stream_bytes",  # results at least this large are written past the caches
+        )
+    ] + [("slots", ctypes.c_int64 * (2 * SLOTS))]  # pairs (thread, number of threads it asked for)
+
+
+class Loop(ctypes.Structure):
+    """One loop of one ufunc: what NumPy hands to the driver as ``data``."""
+
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in (
+            "block",  # void (*)(char **args, intp n); 0 until it is compiled
+            "block_scalars",  # the same with the trailing parameters as single values
+            "body",  # or a whole NumPy loop, void (*)(char **, intp *, intp *, void *)
+            "resolve",  # intp (*)(Loop *, intp scalars): compile; 0 if that failed
+            "pool",
+            "inputs",
+            "outputs",
+            "scalars",  # number of trailing inputs that are parameters
+            "itemsize",
+            "lanes",
+            "threshold",  # elements (rows of a gufunc: core elements) above which threads pay
+            "core_dims",  # number of core dimensions of a gufunc
+            "error_type",  # what `resolve` could not do, for set_error
+            "error_value",
+        )
+    ]
+
+
+def offset(structure: type[ctypes.Structure], field: str) -> int:
+    return int(getattr(structure, field).offset)
+
+
+OPEN = 1 << 32

@@ -1,0 +1,55 @@
+"""The machine compiled code is for, and compiled code brought into the process with llvmlite alone."""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from .lanes import Target
+
+_lock = threading.Lock()
+
+
+@cache
+def cpu() -> tuple[str, str]:
+    """Name and features of the CPU to compile for, as Numba sees them: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES override."""
+    name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
+    features = os.environ.get("NUMBA_CPU_FEATURES")
+    if features is None:
+        features = "" if name == "generic" else llvm.get_host_cpu_features().flatten()
+    return name, features
+
+
+@cache
+def target() -> Target:
+    """The CPU's features as the tracer asks for them."""
+    return Target(frozenset(f[1:] for f in cpu()[1].split(",") if f.startswith("+")))
+
+
+def vector_bytes() -> int:
+    """The width of the widest vectors that pay on this CPU."""
+    return 64 if target().has("avx512f") else 32 if target().has("avx2") else 16
+
+
+@cache
+def _engine() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+def load(symbol: str, code: bytes) -> int:
+    """Link object code into the process and return the address of `symbol`. It stays for the life of the process."""
+    with _lock:
+        engine = _engine()
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        address = engine.get_function_address(symbol)
+    if not address:
+        raise RuntimeError(f"the compiled code does not define {symbol}")
+    return int(address)

@@ -1,0 +1,215 @@
+"""The thread pool: what compiled loops need of it, how many threads they use, and what happens at fork().
+
+Workers are Python threads that enter compiled code (`fastact.cpu.driver.worker`) once and never come back, so they need
+no interpreter lock and depend on no threading layer: a Numba ``parallel=True`` function running at the same time, OpenMP
+or TBB, present or absent, make no difference. They are started by the first call that is large enough.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .layout import SLOTS, Pool
+
+_keep: list[Any] = []  # what compiled code points at must outlive it
+_slots_lock = threading.Lock()
+
+pool = Pool()
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+def _available() -> int:
+    """The number of CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _default_threads() -> int:
+    """FASTACT_NUM_THREADS or NUMBA_NUM_THREADS, else one thread a CPU."""
+    for variable in ("FASTACT_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        text = os.environ.get(variable)
+        if text:
+            try:
+                return _checked(int(text), variable)
+            except ValueError:
+                raise ValueError(f"{variable} must be a whole number of at least 1, not {text!r}") from None
+    return _available()
+
+
+def _checked(n: int, name: str = "n") -> int:
+    import operator
+
+    try:
+        number = operator.index(n)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(n).__name__}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, not {number}")
+    return number
+
+
+def _semaphores() -> None:
+    """Two semaphores of the operating system; the C calls differ in name only, spare arguments are ignored."""
+    if sys.platform == "win32":
+        kernel = ctypes.WinDLL("kernel32")
+        kernel.CreateSemaphoreW.restype = ctypes.c_void_p
+        pool.work, pool.done = (kernel.CreateSemaphoreW(None, 0, 0x7FFFFFFF, None) for _ in range(2))
+        pool.post, pool.wait = _address(kernel.ReleaseSemaphore), _address(kernel.WaitForSingleObject)
+    elif sys.platform == "darwin":
+        system = ctypes.CDLL("/usr/lib/libSystem.dylib")
+        system.dispatch_semaphore_create.restype = ctypes.c_void_p
+        pool.work, pool.done = (system.dispatch_semaphore_create(ctypes.c_long(0)) for _ in range(2))
+        pool.post, pool.wait = _address(system.dispatch_semaphore_signal), _address(system.dispatch_semaphore_wait)
+    else:
+        library = ctypes.CDLL(None)
+        rooms = [ctypes.create_string_buffer(64) for _ in range(2)]  # sem_t is 32 bytes or less
+        _keep.append(rooms)
+        for room in rooms:
+            if library.sem_init(room, 0, 0) != 0:
+                raise OSError("sem_init failed")
+        pool.work, pool.done = (ctypes.addressof(room) for room in rooms)
+        pool.post, pool.wait = _address(library.sem_post), _address(library.sem_wait)
+
+
+def set_up(worker: int, elementwise_job: int, rows_job: int) -> None:
+    """Make the pool ready for loops that have been loaded; no thread is started."""
+    enter = ctypes.CFUNCTYPE(None, ctypes.c_ssize_t)(worker)
+
+    def launch(wanted: int) -> int:
+        # Called by a loop that found work for more workers than there are. Without them it does the work alone.
+        try:
+            while pool.started < wanted:
+                threading.Thread(
+                    target=enter, args=(ctypes.addressof(pool),), name=f"fastact-{pool.started}", daemon=True
+                ).start()
+                pool.started += 1
+        except RuntimeError:  # no more threads to be had, or the interpreter is shutting down
+            return 0
+        return 1
+
+    called = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t)(launch)
+    python = ctypes.pythonapi
+    _keep.extend([enter, called])
+    pool.launch = _address(called)
+    pool.elementwise_job, pool.rows_job = elementwise_job, rows_job
+    pool.identify = _address(python.PyThread_get_thread_ident)
+    pool.gil_ensure, pool.gil_release = _address(python.PyGILState_Ensure), _address(python.PyGILState_Release)
+    pool.set_error = _address(python.PyErr_SetObject)
+    pool.stream_bytes = _stream_bytes()
+    _semaphores()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+def _stream_bytes() -> int:
+    """The size from which a result is written past the caches: larger than any cache it could have stayed in."""
+    return 1 << 62 if sys.platform == "darwin" else 32 << 20
+
+
+def _after_fork() -> None:
+    """In the child there are no workers: go on alone, with semaphores nobody else has touched."""
+    global _slots_lock
+    _slots_lock = threading.Lock()
+    pool.threads, pool.started, pool.busy, pool.state, pool.overrides = 1, 0, 0, 0, 0
+    ctypes.memset(ctypes.addressof(pool) + Pool.slots.offset, 0, Pool.slots.size)
+    _semaphores()
+
+
+pool.threads = _default_threads()
+
+
+def get_num_threads() -> int:
+    """The number of threads a call of this thread may use.
+
+    Returns
+    -------
+    int
+        What `threads` set for this thread, else what `set_num_threads` set for the process.
+
+    Examples
+    --------
+    >>> import fastact as fa
+    >>> with fa.threads(1):
+    ...     fa.get_num_threads()
+    1
+    """
+    me = threading.get_ident()
+    for slot in range(SLOTS):
+        if pool.overrides and pool.slots[2 * slot] == me:
+            return int(pool.slots[2 * slot + 1])
+    return int(pool.threads)
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads a call may use, in every thread of this process.
+
+    Parameters
+    ----------
+    n : int
+        At least 1; 1 means no threads. The default is FASTACT_NUM_THREADS, else NUMBA_NUM_THREADS, else the number of
+        CPUs this process may run on. Small arrays are always done by the calling thread. A child of ``fork()`` starts
+        with 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not a whole number of at least 1.
+    """
+    pool.threads = _checked(n)
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Use up to `n` threads for calls made by this thread inside the ``with`` block.
+
+    Parameters
+    ----------
+    n : int
+        At least 1; 1 means no threads.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not a whole number of at least 1.
+    RuntimeError
+        If more than 64 threads are inside such a block at once.
+
+    Examples
+    --------
+    >>> import fastact as fa, numpy as np
+    >>> with fa.threads(1):
+    ...     y = fa.relu(np.float32([-1, 2]))
+    >>> y
+    array([0., 2.], dtype=float32)
+    """
+    number, me = _checked(n), threading.get_ident()
+    with _slots_lock:
+        owned = [pool.slots[2 * slot] for slot in range(SLOTS)]
+        slot = owned.index(me) if me in owned else owned.index(0) if 0 in owned else -1
+        if slot < 0:
+            raise RuntimeError(f"more than {SLOTS} threads are inside fastact.threads() at once")
+        before = (pool.slots[2 * slot], pool.slots[2 * slot + 1])
+        pool.slots[2 * slot + 1] = number
+        pool.slots[2 * slot] = me
+        pool.overrides += before[0] == 0
+    try:
+        yield
+    finally:
+        with _slots_lock:
+            if pool.slots[2 * slot] == me:  # not after a fork inside the block
+                pool.slots[2 * slot + 1] = before[1]
+                pool.slots[2 * slot] = before[0]
+                pool.overrides -= before[0] == 0
+
+
+__all__ = ["get_num_threads", "pool", "set_num_threads", "set_up", "threads"]

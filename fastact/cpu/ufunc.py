@@ -1,0 +1,219 @@
+"""From a kernel to a genuine numpy.ufunc, through NumPy's C API.
+
+Making one costs microseconds: each dtype's loop is the shared driver (`fastact.cpu.driver`) plus a `Loop` record whose
+block is compiled, or read from disk, when that dtype is first used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from . import cache as disk
+from . import machine, threads
+from .emit import ITEMSIZE, Block
+from .layout import MAX_OPERANDS, Loop
+
+Compiled = tuple[str, bytes]
+
+DTYPES = ("float16", "float32", "float64")  # in the order NumPy tries them, so integers promote as in np.exp
+NO_IDENTITY = -1  # PyUFunc_None: reduce and accumulate only where NumPy can do them without a first value
+_FIRST_USER_DTYPE = 256  # NPY_USERDEF
+_THREADS_PAY = 1 << 16  # elements; below this, waking a thread costs more than it saves
+
+_keep: list[Any] = []  # NumPy holds bare pointers to what a ufunc is made of
+_pending: dict[int, Resolver] = {}
+_lock = threading.RLock()
+
+
+@dataclass(frozen=True)
+class BuiltLoop:
+    """A loop with the dtypes of all its operands and the name of the driver that runs it."""
+
+    dtypes: Sequence[np.dtype[Any]]
+    loop: Loop
+    driver: str
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """How to get the compiled code of one loop."""
+
+    loop: Loop
+    make: Callable[[bool], int]
+    field: str = "block"
+
+
+@ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t)
+def _resolve(address: int, scalars: int) -> int:
+    """Called by the driver when a loop is used for the first time; an exception reaches the caller through the driver."""
+    resolver = _pending[address]
+    try:
+        with _lock:
+            field = "block_scalars" if scalars else resolver.field
+            found = getattr(resolver.loop, field)
+            if not found:
+                found = resolver.make(bool(scalars))
+                setattr(resolver.loop, field, found)
+            return int(found)
+    except BaseException as error:
+        _keep.append(error)
+        resolver.loop.error_type, resolver.loop.error_value = id(type(error)), id(error)
+        return 0
+
+
+def _new_lock_after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have held the old one
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock_after_fork)
+
+
+@cache
+def _drivers() -> dict[str, int]:
+    """The addresses of the compiled functions of `fastact.cpu.driver`, and the thread pool they work with."""
+
+    def compile(name: str, arguments: int) -> Callable[[], Compiled]:
+        def now() -> Compiled:
+            from numba.core import types
+
+            from . import driver
+            from .compiler import compile_function
+
+            return compile_function(getattr(driver, name), f"fastact_{name}", (types.intp,) * arguments)
+
+        return now
+
+    arities = {"elementwise": 4, "elementwise_chunk": 2, "rows": 4, "rows_chunk": 2, "worker": 1}
+    found = {name: machine.load(*disk.load_or_compile(name, compile(name, n))) for name, n in arities.items()}
+    threads.set_up(found["worker"], found["elementwise_chunk"], found["rows_chunk"])
+    return found
+
+
+@cache
+def _numpy_api() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """PyUFunc_FromFuncAndDataAndSignature and PyUFunc_RegisterLoopForType."""
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    table = ctypes.cast(get(np._core._multiarray_umath._UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))  # type: ignore[attr-defined]
+    i, p = ctypes.c_int, ctypes.c_void_p
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, p, p, p, i, i, i, i, p, p, i, p)(table[31])
+    register = ctypes.PYFUNCTYPE(i, ctypes.py_object, i, p, p, p)(table[2])
+    return make, register
+
+
+def _bfloat16() -> np.dtype[Any] | None:
+    """The dtype ml_dtypes gives NumPy, if that package is installed."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        return None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def new_loop(inputs: int, outputs: int, itemsize: int, make: Callable[[bool], int], field: str, **fields: int) -> Loop:
+    """A loop whose code `make(scalars)` compiles on first use into `field`."""
+    loop = Loop(
+        resolve=ctypes.cast(_resolve, ctypes.c_void_p).value,
+        pool=ctypes.addressof(threads.pool),
+        inputs=inputs,
+        outputs=outputs,
+        itemsize=itemsize,
+        **{"threshold": _THREADS_PAY, **fields},
+    )
+    _pending[ctypes.addressof(loop)] = Resolver(loop, make, field)
+    return loop
+
+
+def make_ufunc(
+    name: str,
+    doc: str,
+    operands: tuple[int, int],
+    loops: Sequence[BuiltLoop],
+    signature: str | None = None,
+    module: str = "fastact",
+    identity: int = NO_IDENTITY,
+) -> np.ufunc:
+    """A numpy.ufunc from its loops, in the order NumPy shall try them."""
+    if sum(operands) > MAX_OPERANDS:
+        raise ValueError(f"{name} has {sum(operands)} operands; at most {MAX_OPERANDS} are possible")
+    make, register = _numpy_api()
+    addresses = _drivers()
+    builtin = [built for built in loops if all(d.num < _FIRST_USER_DTYPE for d in built.dtypes)]
+    numbers = bytes(d.num for built in builtin for d in built.dtypes)
+    kept = (
+        (ctypes.c_void_p * len(builtin))(*[addresses[built.driver] for built in builtin]),
+        (ctypes.c_void_p * len(builtin))(*[ctypes.addressof(built.loop) for built in builtin]),
+        ctypes.create_string_buffer(numbers, len(numbers) or 1),
+        ctypes.create_string_buffer(name.encode()),
+        ctypes.create_string_buffer(doc.encode()),
+        ctypes.create_string_buffer((signature or "").encode()),
+    )
+    _keep.append((kept, loops))
+    functions, data, types, name_text, doc_text, core = (ctypes.addressof(k) for k in kept)
+    core_or_none = core if signature is not None else None
+    made: np.ufunc = make(
+        functions, data, types, len(builtin), *operands, identity, name_text, doc_text, 0, core_or_none
+    )
+    for built in loops:
+        extra = [d.num for d in built.dtypes if d.num >= _FIRST_USER_DTYPE]
+        if extra:
+            own = (ctypes.c_int * len(built.dtypes))(*[d.num for d in built.dtypes])
+            register(
+                made, extra[0], addresses[built.driver], ctypes.addressof(own), ctypes.addressof(built.loop)
+            )
+    made.__module__, made.__qualname__ = module, name  # type: ignore[attr-defined]
+    return made
+
+
+def block_loop(name: str, kernel: Callable[..., Any], operands: tuple[int, int], dtype: str, scalars: int, vectors: int) -> Loop:
+    """The loop of an elementwise kernel for one dtype, compiled on first use and kept on disk."""
+    inputs, outputs = operands
+    width = 8 if dtype == "float64" else 4  # 16-bit types compute in float32
+    lanes = vectors * machine.vector_bytes() // width
+
+    def make(single: bool) -> int:
+        label = f"{name}-{dtype}-{scalars if single else 0}"
+        block = Block(label, kernel, dtype, inputs, outputs, lanes, scalars if single else 0)
+
+        def compile() -> Compiled:
+            from .compiler import compile_block
+
+            return compile_block(block)
+
+        return machine.load(*disk.load_or_compile(label, compile))
+
+    return new_loop(inputs, outputs, ITEMSIZE[dtype], make, "block", scalars=scalars, lanes=lanes)
+
+
+def elementwise(
+    name: str,
+    kernel: Callable[..., Any],
+    operands: tuple[int, int],
+    doc: str,
+    scalars: int = 0,
+    vectors: int = 2,
+    label: str | None = None,
+) -> np.ufunc:
+    """The ufunc of an elementwise kernel, for every dtype; the last `scalars` inputs are usually single values.
+
+    `label` names the compiled code on disk and must be unique to the kernel; by default it is `name`.
+    """
+    dtypes = [(np.dtype(d), d) for d in DTYPES]
+    extra = _bfloat16()
+    if extra is not None:
+        dtypes.append((extra, "bfloat16"))
+    loops = [
+        BuiltLoop([dtype] * sum(operands), block_loop(label or name, kernel, operands, dtype_name, scalars, vectors), "elementwise")
+        for dtype, dtype_name in dtypes
+    ]
+    return make_ufunc(name, doc, operands, loops)

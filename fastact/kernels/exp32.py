@@ -1,0 +1,110 @@
+"""The exponential in float32, in parts that lose nothing: what the sigmoid family is made of.
+
+e^x = S (1 + m), S = 2^(k/16) rounded and k an integer, m small. The rounding error of S is part of m, so the parts hold
+e^x to 2^-31, and sums such as 1 + e^x = (1 + S) + S m need one exact addition and one fma. A table of 16 powers keeps
+|m| < 0.022, so that m's own rounding error is harmless and two coefficients are enough.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastact.kernels.language import bits, fma, from_bits, kernel, lookup, select
+
+__all__ = [
+    "LIMIT",
+    "SCALE",
+    "UNSCALE",
+    "clamp_above",
+    "clamp_below",
+    "exp_parts",
+    "exp_parts_of_pair",
+    "reciprocal_of_one_plus_exp",
+]
+
+Lanes = Any
+
+# e^x is held multiplied by 2^-64, so that it neither overflows nor loses bits for -40 < x < 130.
+SCALE = 2.0**-64
+UNSCALE = 2.0**64
+# Beyond, every function of the family has reached its limit: 110 e^-110 is less than half the smallest subnormal.
+LIMIT = 110.0
+
+# tools/polynomials/exp32.py computes everything below.
+STEPS_PER_LOG = 23.083120346069336  # 16 / log(2)
+STEP_HIGH = 0.043321698904037476  # log(2) / 16
+STEP_LOW = -1.1904088825787085e-10
+# Adding this to |v| < 2^22 rounds v to an integer and leaves it in the low bits of the sum.
+ROUND = 1.5 * 2.0**23
+
+# e^r - 1 - r = r^2 (TAIL[0] + TAIL[1] r) for |r| < log(2)/32, error 2^-29
+TAIL = (0.5000162720680237, 0.16666951775550842)
+
+# 2^(j/16) with j << 19 taken off its bits: adding k << 19, k = 16 n + j, gives 2^n 2^(j/16) without masking k.
+_POWERS = (
+    1.0, 0.9908868670463562, 0.9827538728713989, 0.9756442904472351,
+    0.9696035385131836, 0.9646788835525513, 0.9609197974205017, 0.9583777785301208,
+    0.9571067690849304, 0.9571630954742432, 0.9586054086685181, 0.9614951610565186,
+    0.9658964276313782, 0.9718760848045349, 0.9795040488243103, 0.9888532757759094,
+)
+POWERS = tuple(SCALE * power for power in _POWERS)
+# (exact 2^(j/16)) / (the rounded one) - 1
+POWERS_LOW = (
+    0.0, 4.6285471455576044e-08, -1.199215748926008e-08, 4.7297824323777604e-08,
+    3.1934181521364735e-08, 3.621057231839586e-08, -3.0990719324108795e-08, -7.475213337215791e-09,
+    1.7114270889351246e-08, -3.047683350132502e-08, 5.233334210430485e-09, 6.10759176566944e-09,
+    -1.4719605090363075e-08, -5.258795177098818e-09, -6.128259677495862e-09, 5.140609271592211e-09,
+)
+
+
+@kernel
+def clamp_above(x: Lanes, limit: float) -> Lanes:
+    """min(x, limit), NaN for NaN: the order of the comparison makes it one instruction on x86."""
+    return select(limit < x, limit, x)
+
+
+@kernel
+def clamp_below(x: Lanes, limit: float) -> Lanes:
+    """max(x, limit), NaN for NaN."""
+    return select(limit > x, limit, x)
+
+
+@kernel
+def exp_parts(x: Lanes) -> tuple[Lanes, Lanes]:
+    """(S, m) with 2^-64 e^x = S (1 + m), |m| < 0.022; error 2^-31, for -40 <= x <= 130."""
+    shifted = fma(x, STEPS_PER_LOG, ROUND)
+    k = shifted - ROUND
+    # k * STEP_HIGH is a multiple of 2^-29 and so is, nearly, the difference: this fma is exact where it matters.
+    r = fma(k, -STEP_LOW, fma(k, -STEP_HIGH, x))
+    return _parts(r, shifted)
+
+
+@kernel
+def exp_parts_of_pair(high: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
+    """`exp_parts` of high + low, |low| <= ulp(high)."""
+    shifted = fma(high, STEPS_PER_LOG, ROUND)
+    k = shifted - ROUND
+    r = fma(k, -STEP_HIGH, high) + fma(k, -STEP_LOW, low)
+    return _parts(r, shifted)
+
+
+@kernel
+def _parts(r: Lanes, shifted: Lanes) -> tuple[Lanes, Lanes]:
+    k = bits(shifted)
+    j = k & 15
+    power = from_bits(bits(lookup(POWERS, j)) + (k << 19))
+    # (1 + low) (1 + e^r - 1) = 1 + low + (e^r - 1) to 2^-31
+    m = fma(r * r, fma(r, TAIL[1], TAIL[0]), r + lookup(POWERS_LOW, j))
+    return power, m
+
+
+@kernel
+def reciprocal_of_one_plus_exp(a: Lanes) -> tuple[Lanes, Lanes]:
+    """(q, r) with 2^64 / (1 + e^a) = q (1 + r), |r| < 2^-23, error 2^-29, for 0 <= a <= 130."""
+    power, m = exp_parts(a)
+    # d = (S + 1) + S m, all scaled. d - S is exact, and so is 1 less that wherever the 1 still matters: what is left
+    # of 1 + S + S m after d was taken away costs one fma, though the first sum was rounded too.
+    d = fma(power, m, power + SCALE)
+    d_low = fma(power, m, SCALE - (d - power))
+    q = 1.0 / d
+    return q, fma(-q, d_low, fma(-q, d, 1.0))

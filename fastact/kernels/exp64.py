@@ -1,0 +1,258 @@
+"""Exponentials for float64 lanes: e^x as a power of two and a mantissa, and what it is good for.
+
+The argument is reduced by n = round(x / ln 2) to |r| <= ln 2 / 2, and e^r = 1 + (r + q) is kept as the
+three terms: `r` is the rounded reduced argument, `q` holds its rounding error and the rest of the
+series. Their sum has a relative error of 2^-56, so nothing is lost until a caller rounds it. The power
+of two is handed out as the bits of n, because the smallest results need it in two factors.
+
+Every block wants a *clamped* argument, `clamp_exponent64` does it: outside about [-746, 710] the bits
+of n overflow. A NaN stays a NaN through every block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastact.kernels.language import bits, copysign, fabs, fma, from_bits, kernel, select
+from fastact.kernels.pairs import renormalise
+
+__all__ = [
+    "clamp_exponent64",
+    "exp64",
+    "exp_fast64",
+    "exp_mantissa64",
+    "exp_negative64",
+    "exp_pair64",
+    "exp_parts64",
+    "expm1_64",
+    "expm1_pair64",
+    "logistic_parts64",
+    "logistic_slope64",
+    "power_of_two64",
+    "scale64",
+    "scale_down64",
+    "sigmoid64",
+    "tanh64",
+]
+
+Lanes = Any
+
+LOG2E = 1.4426950408889634
+LN2_HI = float.fromhex("0x1.62e42fefa39efp-1")
+LN2_LO = float.fromhex("0x1.abc9e3b39803fp-56")
+
+# Adding this rounds to an integer, and leaves the biased exponent n + 1023 in the low bits of the sum.
+ROUND_BIASED = 6755399441055744.0 + 1023.0
+
+TWO_64 = 18446744073709551616.0
+TWO_MINUS_64 = 1.0 / 18446744073709551616.0
+
+# (e^r - 1 - r) / r^2 on |r| <= ln(2)/2, by tools/polynomials/exp64.py: e^r to 2^-57.36 relative.
+EXP_TAIL = (
+    0.5,
+    0.16666666666666433,
+    0.04166666666660407,
+    0.008333333333500352,
+    0.0013888888926750944,
+    0.00019841269465681834,
+    2.4801508740156036e-05,
+    2.7557641307857137e-06,
+    2.762516367608428e-07,
+    2.4978236779931708e-08,
+)
+
+
+@kernel
+def clamp_exponent64(x: Lanes) -> Lanes:
+    """`x` clamped to [-746, 710]: e^x is 0 below and infinite above. NaN stays NaN. 2 operations."""
+    x = select(x < -746.0, -746.0, x)
+    return select(x > 710.0, 710.0, x)
+
+
+@kernel
+def _exp_tail64(r: Lanes) -> Lanes:
+    """(e^r - 1 - r) / r^2 for |r| <= ln(2)/2: two chains of fma, to halve the latency."""
+    r2 = r * r
+    even = fma(EXP_TAIL[8], r2, EXP_TAIL[6])
+    odd = fma(EXP_TAIL[9], r2, EXP_TAIL[7])
+    even = fma(even, r2, EXP_TAIL[4])
+    odd = fma(odd, r2, EXP_TAIL[5])
+    even = fma(even, r2, EXP_TAIL[2])
+    odd = fma(odd, r2, EXP_TAIL[3])
+    even = fma(even, r2, EXP_TAIL[0])
+    odd = fma(odd, r2, EXP_TAIL[1])
+    return fma(odd, r, even)
+
+
+@kernel
+def exp_parts64(hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """e^(hi + lo) as (i, r, q): 2^n (1 + (r + q)), with n + 1023 in the low 12 bits of i.
+
+    For hi in [-746, 710] and |lo| <= 2^-30. |r| <= 0.34658, -2^-54 <= q < 0.07, relative error of
+    1 + (r + q): 2^-55.5. Where n = 0 and lo = 0, r is the argument itself. 20 operations.
+    """
+    t = fma(hi, LOG2E, ROUND_BIASED)
+    n = t - ROUND_BIASED
+    # Exact: n * LN2_HI ends at 2^-53, and the difference is below 1/2.
+    r1 = fma(n, -LN2_HI, hi)
+    rest = fma(n, -LN2_LO, lo)
+    r = r1 + rest
+    e = (r1 - r) + rest
+    # e^(r + e) = e^r + e (1 + r) + ..., and e is below 2^-55.
+    return bits(t), r, fma(r, fma(r, _exp_tail64(r), e), e)
+
+
+@kernel
+def exp_fast64(x: Lanes) -> tuple[Lanes, Lanes]:
+    """e^x as (i, m): 2^n (1 + m), with n + 1023 in the low 12 bits of i, for x in [-746, 710].
+
+    -0.2931 <= m <= 0.4143 with an absolute error of 2^-54.1, so e^x rounded to one float is within
+    0.95 ULP: enough where nothing cancels afterwards. 16 operations.
+    """
+    t = fma(x, LOG2E, ROUND_BIASED)
+    n = t - ROUND_BIASED
+    r = fma(n, -LN2_LO, fma(n, -LN2_HI, x))
+    return bits(t), fma(r * r, _exp_tail64(r), r)
+
+
+@kernel
+def exp_mantissa64(r: Lanes, q: Lanes) -> tuple[Lanes, Lanes]:
+    """1 + (r + q) of `exp_parts64` as a normal pair, error 2^-56, in [0.707, 1.415]. 7 operations."""
+    h = 1.0 + r
+    return renormalise(h, (r - (h - 1.0)) + q)
+
+
+@kernel
+def power_of_two64(i: Lanes) -> Lanes:
+    """2^n from the `i` of `exp_parts64`, for -1022 <= n <= 1023. 1 operation."""
+    return from_bits(i << 52)
+
+
+@kernel
+def scale64(x: Lanes, i: Lanes) -> Lanes:
+    """x * 2^n for the `i` of `exp_parts64`, rounded once, for every n that it gives. 9 operations."""
+    # Half of n + 1023: the left shift drops the bits above the 12 that count.
+    half = (i << 52) >> 53
+    return x * from_bits((half + 512) << 52) * from_bits((i - half + 511) << 52)
+
+
+@kernel
+def scale_down64(x: Lanes, i: Lanes) -> Lanes:
+    """x * 2^n for the `i` of `exp_parts64`, rounded once, for n <= 900 only. 4 operations."""
+    return x * from_bits((i + 64) << 52) * TWO_MINUS_64
+
+
+@kernel
+def exp64(x: Lanes) -> Lanes:
+    """e^x for every x: subnormal results, 0 and infinity included. Error 0.55 ULP."""
+    i, r, q = exp_parts64(clamp_exponent64(x), 0.0)
+    h = 1.0 + r
+    return scale64(h + ((r - (h - 1.0)) + q), i)
+
+
+@kernel
+def exp_negative64(x: Lanes) -> Lanes:
+    """e^x for every x <= 0 (up to 600): subnormal results and 0 included. Error 0.55 ULP."""
+    x = select(x < -746.0, -746.0, x)
+    i, r, q = exp_parts64(x, 0.0)
+    h = 1.0 + r
+    return scale_down64(h + ((r - (h - 1.0)) + q), i)
+
+
+@kernel
+def exp_pair64(hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
+    """e^(hi + lo) as a normal pair, error 2^-56, for -650 <= hi <= 709."""
+    i, r, q = exp_parts64(hi, lo)
+    h, rest = exp_mantissa64(r, q)
+    s = power_of_two64(i)
+    return h * s, rest * s
+
+
+@kernel
+def expm1_pair64(hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
+    """e^(hi + lo) - 1 as a pair, relative error 2^-55, for -700 <= hi <= 709.
+
+    The low part is up to a fifth of the high one: add them, or `renormalise`. For |hi| < 2^-500 the
+    pair is not accurate, the argument itself is.
+    """
+    i, r, q = exp_parts64(hi, lo)
+    s = power_of_two64(i)
+    # Each is exact but the last: |s - 1| >= |s r| unless n = 0, when s - 1 = 0.
+    a = s - 1.0
+    lost = s - (a + 1.0)
+    h = fma(s, r, a)
+    rest = fma(s, r, a - h)
+    return h, fma(s, q, rest + lost)
+
+
+@kernel
+def expm1_64(x: Lanes) -> Lanes:
+    """e^x - 1 for every x, signed zeros, subnormal values and overflow included. Error 0.6 ULP."""
+    z = select(x < -50.0, -50.0, x)
+    z = select(z > 710.0, 710.0, z)
+    i, r, q = exp_parts64(z, 0.0)
+    # All halved, because 2^n itself overflows for the largest x.
+    s = power_of_two64(i - 1)
+    a = s - 0.5
+    lost = s - (a + 0.5)
+    h = fma(s, r, a)
+    y = 2.0 * (h + fma(s, q, fma(s, r, a - h) + lost))
+    return select(fabs(x) < 1e-17, x, y)
+
+
+@kernel
+def logistic_parts64(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    """(E, el, e, y) for every x: E + el = 2^64 e^-|x| to 2^-53.7 relative, e = E 2^-64, y ~ 1 / (1 + e).
+
+    E never underflows, so the smallest results round once, in the final multiplication by
+    TWO_MINUS_64. A quotient q = N * y of anything by 1 + e is corrected by
+    y * (fma(-q, e, N - q) - q * el * 2^-64): N - q is exact for N = 1 and for N = e. NaN stays NaN.
+    """
+    a = fabs(x)
+    i, m = exp_fast64(-select(a > 746.0, 746.0, a))
+    p = from_bits((i + 64) << 52)
+    big = fma(p, m, p)
+    e = big * TWO_MINUS_64
+    return big, fma(p, m, p - big), e, 1.0 / (1.0 + e)
+
+
+@kernel
+def sigmoid64(x: Lanes) -> Lanes:
+    """1 / (1 + e^-x) for every x, subnormal results included."""
+    big, rest, e, y = logistic_parts64(x)
+    negative = x < 0.0
+    n = select(negative, big, TWO_64)
+    q = n * y
+    # What q (1 + e) misses of n, with the rounding errors of e itself.
+    miss = fma(-q, e, n - q) + select(negative, rest, 0.0)
+    return fma(miss, y, q) * TWO_MINUS_64
+
+
+@kernel
+def logistic_slope64(x: Lanes) -> Lanes:
+    """e^-|x| / (1 + e^-|x|)^2, the derivative of sigmoid, for every x, subnormal results included."""
+    big, rest, e, y = logistic_parts64(x)
+    miss = fma(-y, e, 1.0 - y)
+    q = big * y
+    v = q * y
+    # The two products' errors, twice that of y, and that of e, to which the whole has the
+    # sensitivity (1 - e) / (1 + e) = 2 y - 1.
+    low = fma(fma(big, y, -q), y, fma(q, y, -v))
+    low = fma(v + v, miss, low)
+    low = fma(rest * y * y, fma(2.0, y, -1.0), low)
+    return (v + low) * TWO_MINUS_64
+
+
+@kernel
+def tanh64(x: Lanes) -> Lanes:
+    """tanh x for every x, signed zeros and subnormal values included."""
+    a = fabs(x)
+    a = select(a > 22.0, 22.0, a)
+    h, rest = expm1_pair64(-(a + a), 0.0)
+    h, rest = renormalise(h, rest)
+    # tanh a = -t / (2 + t) with t = e^-2a - 1; -h - 2 q is exact because |h| <= 2 |q| <= 2 |h|.
+    y = 1.0 / (2.0 + h)
+    q = -(h * y)
+    miss = fma(-q, h, fma(-2.0, q, -h))
+    miss = fma(-q, rest, miss - rest)
+    return copysign(fma(miss, y, q), x)

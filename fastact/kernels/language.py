@@ -1,0 +1,114 @@
+"""The language kernels are written in.
+
+A kernel is a plain Python function made of float and integer arithmetic on *lanes*: one value, or several side by side in a
+SIMD register. Every operation is one IEEE 754 operation or a pure bit operation, so one source gives the same bits whatever
+the number of lanes, the instruction set or the device.
+
+A kernel is *traced*: it is called once with lanes that record each operation as LLVM code (`fastact.cpu.lanes`), inside a
+function that Numba compiles. So Python's own control flow (a loop over coefficients, a helper, a tuple) is free and leaves
+no trace, while a branch on the value of a lane is an error: write ``select(mask, a, b)``. Python numbers take the dtype of
+the lanes they meet, so no float64 can slip into a float32 kernel.
+
+Nothing in `fastact.kernels` imports Numba, so reading the catalogue costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+__all__ = [
+    "KERNELS",
+    "bits",
+    "by_dtype",
+    "copysign",
+    "fabs",
+    "fma",
+    "from_bits",
+    "kernel",
+    "lookup",
+    "select",
+    "sqrt",
+    "to_float",
+]
+
+# What a lane is belongs to the backend that traces the kernel; to a type checker kernels are dynamic.
+Lanes = Any
+F = TypeVar("F", bound=Callable[..., Any])
+
+KERNELS: list[Callable[..., Any]] = []
+"""Every kernel, in order of definition: `fastact.cpu.target` makes each callable from anyone's ``@njit``."""
+
+
+def kernel(function: F) -> F:
+    """Mark `function` as a kernel."""
+    KERNELS.append(function)
+    return function
+
+
+def by_dtype(single: Callable[..., Any], double: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the kernel that is `single` on float32 lanes and `double` on float64 lanes."""
+
+    def chosen(*args: Lanes) -> Lanes:
+        return (double if _backend(*args).width == 64 else single)(*args)
+
+    chosen.__name__ = chosen.__qualname__ = single.__name__.strip("_").removesuffix("32")
+    chosen.__module__ = single.__module__
+    chosen.__doc__ = single.__doc__
+    return kernel(chosen)
+
+
+def _backend(*operands: Lanes) -> Any:
+    """The first operand that is a lane; numbers follow it."""
+    for operand in operands:
+        if hasattr(operand, "width"):
+            return operand
+    raise TypeError(
+        "a kernel of fastact works on lanes: call it from code compiled by numba (njit, vectorize, cuda.jit), "
+        f"or call the ufunc of the same name; got {', '.join(type(o).__name__ for o in operands)}"
+    )
+
+
+def fma(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
+    """a * b + c, rounded once."""
+    return _backend(a, b, c).fma(a, b, c)
+
+
+def select(mask: Lanes, a: Lanes, b: Lanes) -> Lanes:
+    """`a` where `mask` is true, `b` elsewhere; both are evaluated."""
+    return _backend(a, b).select(mask, a, b)
+
+
+def fabs(x: Lanes) -> Lanes:
+    """The absolute value: the sign bit cleared."""
+    return x.fabs()
+
+
+def copysign(magnitude: Lanes, sign: Lanes) -> Lanes:
+    """`magnitude` with the sign bit of `sign`."""
+    return _backend(magnitude, sign).copysign(magnitude, sign)
+
+
+def sqrt(x: Lanes) -> Lanes:
+    """The square root, correctly rounded."""
+    return x.sqrt()
+
+
+def bits(x: Lanes) -> Lanes:
+    """The bit pattern of a float, as a signed integer of the same width."""
+    return x.bits()
+
+
+def from_bits(i: Lanes) -> Lanes:
+    """The float with the bit pattern `i`."""
+    return i.from_bits()
+
+
+def to_float(i: Lanes) -> Lanes:
+    """A signed integer as a float of the same width, rounded to nearest."""
+    return i.to_float()
+
+
+def lookup(table: Sequence[float], i: Lanes) -> Lanes:
+    """``table[i]`` for a tuple of 4, 8, 16 or 32 floats and 0 <= `i` < ``len(table)``."""
+    return i.lookup(table)

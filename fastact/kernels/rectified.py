@@ -1,0 +1,295 @@
+"""Piecewise linear and piecewise quadratic functions: the rectifiers and the "hard" copies of smooth functions.
+
+All of them are generic: one source for float32 and float64. They are bounded by memory, not by arithmetic, so the few extra
+operations that make the error at most half an ULP and keep the limits and signs right cost nothing measurable.
+
+Two habits hold throughout. A comparison with NaN is false, so the value returned when every test fails is `x` itself or
+something computed from it: NaN in, NaN out. And where a select has two constant sides, one of the tests is repeated instead,
+for the same reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, select
+
+Lanes = Any
+
+INFINITY = float("inf")
+
+# 1/6 and 1/3, and what their rounding to float32 and to float64 leaves out.
+SIXTH, SIXTH_LOW32, SIXTH_LOW64 = 1 / 6, float.fromhex("-0x1.555556p-28"), float.fromhex("0x1.5555555555555p-57")
+THIRD, THIRD_LOW32, THIRD_LOW64 = 1 / 3, float.fromhex("-0x1.555556p-27"), float.fromhex("0x1.5555555555555p-56")
+
+
+@kernel
+def _finite_if_flat(x: Lanes, slope: Lanes) -> Lanes:
+    """x, but +-1 for any larger x where slope is 0: then slope * x tends to 0 at +-inf, like the flat line.
+
+    One minimum and one maximum instruction; the bound is the same for all lanes where the slope is.
+    """
+    bound = select(slope == 0.0, 1.0, slope.const(INFINITY))
+    below = select(bound < x, bound, x)
+    return select(-bound > below, -bound, below)
+
+
+@kernel
+def _zero_or_nan(x: Lanes) -> Lanes:
+    """0, or NaN where x is NaN."""
+    return select(fabs(x) <= INFINITY, 0.0, x)
+
+
+# --- binary step
+
+
+@kernel
+def binary_step(x: Lanes, threshold: Lanes) -> Lanes:
+    """1 if x > threshold else 0."""
+    return select(x > threshold, 1.0, _zero_or_nan(x))
+
+
+@kernel
+def binary_step_derivative(x: Lanes, threshold: Lanes) -> Lanes:
+    """0 everywhere, at the step too (NaN for NaN)."""
+    return _zero_or_nan(x)
+
+
+@kernel
+def binary_step_derivative_threshold(x: Lanes, threshold: Lanes) -> Lanes:
+    """0 everywhere, at the step too (NaN for NaN)."""
+    return _zero_or_nan(x)
+
+
+# --- relu
+
+
+@kernel
+def relu(x: Lanes) -> Lanes:
+    """max(x, 0), exact; relu(-0.0) = 0.0."""
+    return select(x <= 0.0, 0.0, x)
+
+
+@kernel
+def relu_derivative(x: Lanes) -> Lanes:
+    """1 if x > 0 else 0."""
+    return select(x > 0.0, 1.0, _zero_or_nan(x))
+
+
+@kernel
+def relu_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
+    """relu and its derivative."""
+    return relu(x), relu_derivative(x)
+
+
+# --- leaky relu and prelu
+
+
+@kernel
+def leaky_relu(x: Lanes, negative_slope: Lanes) -> Lanes:
+    """x if x > 0 else negative_slope * x, correctly rounded.
+
+    With a slope of 0 the limit at -inf is the -0.0 of every other negative x, not the NaN of 0 * -inf.
+    """
+    return select(x > 0.0, x, negative_slope * _finite_if_flat(x, negative_slope))
+
+
+@kernel
+def leaky_relu_derivative(x: Lanes, negative_slope: Lanes) -> Lanes:
+    """1 if x > 0 else negative_slope."""
+    return select(x > 0.0, 1.0, select(x <= 0.0, negative_slope, x))
+
+
+@kernel
+def leaky_relu_derivative_negative_slope(x: Lanes, negative_slope: Lanes) -> Lanes:
+    """The derivative by the slope: x if x <= 0 else 0."""
+    return select(x > 0.0, 0.0, x)
+
+
+@kernel
+def leaky_relu_with_derivative(x: Lanes, negative_slope: Lanes) -> tuple[Lanes, Lanes]:
+    """leaky_relu and its derivative."""
+    return leaky_relu(x, negative_slope), leaky_relu_derivative(x, negative_slope)
+
+
+@kernel
+def prelu(x: Lanes, a: Lanes) -> Lanes:
+    """leaky_relu with a slope that is learned."""
+    return leaky_relu(x, a)
+
+
+@kernel
+def prelu_derivative(x: Lanes, a: Lanes) -> Lanes:
+    """1 if x > 0 else a."""
+    return leaky_relu_derivative(x, a)
+
+
+@kernel
+def prelu_derivative_a(x: Lanes, a: Lanes) -> Lanes:
+    """The derivative by the slope: x if x <= 0 else 0."""
+    return leaky_relu_derivative_negative_slope(x, a)
+
+
+@kernel
+def prelu_with_derivative(x: Lanes, a: Lanes) -> tuple[Lanes, Lanes]:
+    """prelu and its derivative by x."""
+    return prelu(x, a), prelu_derivative(x, a)
+
+
+# --- clips
+
+
+@kernel
+def relu6(x: Lanes) -> Lanes:
+    """clip(x, 0, 6), exact; relu6(-0.0) = 0.0."""
+    return select(x <= 0.0, 0.0, select(x >= 6.0, 6.0, x))
+
+
+@kernel
+def relu6_derivative(x: Lanes) -> Lanes:
+    """1 if 0 < x < 6 else 0."""
+    return select((x > 0.0) & (x < 6.0), 1.0, _zero_or_nan(x))
+
+
+@kernel
+def relu6_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
+    """relu6 and its derivative."""
+    return relu6(x), relu6_derivative(x)
+
+
+@kernel
+def hard_tanh(x: Lanes, min_val: Lanes, max_val: Lanes) -> Lanes:
+    """clip(x, min_val, max_val), exact; as in numpy.clip, max_val wins where min_val > max_val."""
+    raised = select(x < min_val, min_val, x)
+    return select(raised > max_val, max_val, raised)
+
+
+@kernel
+def hard_tanh_derivative(x: Lanes, min_val: Lanes, max_val: Lanes) -> Lanes:
+    """1 if min_val < x < max_val else 0."""
+    return select((x > min_val) & (x < max_val), 1.0, _zero_or_nan(x))
+
+
+@kernel
+def hard_tanh_derivative_min_val(x: Lanes, min_val: Lanes, max_val: Lanes) -> Lanes:
+    """The derivative by min_val: 1 where that bound is active, x <= min_val < max_val, else 0."""
+    return select((x <= min_val) & (min_val < max_val), 1.0, _zero_or_nan(x))
+
+
+@kernel
+def hard_tanh_derivative_max_val(x: Lanes, min_val: Lanes, max_val: Lanes) -> Lanes:
+    """The derivative by max_val: 1 where that bound is active, max_val <= max(x, min_val), else 0."""
+    active = (x >= max_val) | ((min_val >= max_val) & (fabs(x) <= INFINITY))
+    return select(active, 1.0, _zero_or_nan(x))
+
+
+@kernel
+def hard_tanh_with_derivative(x: Lanes, min_val: Lanes, max_val: Lanes) -> tuple[Lanes, Lanes]:
+    """hard_tanh and its derivative by x."""
+    return hard_tanh(x, min_val, max_val), hard_tanh_derivative(x, min_val, max_val)
+
+
+# --- hard sigmoid
+
+
+@kernel
+def hard_sigmoid(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
+    """clip(slope * x + offset, 0, 1), correctly rounded for the slope and the offset as given.
+
+    One fma: where the line crosses 0 there is cancellation, and a rounded product would lose every bit. With a slope of 0
+    the value at +-inf is that of the flat line.
+    """
+    line = fma(slope, _finite_if_flat(x, slope), offset)
+    above = select(line < 0.0, 0.0, line)
+    return select(above > 1.0, 1.0, above)
+
+
+@kernel
+def _hard_sigmoid_inside(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
+    """Mask of 0 < slope * x + offset < 1.
+
+    The *rounded* product is compared with -offset and 1 - offset. So the kinks of the default are the floats -3 and 3 for
+    every dtype, though the slope nearest to 1/6 puts them up to half an ULP beside.
+    """
+    product = slope * _finite_if_flat(x, slope)
+    return (product > -offset) & (product < 1.0 - offset)
+
+
+@kernel
+def hard_sigmoid_derivative(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
+    """slope inside the open interval, else 0."""
+    return select(_hard_sigmoid_inside(x, slope, offset), slope, _zero_or_nan(x))
+
+
+@kernel
+def hard_sigmoid_derivative_slope(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
+    """The derivative by slope: x inside the open interval, else 0."""
+    return select(_hard_sigmoid_inside(x, slope, offset), x, _zero_or_nan(x))
+
+
+@kernel
+def hard_sigmoid_derivative_offset(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
+    """The derivative by offset: 1 inside the open interval, else 0."""
+    return select(_hard_sigmoid_inside(x, slope, offset), 1.0, _zero_or_nan(x))
+
+
+@kernel
+def hard_sigmoid_with_derivative(x: Lanes, slope: Lanes, offset: Lanes) -> tuple[Lanes, Lanes]:
+    """hard_sigmoid and its derivative by x."""
+    return hard_sigmoid(x, slope, offset), hard_sigmoid_derivative(x, slope, offset)
+
+
+# --- hard swish
+
+
+@kernel
+def _over6_32(t: Lanes, t_low: Lanes) -> tuple[Lanes, Lanes]:
+    s = t * SIXTH
+    return s, fma(t_low, SIXTH, fma(t, SIXTH_LOW32, fma(t, SIXTH, -s)))
+
+
+@kernel
+def _over6_64(t: Lanes, t_low: Lanes) -> tuple[Lanes, Lanes]:
+    s = t * SIXTH
+    return s, fma(t_low, SIXTH, fma(t, SIXTH_LOW64, fma(t, SIXTH, -s)))
+
+
+@kernel
+def _over3_32(t: Lanes, t_low: Lanes) -> Lanes:
+    return fma(t, THIRD, fma(t, THIRD_LOW32, t_low * THIRD))
+
+
+@kernel
+def _over3_64(t: Lanes, t_low: Lanes) -> Lanes:
+    return fma(t, THIRD, fma(t, THIRD_LOW64, t_low * THIRD))
+
+
+_over6 = by_dtype(_over6_32, _over6_64)
+_over3 = by_dtype(_over3_32, _over3_64)
+
+
+@kernel
+def hard_swish(x: Lanes) -> Lanes:
+    """x * clip(x + 3, 0, 6) / 6, within 0.501 ULP; the sign of zero is kept, and -3 and all below give -0.0.
+
+    x + 3 and 1/6 are pairs, each with its rounding error beside it, and so is their product s. Multiplying by x comes last:
+    for a subnormal x, s is exactly 0.5 and x * s is rounded once.
+    """
+    t = x + 3.0
+    s, s_low = _over6(t, x - (t - 3.0))  # the remainder of the sum is exact for |x| <= 3
+    y = fma(x, s, x * s_low)
+    return select(x >= 3.0, x, copysign(select(x <= -3.0, 0.0, y), x))
+
+
+@kernel
+def hard_swish_derivative(x: Lanes) -> Lanes:
+    """(2x + 3)/6 = (x + 1.5)/3 for -3 < x < 3, within 0.501 ULP; 0 up to -3 and 1 from 3."""
+    t = x + 1.5
+    y = _over3(t, x - (t - 1.5))  # the remainder of the sum is exact for |x| <= 3
+    return select(x >= 3.0, 1.0, select(x <= -3.0, 0.0, y))
+
+
+@kernel
+def hard_swish_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
+    """hard_swish and its derivative."""
+    return hard_swish(x), hard_swish_derivative(x)

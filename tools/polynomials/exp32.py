@@ -1,0 +1,66 @@
+"""Table and polynomial of `fastact.kernels.exp32`: e^x = 2^n 2^(j/16) e^r with |r| <= log(2)/32.
+
+Run it to print the constants; with ``--check`` it exits non-zero unless the kernel's constants are these and reach the
+bounds stated here.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+from mpmath import mp, mpf
+from remez import evaluate, fit_rounded, largest_error, round_to, show
+
+STEPS = 16
+# The rounded multiple k of log(2)/16 may be off by one part in 2^-24 * k: allow for that.
+INTERVAL = (-mp.log(2) / 32 * mpf("1.002"), mp.log(2) / 32 * mpf("1.002"))
+POWERS = (2, 3)
+BOUND = mpf(2) ** -28
+
+
+def expm1_tail(r: Any) -> Any:
+    return mp.expm1(r) - r
+
+
+def table() -> tuple[list[float], list[float]]:
+    """2^(j/16) rounded, with j << 19 taken off its bits, and the relative error of that rounding."""
+    high, low = [], []
+    for j in range(STEPS):
+        exact = mpf(2) ** (mpf(j) / STEPS)
+        rounded = float(round_to(exact, "float32"))
+        pattern = struct.unpack("<i", struct.pack("<f", rounded))[0] - (j << 19)
+        high.append(struct.unpack("<f", struct.pack("<i", pattern))[0])
+        low.append(float(round_to(exact / mpf(rounded) - 1, "float32")))
+    return high, low
+
+
+def step() -> tuple[float, float]:
+    """log(2)/16 as a pair of float32."""
+    exact = mp.log(2) / STEPS
+    high = round_to(exact, "float32")
+    return float(high), float(round_to(exact - high, "float32"))
+
+
+def main() -> int:
+    coefficients, error = fit_rounded(expm1_tail, INTERVAL, POWERS, dtype="float32")
+    high, low = table()
+    if "--check" not in sys.argv:
+        print("STEP_HIGH, STEP_LOW =", step(), "STEPS_PER_LOG =", float(round_to(STEPS / mp.log(2), "float32")))
+        print(show(coefficients, "TAIL"), "error 2^", mp.nstr(mp.log(error, 2), 5))
+        print(show(high, "POWERS"))
+        print(show(low, "POWERS_LOW"))
+        return 0
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from fastact.kernels import exp32
+
+    reached = largest_error(expm1_tail, evaluate(exp32.TAIL, POWERS), INTERVAL)
+    same = [v / exp32.SCALE for v in exp32.POWERS] == high and list(exp32.POWERS_LOW) == low
+    print("2^", mp.nstr(mp.log(reached, 2), 5), "tables agree" if same else "tables differ")
+    return int(reached > BOUND or not same or (exp32.STEP_HIGH, exp32.STEP_LOW) != step())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

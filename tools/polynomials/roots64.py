@@ -1,0 +1,106 @@
+"""Coefficients of fastact/kernels/roots64.py: prints them, or with --check measures the stored ones.
+
+About its zero r, a derivative f'(x) is u P(u) with u = x - r; r and P(0) = f''(r) are stored as pairs of float64, the other
+coefficients are minimax on |u| <= 1/2 for the relative error of P.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mpmath import mp, mpf
+from remez import evaluate, fit_rounded, largest_error, round_to, show
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+mp.prec = 220
+BOUND = mpf(2) ** -56.5
+HALF = mpf(1) / 2
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + mp.exp(-x))
+
+
+def silu(x: Any) -> Any:
+    return sigmoid(x) * (1 + x * sigmoid(-x))
+
+
+def gelu(x: Any) -> Any:
+    return mp.ncdf(x) + x * mp.npdf(x)
+
+
+def gelu_tanh(x: Any) -> Any:
+    k, c = mp.sqrt(2 / mp.pi), mpf("0.044715")
+    s, t = sigmoid(2 * k * (x + c * x**3)), sigmoid(-2 * k * (x + c * x**3))
+    return s * (1 + x * 2 * k * (1 + 3 * c * x**2) * t)
+
+
+def mish(x: Any) -> Any:
+    t = mp.tanh(mp.log1p(mp.exp(x)))
+    return t + x * (1 - t * t) * sigmoid(x)
+
+
+DERIVATIVES: dict[str, tuple[Callable[[Any], Any], float, int]] = {
+    "SILU": (silu, -1.2784645, 17),
+    "GELU": (gelu, -0.7517916, 17),
+    "GELU_TANH": (gelu_tanh, -0.752461, 18),
+    "MISH": (mish, -1.1924312, 18),
+}
+
+
+def exact(name: str) -> tuple[Any, Any, list[Any]]:
+    """The root, f''(root), and f''(root) as a pair of floats."""
+    f, start, _ = DERIVATIVES[name]
+    root = mp.findroot(f, start)
+    slope = mp.diff(f, root)
+    high = round_to(slope, "float64")
+    return root, slope, [high, round_to(slope - high, "float64")]
+
+
+def problem(name: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """(P(u) - P(0)) / u, and the weight that makes its error relative to P."""
+    f = DERIVATIVES[name][0]
+    root, slope, pair = exact(name)
+    seen: dict[Any, Any] = {}
+
+    def p(u: Any) -> Any:
+        if u not in seen:
+            seen[u] = f(root + u) / u
+        return seen[u]
+
+    return lambda u: (p(u) - pair[0] - pair[1]) / u, lambda u: abs(u / p(u))
+
+
+def check() -> bool:
+    from fastact.kernels import roots64
+
+    good = True
+    for name in DERIVATIVES:
+        root, _, pair = exact(name)
+        tail = getattr(roots64, f"{name}_TAIL")
+        goal, weight = problem(name)
+        error = largest_error(goal, evaluate(tail, range(len(tail))), (-HALF, HALF), weight, 400)
+        stored = [getattr(roots64, f"{name}_{part}") for part in ("ROOT", "SLOPE")]
+        off = abs(sum(map(mpf, stored[0])) - root)
+        good = good and bool(error <= BOUND and off < mpf(2) ** -105)
+        good = good and list(map(mpf, stored[1])) == pair
+        print(f"{name}: P to 2^{mp.nstr(mp.log(error, 2), 5)}, root to {mp.nstr(off, 3)}")
+    return good
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(0 if check() else 1)
+    for name, (_, _, terms) in DERIVATIVES.items():
+        root, _, pair = exact(name)
+        high = round_to(root, "float64")
+        goal, weight = problem(name)
+        tail, error = fit_rounded(goal, (-HALF, HALF), range(terms - 1), weight, "float64")
+        print(f"# P to 2^{mp.nstr(mp.log(error, 2), 5)}")
+        print(show([high, round_to(root - high, "float64")], f"{name}_ROOT"))
+        print(show(pair, f"{name}_SLOPE"))
+        print(show(tail, f"{name}_TAIL"))
