@@ -8,6 +8,7 @@ from typing import Any
 
 from .activation import Activation, Form, Parameter, all_forms
 from .documentation import docstring
+from .documentation_rows import ROW_DOCS
 from .kernels.catalogue import CATALOGUE
 from .parametrised import Parametrised
 
@@ -57,12 +58,14 @@ def elementwise(name: str) -> Any:
     return Parametrised(name, text, ufunc, plain, form.arrays, parameters)
 
 
+_ROWS = ("softmax", "log_softmax", "logsumexp", "softmax_vjp", "log_softmax_vjp", "logsumexp_vjp")
+_LOSSES = ("cross_entropy_with_logits", "cross_entropy_with_logits_with_gradient")
 _THREADS = ("get_num_threads", "set_num_threads", "threads")
 
 
 def names() -> list[str]:
     """Every public name, sorted: what ``fastact.__all__`` lists."""
-    return sorted([*elementwise_forms(), *aliases(), *_THREADS, "CATALOGUE"])
+    return sorted([*elementwise_forms(), *aliases(), *_ROWS, *_LOSSES, *_THREADS, "CATALOGUE"])
 
 
 def find(name: str) -> Any:
@@ -73,6 +76,15 @@ def find(name: str) -> Any:
         return elementwise(aliases()[name])
     if name == "CATALOGUE":
         return CATALOGUE
+    if name in _ROWS:
+        from .cpu.ufunc import rows
+        from .kernels import rows as functions
+
+        return rows(getattr(functions, name.upper()), ROW_DOCS[name])
+    if name in _LOSSES:
+        from . import losses
+
+        return getattr(losses, name)
     if name in _THREADS:
         from .cpu import threads
 

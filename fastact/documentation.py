@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .activation import Activation, Form
 
+ROW_DTYPES = "float16, bfloat16, float32 or float64."
+
 _WHAT = {
     "forward": "{summary}",
     "derivative": "The derivative of `{name}` by x.",

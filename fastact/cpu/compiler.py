@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 from numba.core import types
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
+from ..kernels.rows import RowFunction
 from .emit import Block, emit_block
 from .machine import target
+from .rows import emit_rows
 
 # error_model="numpy": without it Numba tests every divisor for zero, which alone stops vectorisation.
 OPTIONS = {"error_model": "numpy", "boundscheck": False, "forceinline": True, "_nrt": False}
@@ -41,21 +42,43 @@ def compile_function(
         return compiled.fndesc.llvm_cfunc_wrapper_name, bytes(library._get_compiled_object())
 
 
+def _appended(emit: Callable[..., None]) -> Any:
+    """A function for Numba code that takes a tuple and whose body `emit(builder, *elements)` appends."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def body(typing_context: Any, operands: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            emit(builder, *(builder.extract_value(values[0], k) for k in range(len(operands))))
+            return context.get_dummy_value()
+
+        return types.void(operands), codegen
+
+    return body
+
+
 def compile_block(block: Block) -> tuple[str, bytes]:
     """Compile the loop of `block` as ``void(char **args, intp n)``."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def loop(typing_context: Any, args: Any, n: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            emit_block(builder, values[0], values[1], block, target())
-            return context.get_dummy_value()
+    def emit(builder: Any, args: Any, n: Any) -> None:
+        emit_block(builder, args, n, block, target())
 
-        return types.void(args, n), codegen
+    body = _appended(emit)
 
     def entry(args: Any, n: int) -> None:
-        loop(args, n)
+        body((args, n))
 
     return compile_function(entry, block.name, (types.voidptr, types.intp))
 
 
-__all__ = ["compile_block", "compile_function", "numba"]
+def compile_rows(name: str, function: RowFunction, dtype: str) -> tuple[str, bytes]:
+    """Compile the loop of `function` as NumPy calls a gufunc's."""
+
+    def emit(builder: Any, args: Any, dims: Any, steps: Any) -> None:
+        emit_rows(builder, args, dims, steps, function, dtype, target())
+
+    body = _appended(emit)
+
+    def entry(args: Any, dims: Any, steps: Any, data: Any) -> None:
+        body((args, dims, steps))
+
+    return compile_function(entry, name, (types.voidptr,) * 4)

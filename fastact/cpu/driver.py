@@ -11,7 +11,7 @@ from typing import Any
 
 import numba
 
-from .layout import MAX_OPERANDS, OPEN, SLOTS, Loop, Pool, offset
+from .layout import MAX_OPERANDS, OPEN, SLOTS, Loop, Pool, UFunc, offset
 from .memory import (
     atomic_add,
     atomic_and,
@@ -54,6 +54,8 @@ P_POST, P_WAIT, P_LAUNCH = (offset(Pool, f) for f in ("post", "wait", "launch"))
 P_IDENTIFY, P_OVERRIDES, P_SLOTS = (offset(Pool, f) for f in ("identify", "overrides", "slots"))
 P_GIL_ENSURE, P_GIL_RELEASE, P_SET_ERROR = (offset(Pool, f) for f in ("gil_ensure", "gil_release", "set_error"))
 P_STREAM = offset(Pool, "stream_bytes")
+P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
+U_DATA = offset(UFunc, "data")
 P_ELEMENTWISE_JOB, P_ROWS_JOB = offset(Pool, "elementwise_job"), offset(Pool, "rows_job")
 
 operands = stack(WORD * MAX_OPERANDS)
@@ -330,6 +332,15 @@ def elementwise(args: int, dims: int, steps: int, loop: int) -> None:
         for i in range(n // at_once):
             _piece(args, steps, i * at_once, at_once, loop, streaming and not in_order)
     leave(before)
+
+
+def refuse_empty(ufunc: int, sizes: int) -> int:
+    """NumPy's hook for the core dimensions of a gufunc: an error if a row has no element. It is called with the GIL held."""
+    if peek(sizes) == 0:
+        pool = peek(peek(peek(ufunc + U_DATA)) + L_POOL)
+        call_void(peek(pool + P_SET_ERROR), peek(pool + P_EMPTY_TYPE), peek(pool + P_EMPTY_VALUE))
+        return -1
+    return 0
 
 
 def rows_chunk(context: int, chunk: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .lanes import Builder, Lanes, Target, call_intrinsic
+from .lanes import Builder, Lanes, Target, splat
 
 POINTER = ir.IntType(8).as_pointer()
 INTP = ir.IntType(64)
@@ -65,35 +65,28 @@ def _at(builder: Builder, pointer: Any, index: Any, dtype: str) -> Any:
     return builder.gep(pointer, [builder.mul(index, INTP(ITEMSIZE[dtype]))])
 
 
-def _element(dtype: str) -> ir.Type:
-    return {"float16": ir.IntType(16), "bfloat16": ir.IntType(16), "float32": ir.FloatType(), "float64": ir.DoubleType()}[
-        dtype
-    ]
+def element(dtype: str) -> ir.Type:
+    """The LLVM type in memory."""
+    return {4: ir.FloatType(), 8: ir.DoubleType()}.get(ITEMSIZE[dtype], ir.IntType(16))
 
 
 def load(builder: Builder, pointer: Any, block: Block, target: Target) -> Lanes:
     """``block.lanes`` consecutive elements at `pointer` (of any alignment), widened to the dtype of computation."""
-    element = _element(block.dtype)
-    kind = ir.VectorType(element, block.lanes) if block.lanes > 1 else element
+    one = element(block.dtype)
+    kind = ir.VectorType(one, block.lanes) if block.lanes > 1 else one
     value = builder.load(builder.bitcast(pointer, kind.as_pointer()), align=1)
-    return _widen(builder, value, block.dtype, block.lanes, target)
+    return widen(builder, value, block.dtype, block.lanes, target)
 
 
 def _splat(builder: Builder, pointer: Any, block: Block, target: Target) -> Lanes:
     """One element at `pointer`, in every lane."""
-    element = _element(block.dtype)
-    value = builder.load(builder.bitcast(pointer, element.as_pointer()), align=1)
-    one = _widen(builder, value, block.dtype, 1, target)
-    if block.lanes == 1:
-        return one
-    kind = ir.VectorType(one.value.type, block.lanes)
-    undefined = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(undefined, one.value, ir.IntType(32)(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), block.lanes), [0] * block.lanes)
-    return Lanes(builder, builder.shuffle_vector(first, undefined, zeros), "float", one.width, block.lanes, target)
+    value = builder.load(builder.bitcast(pointer, element(block.dtype).as_pointer()), align=1)
+    one = widen(builder, value, block.dtype, 1, target)
+    return one if block.lanes == 1 else splat(one, block.lanes)
 
 
-def _widen(builder: Builder, value: Any, dtype: str, count: int, target: Target) -> Lanes:
+def widen(builder: Builder, value: Any, dtype: str, count: int, target: Target) -> Lanes:
+    """What was loaded, as lanes of the dtype of computation; exact."""
     if dtype in ("float32", "float64"):
         return Lanes(builder, value, "float", 32 if dtype == "float32" else 64, count, target)
     wide = ir.VectorType(ir.IntType(32), count) if count > 1 else ir.IntType(32)
@@ -107,13 +100,18 @@ def _widen(builder: Builder, value: Any, dtype: str, count: int, target: Target)
     return (magnitude | ((i & 0x8000) << 16)).from_bits()
 
 
+def narrow(value: Lanes, dtype: str) -> Any:
+    """The LLVM value to be stored: rounded to nearest even if `dtype` is narrower than the dtype of computation."""
+    if dtype in ("float32", "float64"):
+        return value.value
+    rounded = _to_bfloat16(value) if dtype == "bfloat16" else _to_float16(value)
+    half = ir.IntType(16)
+    return value.builder.trunc(rounded.value, ir.VectorType(half, value.count) if value.count > 1 else half)
+
+
 def store(builder: Builder, pointer: Any, value: Lanes, dtype: str) -> None:
-    """Write `value` to consecutive elements at `pointer`, rounded to nearest even if `dtype` is narrower."""
-    out = value.value
-    if dtype in ("float16", "bfloat16"):
-        narrow = _to_bfloat16(value) if dtype == "bfloat16" else _to_float16(value)
-        element = ir.IntType(16)
-        out = builder.trunc(narrow.value, ir.VectorType(element, value.count) if value.count > 1 else element)
+    """Write `value` to consecutive elements at `pointer`, of any alignment."""
+    out = narrow(value, dtype)
     builder.store(out, builder.bitcast(pointer, out.type.as_pointer()), align=1)
 
 
@@ -135,6 +133,3 @@ def _to_float16(x: Lanes) -> Lanes:
     result = i.select(magnitude > 0x7F800000, 0x7E00 | ((magnitude >> 13) & 0x3FF), result)
     return result | ((i >> 16) & 0x8000)
 
-
-def sfence(builder: Builder) -> None:
-    call_intrinsic(builder, "llvm.x86.sse.sfence", ir.VoidType(), [])

@@ -84,12 +84,12 @@ class Lanes:
         element = {"float": _FLOAT[self.width], "int": ir.IntType(self.width), "mask": ir.IntType(1)}[kind]
         return _vector(element, self.count)
 
-    def _like(self, value: Any, kind: str | None = None) -> Lanes:
-        return Lanes(self.builder, value, kind or self.kind, self.width, self.count, self.target)
+    def like(self, value: Any, kind: str | None = None, count: int | None = None) -> Lanes:
+        return Lanes(self.builder, value, kind or self.kind, self.width, count or self.count, self.target)
 
     def const(self, value: float, kind: str | None = None) -> Lanes:
         """`value`, rounded to the lanes' dtype, in every lane."""
-        return self._like(_constant(self._type(kind or self.kind), value), kind)
+        return self.like(_constant(self._type(kind or self.kind), value), kind)
 
     def _coerce(self, other: Any, kind: str | None = None) -> Any:
         kind = kind or self.kind
@@ -116,7 +116,7 @@ class Lanes:
         a, b = self.value, self._coerce(other)
         if swap:
             a, b = b, a
-        return self._like(getattr(self.builder, operation)(a, b))
+        return self.like(getattr(self.builder, operation)(a, b))
 
     def __add__(self, other: Any) -> Lanes:
         return self._binary(other, "fadd", "add")
@@ -143,7 +143,7 @@ class Lanes:
         return self._binary(other, "fdiv", None, swap=True)
 
     def __neg__(self) -> Lanes:
-        return self._like(self.builder.fneg(self.value) if self.kind == "float" else self.builder.neg(self.value))
+        return self.like(self.builder.fneg(self.value) if self.kind == "float" else self.builder.neg(self.value))
 
     def __and__(self, other: Any) -> Lanes:
         return self._binary(other, None, "and_")
@@ -159,7 +159,7 @@ class Lanes:
     def __invert__(self) -> Lanes:
         if self.kind == "float":
             raise TypeError("~ works on integer lanes and masks")
-        return self._like(self.builder.not_(self.value))
+        return self.like(self.builder.not_(self.value))
 
     def __lshift__(self, other: Any) -> Lanes:
         return self._binary(other, None, "shl")
@@ -174,7 +174,7 @@ class Lanes:
             compare = self.builder.fcmp_unordered if operation == "!=" else self.builder.fcmp_ordered
         else:
             compare = self.builder.icmp_signed
-        return self._like(compare(operation, self.value, self._coerce(other)), "mask")
+        return self.like(compare(operation, self.value, self._coerce(other)), "mask")
 
     def __lt__(self, other: Any) -> Lanes:
         return self._compare("<", other)
@@ -198,13 +198,13 @@ class Lanes:
 
     def _intrinsic(self, name: str, *args: Any) -> Lanes:
         kind = self._type("float")
-        return self._like(call_intrinsic(self.builder, f"llvm.{name}.{_suffix(kind)}", kind, args))
+        return self.like(call_intrinsic(self.builder, f"llvm.{name}.{_suffix(kind)}", kind, args))
 
     def fma(self, a: Any, b: Any, c: Any) -> Lanes:
         return self._intrinsic("fma", *(self._coerce(v, "float") for v in (a, b, c)))
 
     def select(self, mask: Lanes, a: Any, b: Any) -> Lanes:
-        return self._like(self.builder.select(self._coerce(mask, "mask"), self._coerce(a), self._coerce(b)))
+        return self.like(self.builder.select(self._coerce(mask, "mask"), self._coerce(a), self._coerce(b)))
 
     def fabs(self) -> Lanes:
         return self._intrinsic("fabs", self.value)
@@ -216,13 +216,13 @@ class Lanes:
         return self._intrinsic("sqrt", self.value)
 
     def bits(self) -> Lanes:
-        return self._like(self.builder.bitcast(self.value, self._type("int")), "int")
+        return self.like(self.builder.bitcast(self.value, self._type("int")), "int")
 
     def from_bits(self) -> Lanes:
-        return self._like(self.builder.bitcast(self.value, self._type("float")), "float")
+        return self.like(self.builder.bitcast(self.value, self._type("float")), "float")
 
     def to_float(self) -> Lanes:
-        return self._like(self.builder.sitofp(self.value, self._type("float")), "float")
+        return self.like(self.builder.sitofp(self.value, self._type("float")), "float")
 
     def lookup(self, table: Sequence[float]) -> Lanes:
         native = 512 // self.width
@@ -245,7 +245,7 @@ class Lanes:
             else:
                 name = f"llvm.x86.avx512.vpermi2var.p{letter}.512"
                 parts.append(call_intrinsic(builder, name, chunk, [halves[0], index, halves[1]]))
-        return self._like(_concatenate(builder, parts), "float")
+        return self.like(_concatenate(builder, parts), "float")
 
     def _gather(self, table: Sequence[float]) -> Lanes:
         """Anywhere else: loads from a constant array, which LLVM turns into a gather where there is one."""
@@ -260,13 +260,13 @@ class Lanes:
             stored.global_constant, stored.linkage = True, "internal"
         zero = ir.Constant(ir.IntType(32), 0)
         if self.count == 1:
-            return self._like(builder.load(builder.gep(stored, [zero, self.value])), "float")
+            return self.like(builder.load(builder.gep(stored, [zero, self.value])), "float")
         result = ir.Constant(self._type("float"), ir.Undefined)
         for lane in range(self.count):
             position = ir.Constant(ir.IntType(32), lane)
             entry = builder.load(builder.gep(stored, [zero, builder.extract_element(self.value, position)]))
             result = builder.insert_element(result, entry, position)
-        return self._like(result, "float")
+        return self.like(result, "float")
 
 
 def _shuffle(builder: Builder, value: Any, positions: Sequence[int]) -> Any:
@@ -281,3 +281,21 @@ def _concatenate(builder: Builder, parts: Sequence[Any]) -> Any:
         mask = ir.Constant(ir.VectorType(ir.IntType(32), 2 * count), list(range(2 * count)))
         parts = [builder.shuffle_vector(a, b, mask) for a, b in zip(parts[::2], parts[1::2], strict=True)]
     return parts[0]
+
+
+def splat(number: Lanes, count: int) -> Lanes:
+    """One lane, copied to `count` lanes."""
+    builder = number.builder
+    undefined = ir.Constant(_vector(number.value.type, count), ir.Undefined)
+    first = builder.insert_element(undefined, number.value, ir.IntType(32)(0))
+    return number.like(_shuffle(builder, first, [0] * count), count=count)
+
+
+def split(lanes: Lanes) -> tuple[Lanes, Lanes]:
+    """The lower and the upper half of the lanes."""
+    half, builder = lanes.count // 2, lanes.builder
+    if half == 1:
+        low, high = (builder.extract_element(lanes.value, ir.IntType(32)(k)) for k in range(2))
+    else:
+        low, high = (_shuffle(builder, lanes.value, range(k, k + half)) for k in (0, half))
+    return lanes.like(low, count=half), lanes.like(high, count=half)

@@ -40,6 +40,8 @@ class Pool(ctypes.Structure):
             "set_error",  # void (*)(PyObject *type, PyObject *value)
             "elementwise_job",  # void (*)(intp context, intp chunk), see driver.py
             "rows_job",
+            "empty_type",  # the error for a row without elements, for set_error
+            "empty_value",
             "stream_bytes",  # results at least this large are written past the caches
         )
     ] + [("slots", ctypes.c_int64 * (2 * SLOTS))]  # pairs (thread, number of threads it asked for)
@@ -67,6 +69,24 @@ class Loop(ctypes.Structure):
             "error_value",
         )
     ]
+
+
+class UFunc(ctypes.Structure):
+    """NumPy's PyUFuncObject (ufuncobject.h), as far as it is public; the last field exists since NumPy 2.1."""
+
+    _fields_ = (
+        [("head", ctypes.c_byte * object.__basicsize__)]
+        + [(name, ctypes.c_int) for name in ("nin", "nout", "nargs", "identity")]
+        + [(name, ctypes.c_void_p) for name in ("functions", "data")]
+        + [(name, ctypes.c_int) for name in ("ntypes", "reserved1")]
+        + [(name, ctypes.c_void_p) for name in ("name", "types", "doc", "ptr", "obj", "userloops")]
+        + [(name, ctypes.c_int) for name in ("core_enabled", "core_num_dim_ix")]
+        + [(name, ctypes.c_void_p) for name in ("core_num_dims", "core_dim_ixs", "core_offsets", "core_signature")]
+        + [(name, ctypes.c_void_p) for name in ("type_resolver", "dict", "vectorcall", "reserved3", "op_flags")]
+        + [("iter_flags", ctypes.c_uint32)]
+        + [(name, ctypes.c_void_p) for name in ("core_dim_sizes", "core_dim_flags", "identity_value")]
+        + [(name, ctypes.c_void_p) for name in ("dispatch_cache", "loops", "process_core_dims")]
+    )
 
 
 def offset(structure: type[ctypes.Structure], field: str) -> int:

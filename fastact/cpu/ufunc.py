@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.rows import RowFunction
 from . import cache as disk
 from . import machine, threads
 from .emit import ITEMSIZE, Block
-from .layout import MAX_OPERANDS, Loop
+from .layout import MAX_OPERANDS, Loop, UFunc
 
 Compiled = tuple[str, bytes]
 
-DTYPES = ("float16", "float32", "float64")  # in the order NumPy tries them, so integers promote as in np.exp
 NO_IDENTITY = -1  # PyUFunc_None: reduce and accumulate only where NumPy can do them without a first value
 _FIRST_USER_DTYPE = 256  # NPY_USERDEF
 _THREADS_PAY = 1 << 16  # elements; below this, waking a thread costs more than it saves
@@ -89,11 +89,12 @@ def _drivers() -> dict[str, int]:
             from . import driver
             from .compiler import compile_function
 
-            return compile_function(getattr(driver, name), f"fastact_{name}", (types.intp,) * arguments)
+            result = types.int32 if name == "refuse_empty" else types.void
+            return compile_function(getattr(driver, name), f"fastact_{name}", (types.intp,) * arguments, result)
 
         return now
 
-    arities = {"elementwise": 4, "elementwise_chunk": 2, "rows": 4, "rows_chunk": 2, "worker": 1}
+    arities = {"elementwise": 4, "elementwise_chunk": 2, "rows": 4, "rows_chunk": 2, "refuse_empty": 2, "worker": 1}
     found = {name: machine.load(*disk.load_or_compile(name, compile(name, n))) for name, n in arities.items()}
     threads.set_up(found["worker"], found["elementwise_chunk"], found["rows_chunk"])
     return found
@@ -111,13 +112,15 @@ def _numpy_api() -> tuple[Callable[..., Any], Callable[..., Any]]:
     return make, register
 
 
-def _bfloat16() -> np.dtype[Any] | None:
-    """The dtype ml_dtypes gives NumPy, if that package is installed."""
+@cache
+def _dtypes() -> list[tuple[np.dtype[Any], str]]:
+    """The dtypes of every ufunc, in the order NumPy tries them, so that integers promote as in np.exp; bfloat16 is the one ml_dtypes gives NumPy, if that package is installed."""
+    found = [(np.dtype(name), name) for name in ("float16", "float32", "float64")]
     try:
         import ml_dtypes
     except ImportError:
-        return None
-    return np.dtype(ml_dtypes.bfloat16)
+        return found
+    return [*found, (np.dtype(ml_dtypes.bfloat16), "bfloat16")]
 
 
 def new_loop(inputs: int, outputs: int, itemsize: int, make: Callable[[bool], int], field: str, **fields: int) -> Loop:
@@ -208,12 +211,37 @@ def elementwise(
 
     `label` names the compiled code on disk and must be unique to the kernel; by default it is `name`.
     """
-    dtypes = [(np.dtype(d), d) for d in DTYPES]
-    extra = _bfloat16()
-    if extra is not None:
-        dtypes.append((extra, "bfloat16"))
     loops = [
         BuiltLoop([dtype] * sum(operands), block_loop(label or name, kernel, operands, dtype_name, scalars, vectors), "elementwise")
-        for dtype, dtype_name in dtypes
+        for dtype, dtype_name in _dtypes()
     ]
     return make_ufunc(name, doc, operands, loops)
+
+
+def rows(function: RowFunction, doc: str) -> np.ufunc:
+    """The gufunc of a row function, for every dtype; an index operand is int64."""
+    inputs = len(function.rows) + len(function.values)
+    outputs = function.results + (function.write is not None)
+    loops = []
+    for dtype, dtype_name in _dtypes():
+        others = [np.dtype(np.int64) if kind == "index" else dtype for kind in function.values]
+        loop = _rows_loop(function, dtype_name, inputs, outputs)
+        loops.append(BuiltLoop([dtype] * len(function.rows) + others + [dtype] * outputs, loop, "rows"))
+    made = make_ufunc(function.name, doc, (inputs, outputs), loops, function.signature)
+    if function.refuses_empty and np.lib.NumpyVersion(np.__version__) >= "2.1.0":
+        UFunc.from_address(id(made)).process_core_dims = _drivers()["refuse_empty"]
+    return made
+
+
+def _rows_loop(function: RowFunction, dtype: str, inputs: int, outputs: int) -> Loop:
+    def make(scalars: bool) -> int:
+        label = f"{function.name}-{dtype}"
+
+        def compile() -> Compiled:
+            from .compiler import compile_rows
+
+            return compile_rows(label, function, dtype)
+
+        return machine.load(*disk.load_or_compile(label, compile))
+
+    return new_loop(inputs, outputs, ITEMSIZE[dtype], make, "body", core_dims=1)

@@ -13,12 +13,18 @@ from fastact.kernels.language import bits, fma, from_bits, kernel, lookup, selec
 
 __all__ = [
     "LIMIT",
+    "ROUND",
     "SCALE",
+    "STEPS_PER_LOG",
+    "STEP_HIGH",
+    "STEP_LOW",
+    "TAIL_FINE",
     "UNSCALE",
     "clamp_above",
     "clamp_below",
     "exp_parts",
     "exp_parts_of_pair",
+    "power_of_steps",
     "reciprocal_of_one_plus_exp",
 ]
 
@@ -39,6 +45,8 @@ ROUND = 1.5 * 2.0**23
 
 # e^r - 1 - r = r^2 (TAIL[0] + TAIL[1] r) for |r| < log(2)/32, error 2^-29
 TAIL = (0.5000162720680237, 0.16666951775550842)
+# The same with an error below 2^-31 |r|, for where e^r - 1 alone decides the result.
+TAIL_FINE = (0.5, 0.16666992008686066, 0.04166717082262039)
 
 # 2^(j/16) with j << 19 taken off its bits: adding k << 19, k = 16 n + j, gives 2^n 2^(j/16) without masking k.
 _POWERS = (
@@ -71,12 +79,14 @@ def clamp_below(x: Lanes, limit: float) -> Lanes:
 
 @kernel
 def exp_parts(x: Lanes) -> tuple[Lanes, Lanes]:
-    """(S, m) with 2^-64 e^x = S (1 + m), |m| < 0.022; error 2^-31, for -40 <= x <= 130."""
+    """(S, m) with 2^-64 e^x = S (1 + m), |m| < 0.022; error 2^-29, for -40 <= x <= 130."""
     shifted = fma(x, STEPS_PER_LOG, ROUND)
     k = shifted - ROUND
-    # k * STEP_HIGH is a multiple of 2^-29 and so is, nearly, the difference: this fma is exact where it matters.
+    # k STEP_HIGH is a multiple of 2^-28 and so is x unless it is small: the inner fma is exact where it matters.
     r = fma(k, -STEP_LOW, fma(k, -STEP_HIGH, x))
-    return _parts(r, shifted)
+    power, low = power_of_steps(shifted)
+    # (1 + low) (1 + (e^r - 1)) = 1 + low + (e^r - 1), but for 2^-31
+    return power, fma(r * r, fma(r, TAIL[1], TAIL[0]), r + low)
 
 
 @kernel
@@ -85,17 +95,16 @@ def exp_parts_of_pair(high: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
     shifted = fma(high, STEPS_PER_LOG, ROUND)
     k = shifted - ROUND
     r = fma(k, -STEP_HIGH, high) + fma(k, -STEP_LOW, low)
-    return _parts(r, shifted)
+    power, power_low = power_of_steps(shifted)
+    return power, fma(r * r, fma(r, TAIL[1], TAIL[0]), r + power_low)
 
 
 @kernel
-def _parts(r: Lanes, shifted: Lanes) -> tuple[Lanes, Lanes]:
+def power_of_steps(shifted: Lanes) -> tuple[Lanes, Lanes]:
+    """(S, l) with S (1 + l) = 2^-64 2^(k/16), k = shifted - ROUND."""
     k = bits(shifted)
     j = k & 15
-    power = from_bits(bits(lookup(POWERS, j)) + (k << 19))
-    # (1 + low) (1 + e^r - 1) = 1 + low + (e^r - 1) to 2^-31
-    m = fma(r * r, fma(r, TAIL[1], TAIL[0]), r + lookup(POWERS_LOW, j))
-    return power, m
+    return from_bits(bits(lookup(POWERS, j)) + (k << 19)), lookup(POWERS_LOW, j)
 
 
 @kernel

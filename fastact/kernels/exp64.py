@@ -1,23 +1,28 @@
-"""Exponentials for float64 lanes: e^x as a power of two and a mantissa, and what it is good for.
+"""Exponentials for float64 lanes: e^x as a power of two and a mantissa, and what they are good for.
 
-The argument is reduced by n = round(x / ln 2) to |r| <= ln 2 / 2, and e^r = 1 + (r + q) is kept as the
-three terms: `r` is the rounded reduced argument, `q` holds its rounding error and the rest of the
-series. Their sum has a relative error of 2^-56, so nothing is lost until a caller rounds it. The power
-of two is handed out as the bits of n, because the smallest results need it in two factors.
+The argument is reduced by n = round(x / ln 2) to |r| <= ln 2 / 2. Where pairs are wanted, e^r is kept
+as 1 + (r + q): `r` is the rounded reduced argument, `q` holds its rounding error and the rest of the
+series, and nothing is lost until a caller rounds the sum. Where one float is enough, it is 1 + m.
+The power of two is handed out as the bits of n, because the smallest results need it in two factors:
+the first is 2^64 too large, so that it never underflows.
 
-Every block wants a *clamped* argument, `clamp_exponent64` does it: outside about [-746, 710] the bits
-of n overflow. A NaN stays a NaN through every block.
+The `lo` of an argument may be left out; it is the rounding error of a product such as beta x, at most
+about an ULP of `hi`. Every block of parts wants a clamped argument: outside [-750, 710] the bits of n
+overflow. A NaN stays a NaN through every block.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from fastact.kernels.exp32 import clamp_above, clamp_below
 from fastact.kernels.language import bits, copysign, fabs, fma, from_bits, kernel, select
 from fastact.kernels.pairs import renormalise
+from fastact.kernels.polynomials import polynomial
 
 __all__ = [
-    "clamp_exponent64",
+    "TWO_64",
+    "TWO_MINUS_64",
     "exp64",
     "exp_fast64",
     "exp_mantissa64",
@@ -41,11 +46,11 @@ LOG2E = 1.4426950408889634
 LN2_HI = float.fromhex("0x1.62e42fefa39efp-1")
 LN2_LO = float.fromhex("0x1.abc9e3b39803fp-56")
 
-# Adding this rounds to an integer, and leaves the biased exponent n + 1023 in the low bits of the sum.
-ROUND_BIASED = 6755399441055744.0 + 1023.0
+# Adding this rounds to an integer, and leaves the biased exponent n + 1023 in the sum's low bits.
+ROUND_BIASED = 1.5 * 2.0**52 + 1023.0
 
-TWO_64 = 18446744073709551616.0
-TWO_MINUS_64 = 1.0 / 18446744073709551616.0
+TWO_64 = 2.0**64
+TWO_MINUS_64 = 2.0**-64
 
 # (e^r - 1 - r) / r^2 on |r| <= ln(2)/2, by tools/polynomials/exp64.py: e^r to 2^-57.36 relative.
 EXP_TAIL = (
@@ -63,61 +68,40 @@ EXP_TAIL = (
 
 
 @kernel
-def clamp_exponent64(x: Lanes) -> Lanes:
-    """`x` clamped to [-746, 710]: e^x is 0 below and infinite above. NaN stays NaN. 2 operations."""
-    x = select(x < -746.0, -746.0, x)
-    return select(x > 710.0, 710.0, x)
-
-
-@kernel
-def _exp_tail64(r: Lanes) -> Lanes:
-    """(e^r - 1 - r) / r^2 for |r| <= ln(2)/2: two chains of fma, to halve the latency."""
-    r2 = r * r
-    even = fma(EXP_TAIL[8], r2, EXP_TAIL[6])
-    odd = fma(EXP_TAIL[9], r2, EXP_TAIL[7])
-    even = fma(even, r2, EXP_TAIL[4])
-    odd = fma(odd, r2, EXP_TAIL[5])
-    even = fma(even, r2, EXP_TAIL[2])
-    odd = fma(odd, r2, EXP_TAIL[3])
-    even = fma(even, r2, EXP_TAIL[0])
-    odd = fma(odd, r2, EXP_TAIL[1])
-    return fma(odd, r, even)
-
-
-@kernel
-def exp_parts64(hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+def exp_parts64(hi: Lanes, lo: Lanes = None) -> tuple[Lanes, Lanes, Lanes]:
     """e^(hi + lo) as (i, r, q): 2^n (1 + (r + q)), with n + 1023 in the low 12 bits of i.
 
-    For hi in [-746, 710] and |lo| <= 2^-30. |r| <= 0.34658, -2^-54 <= q < 0.07, relative error of
-    1 + (r + q): 2^-55.5. Where n = 0 and lo = 0, r is the argument itself. 20 operations.
+    For hi in [-750, 710] and |lo| <= 2^-30. |r| <= 0.34658, -2^-54 <= q < 0.07, relative error of
+    1 + (r + q): 2^-55. Where n = 0 and lo = 0, r is the argument itself. 20 operations.
     """
     t = fma(hi, LOG2E, ROUND_BIASED)
     n = t - ROUND_BIASED
     # Exact: n * LN2_HI ends at 2^-53, and the difference is below 1/2.
-    r1 = fma(n, -LN2_HI, hi)
-    rest = fma(n, -LN2_LO, lo)
-    r = r1 + rest
-    e = (r1 - r) + rest
+    high = fma(n, -LN2_HI, hi)
+    rest = n * -LN2_LO if lo is None else fma(n, -LN2_LO, lo)
+    r = high + rest
+    e = (high - r) + rest
     # e^(r + e) = e^r + e (1 + r) + ..., and e is below 2^-55.
-    return bits(t), r, fma(r, fma(r, _exp_tail64(r), e), e)
+    return bits(t), r, fma(r, fma(r, polynomial(r, EXP_TAIL), e), e)
 
 
 @kernel
-def exp_fast64(x: Lanes) -> tuple[Lanes, Lanes]:
-    """e^x as (i, m): 2^n (1 + m), with n + 1023 in the low 12 bits of i, for x in [-746, 710].
+def exp_fast64(hi: Lanes, lo: Lanes = None) -> tuple[Lanes, Lanes]:
+    """e^(hi + lo) as (i, m): 2^n (1 + m), with n + 1023 in the low 12 bits of i; as `exp_parts64`.
 
     -0.2931 <= m <= 0.4143 with an absolute error of 2^-54.1, so e^x rounded to one float is within
-    0.95 ULP: enough where nothing cancels afterwards. 16 operations.
+    1.03 ULP: enough where nothing cancels afterwards. 16 operations.
     """
-    t = fma(x, LOG2E, ROUND_BIASED)
+    t = fma(hi, LOG2E, ROUND_BIASED)
     n = t - ROUND_BIASED
-    r = fma(n, -LN2_LO, fma(n, -LN2_HI, x))
-    return bits(t), fma(r * r, _exp_tail64(r), r)
+    high = fma(n, -LN2_HI, hi)
+    r = fma(n, -LN2_LO, high) if lo is None else high + fma(n, -LN2_LO, lo)
+    return bits(t), fma(r * r, polynomial(r, EXP_TAIL), r)
 
 
 @kernel
 def exp_mantissa64(r: Lanes, q: Lanes) -> tuple[Lanes, Lanes]:
-    """1 + (r + q) of `exp_parts64` as a normal pair, error 2^-56, in [0.707, 1.415]. 7 operations."""
+    """1 + (r + q) of `exp_parts64` as a normal pair in [0.707, 1.415], error 2^-55. 7 operations."""
     h = 1.0 + r
     return renormalise(h, (r - (h - 1.0)) + q)
 
@@ -129,8 +113,14 @@ def power_of_two64(i: Lanes) -> Lanes:
 
 
 @kernel
+def power_of_two_up64(i: Lanes) -> Lanes:
+    """2^(n + 64) from the `i` of `exp_parts64`, for -1086 <= n <= 959. 2 operations."""
+    return from_bits((i + 64) << 52)
+
+
+@kernel
 def scale64(x: Lanes, i: Lanes) -> Lanes:
-    """x * 2^n for the `i` of `exp_parts64`, rounded once, for every n that it gives. 9 operations."""
+    """x * 2^n for the `i` of `exp_parts64`, rounded once, for every n it gives. 9 operations."""
     # Half of n + 1023: the left shift drops the bits above the 12 that count.
     half = (i << 52) >> 53
     return x * from_bits((half + 512) << 52) * from_bits((i - half + 511) << 52)
@@ -138,30 +128,30 @@ def scale64(x: Lanes, i: Lanes) -> Lanes:
 
 @kernel
 def scale_down64(x: Lanes, i: Lanes) -> Lanes:
-    """x * 2^n for the `i` of `exp_parts64`, rounded once, for n <= 900 only. 4 operations."""
-    return x * from_bits((i + 64) << 52) * TWO_MINUS_64
+    """x * 2^n for the `i` of `exp_parts64`, rounded once, for n <= 950. 4 operations."""
+    return x * power_of_two_up64(i) * TWO_MINUS_64
 
 
 @kernel
 def exp64(x: Lanes) -> Lanes:
-    """e^x for every x: subnormal results, 0 and infinity included. Error 0.55 ULP."""
-    i, r, q = exp_parts64(clamp_exponent64(x), 0.0)
+    """e^x for every x: subnormal results, 0 and infinity included. Error 0.77 ULP."""
+    x = clamp_below(x, -746.0)
+    i, r, q = exp_parts64(clamp_above(x, 710.0))
     h = 1.0 + r
     return scale64(h + ((r - (h - 1.0)) + q), i)
 
 
 @kernel
 def exp_negative64(x: Lanes) -> Lanes:
-    """e^x for every x <= 0 (up to 600): subnormal results and 0 included. Error 0.55 ULP."""
-    x = select(x < -746.0, -746.0, x)
-    i, r, q = exp_parts64(x, 0.0)
+    """e^x for every x <= 0 (up to 600): subnormal results and 0 included. Error 0.77 ULP."""
+    i, r, q = exp_parts64(clamp_below(x, -746.0))
     h = 1.0 + r
     return scale_down64(h + ((r - (h - 1.0)) + q), i)
 
 
 @kernel
-def exp_pair64(hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
-    """e^(hi + lo) as a normal pair, error 2^-56, for -650 <= hi <= 709."""
+def exp_pair64(hi: Lanes, lo: Lanes = None) -> tuple[Lanes, Lanes]:
+    """e^(hi + lo) as a normal pair, relative error 2^-55, for -650 <= hi <= 709."""
     i, r, q = exp_parts64(hi, lo)
     h, rest = exp_mantissa64(r, q)
     s = power_of_two64(i)
@@ -169,29 +159,27 @@ def exp_pair64(hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
 
 
 @kernel
-def expm1_pair64(hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
-    """e^(hi + lo) - 1 as a pair, relative error 2^-55, for -700 <= hi <= 709.
+def expm1_pair64(hi: Lanes, lo: Lanes = None) -> tuple[Lanes, Lanes]:
+    """e^(hi + lo) - 1 as a pair, for -700 <= hi <= 709.
 
-    The low part is up to a fifth of the high one: add them, or `renormalise`. For |hi| < 2^-500 the
-    pair is not accurate, the argument itself is.
+    Relative error 2^-54.5 for hi <= 0, 2^-53.3 above. The low part is up to a fifth of the high one:
+    add them, or `renormalise`. For |hi| < 2^-500 the argument itself is the more accurate value.
     """
     i, r, q = exp_parts64(hi, lo)
     s = power_of_two64(i)
-    # Each is exact but the last: |s - 1| >= |s r| unless n = 0, when s - 1 = 0.
+    # |s - 1| >= |s r| unless n = 0, when s - 1 = 0: the two sums below lose nothing.
     a = s - 1.0
     lost = s - (a + 1.0)
     h = fma(s, r, a)
-    rest = fma(s, r, a - h)
-    return h, fma(s, q, rest + lost)
+    return h, fma(s, q, fma(s, r, a - h) + lost)
 
 
 @kernel
 def expm1_64(x: Lanes) -> Lanes:
-    """e^x - 1 for every x, signed zeros, subnormal values and overflow included. Error 0.6 ULP."""
-    z = select(x < -50.0, -50.0, x)
-    z = select(z > 710.0, 710.0, z)
-    i, r, q = exp_parts64(z, 0.0)
-    # All halved, because 2^n itself overflows for the largest x.
+    """e^x - 1 for every x, signed zeros, subnormal values and overflow included. Error 1.16 ULP."""
+    z = clamp_below(x, -50.0)
+    i, r, q = exp_parts64(clamp_above(z, 710.0))
+    # As `expm1_pair64`, but halved, because 2^n itself overflows for the largest x.
     s = power_of_two64(i - 1)
     a = s - 0.5
     lost = s - (a + 0.5)
@@ -201,37 +189,40 @@ def expm1_64(x: Lanes) -> Lanes:
 
 
 @kernel
-def logistic_parts64(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
-    """(E, el, e, y) for every x: E + el = 2^64 e^-|x| to 2^-53.7 relative, e = E 2^-64, y ~ 1 / (1 + e).
+def logistic_parts64(x: Lanes, lo: Lanes = None) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    """(E, el, e, y) for every x (+ lo): E + el = 2^64 e^-|x|, e = E 2^-64, y = 1 / (1 + e) rounded.
 
-    E never underflows, so the smallest results round once, in the final multiplication by
-    TWO_MINUS_64. A quotient q = N * y of anything by 1 + e is corrected by
-    y * (fma(-q, e, N - q) - q * el * 2^-64): N - q is exact for N = 1 and for N = e. NaN stays NaN.
+    E never underflows, so the smallest results round once more only in the final multiplication by
+    TWO_MINUS_64. E + el has a relative error of 2^-53.7. A quotient q = N * y of anything by 1 + e is
+    corrected by y * (fma(-q, e, N - q) - q * el * 2^-64): N - q is exact for N = 1 and for N = e.
     """
     a = fabs(x)
-    i, m = exp_fast64(-select(a > 746.0, 746.0, a))
-    p = from_bits((i + 64) << 52)
+    if lo is not None:
+        # -|x + lo|; beyond the clamp lo does not matter, and is NaN where x is infinite.
+        lo = select(a < 746.0, select(x > 0.0, -lo, lo), 0.0)
+    i, m = exp_fast64(-clamp_above(a, 746.0), lo)
+    p = power_of_two_up64(i)
     big = fma(p, m, p)
     e = big * TWO_MINUS_64
     return big, fma(p, m, p - big), e, 1.0 / (1.0 + e)
 
 
 @kernel
-def sigmoid64(x: Lanes) -> Lanes:
-    """1 / (1 + e^-x) for every x, subnormal results included."""
-    big, rest, e, y = logistic_parts64(x)
+def sigmoid64(x: Lanes, lo: Lanes = None) -> Lanes:
+    """1 / (1 + e^-(x + lo)) for every x, subnormal results included. Error 1.03 ULP."""
+    big, rest, e, y = logistic_parts64(x, lo)
     negative = x < 0.0
     n = select(negative, big, TWO_64)
     q = n * y
-    # What q (1 + e) misses of n, with the rounding errors of e itself.
+    # What q (1 + e) misses of n, with the rounding error of e itself.
     miss = fma(-q, e, n - q) + select(negative, rest, 0.0)
     return fma(miss, y, q) * TWO_MINUS_64
 
 
 @kernel
-def logistic_slope64(x: Lanes) -> Lanes:
-    """e^-|x| / (1 + e^-|x|)^2, the derivative of sigmoid, for every x, subnormal results included."""
-    big, rest, e, y = logistic_parts64(x)
+def logistic_slope64(x: Lanes, lo: Lanes = None) -> Lanes:
+    """e / (1 + e)^2, e = e^-|x + lo|: the derivative of sigmoid, for every x. Error 1.03 ULP."""
+    big, rest, e, y = logistic_parts64(x, lo)
     miss = fma(-y, e, 1.0 - y)
     q = big * y
     v = q * y
@@ -245,10 +236,10 @@ def logistic_slope64(x: Lanes) -> Lanes:
 
 @kernel
 def tanh64(x: Lanes) -> Lanes:
-    """tanh x for every x, signed zeros and subnormal values included."""
+    """tanh x for every x, signed zeros and subnormal values included. Error 0.90 ULP."""
     a = fabs(x)
-    a = select(a > 22.0, 22.0, a)
-    h, rest = expm1_pair64(-(a + a), 0.0)
+    a = clamp_above(a, 22.0)
+    h, rest = expm1_pair64(-(a + a))
     h, rest = renormalise(h, rest)
     # tanh a = -t / (2 + t) with t = e^-2a - 1; -h - 2 q is exact because |h| <= 2 |q| <= 2 |h|.
     y = 1.0 / (2.0 + h)

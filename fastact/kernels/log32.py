@@ -1,7 +1,7 @@
 """log(1 + e^-t) for float32 lanes, and the scaling by a parameter that goes with it.
 
-The exponential e^a of a non-positive `a` is kept as S(1 + m): S = 2^(n + 124), an exact power of
-two, and |m| < 0.42. The factor 2^124 keeps every intermediate value, low parts included, away from
+The exponential of a non-positive number comes from the parts of `fastact.kernels.exp32`, multiplied
+by 2^124 instead of 2^-64. That factor keeps every intermediate value, low parts included, away from
 the subnormal numbers however small the result is; a caller takes it out in his last multiplication,
 so that a subnormal result is rounded once more there and nowhere else.
 """
@@ -10,43 +10,39 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.kernels.language import bits, fabs, fma, from_bits, kernel, select
+from fastact.kernels.exp32 import (
+    POWERS,
+    POWERS_LOW,
+    ROUND,
+    STEP_HIGH,
+    STEP_LOW,
+    STEPS_PER_LOG,
+    TAIL,
+    UNSCALE,
+)
+from fastact.kernels.language import bits, fabs, fma, from_bits, kernel, lookup, select
 
 __all__ = [
     "LARGEST_EXPONENT",
+    "TWO_124",
     "TWO_MINUS_124",
     "exp_scaled32",
     "log1p_exp32",
     "logistic_scaled32",
     "reciprocal_scaled32",
+    "reciprocal_square_scaled32",
 ]
 
 Lanes = Any
 
-LOG2E = 1.4426950408889634
-# 15 bits, so that n * LN2_HI is exact for |n| < 512, and what they leave out.
-LN2_HI = float.fromhex("0x1.62e4p-1")
-LN2_LO = float.fromhex("0x1.7f7d1cf79abcap-20")
-
-# Adding this rounds to an integer n and leaves n + 251, the biased exponent of 2^(n + 124), in the
-# low bits of the sum.
-ROUND_BIASED = 12582912.0 + 251.0
-
-# Up to here n >= -251; there the biased exponent is 0, which is the float 0.
-LARGEST_EXPONENT = 173.9
+# Down to e^-LARGEST_EXPONENT times 2^124 is a normal float.
+LARGEST_EXPONENT = 173.0
 
 TWO_124 = 2.0**124
 TWO_MINUS_124 = 2.0**-124
 TWO_MINUS_125 = 2.0**-125
 
-# (e^r - 1 - r) / r^2 on |r| <= 0.347, by tools/polynomials/log32.py: e^r to 2^-28 relative.
-EXP_TAIL = (
-    0.4999999701976776,
-    0.1666654646396637,
-    0.04166743531823158,
-    0.008366277441382408,
-    0.001387071213684976,
-)
+POWERS_124 = tuple(UNSCALE * TWO_124 * power for power in POWERS)
 
 # (2 atanh(q/2) - q) / q^3 in z = q^2 <= 4/9, by the same: log1p to 2^-33 relative.
 ATANH_TAIL = (
@@ -60,20 +56,17 @@ ATANH_TAIL = (
 
 @kernel
 def exp_scaled32(a: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
-    """2^124 e^(a + low) as an unevaluated sum (hi, lo), for -LARGEST_EXPONENT <= a <= 0, |low| < 2^-18.
+    """2^124 e^(a + low) as a normal pair, for -LARGEST_EXPONENT <= a <= 0, |low| <= ulp(a).
 
-    Relative error 2^-26. 17 operations.
+    Relative error 2^-28. 16 operations.
     """
-    t = fma(a, LOG2E, ROUND_BIASED)
-    n = t - ROUND_BIASED
-    rest = fma(n, -LN2_LO, low)
-    r0 = fma(n, -LN2_HI, a)  # exact
-    r = r0 + rest
-    r2 = r * r
-    p = fma(r2, EXP_TAIL[4], fma(r, EXP_TAIL[3], EXP_TAIL[2]))
-    p = fma(r2, p, fma(r, EXP_TAIL[1], EXP_TAIL[0]))
-    m = r0 + fma(r2, p, rest)  # the rounding of r is left out
-    s = from_bits(bits(t) << 23)
+    shifted = fma(a, STEPS_PER_LOG, ROUND)
+    k = shifted - ROUND
+    r = fma(k, -STEP_HIGH, a) + fma(k, -STEP_LOW, low)
+    i = bits(shifted)
+    j = i & 15
+    s = from_bits(bits(lookup(POWERS_124, j)) + (i << 19))
+    m = fma(r * r, fma(r, TAIL[1], TAIL[0]), r + lookup(POWERS_LOW, j))
     hi = fma(s, m, s)
     return hi, fma(s, m, s - hi)
 
@@ -143,3 +136,18 @@ def reciprocal_scaled32(b: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
     scale = from_bits((65 - e + half) << 23)
     unscale = from_bits((189 + e - half) << 23)
     return y * down, fma(-y, m, 1.0) * y * down, scale, unscale
+
+
+@kernel
+def reciprocal_square_scaled32(b: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """2^-124 / b^2 as (hi + lo) * scale, as in `reciprocal_scaled32`."""
+    m, e = split_exponent32(b)
+    y = 1.0 / m
+    y_low = fma(-y, m, 1.0) * y
+    part = select(e < -64, -64, select(e > 64, 64, e))
+    # 1/m^2 times 2^-(62 + part) and 2^-(62 + 2 e - part)
+    down = from_bits((65 - part) << 23)
+    field = 65 - (e + e - part)
+    scale = from_bits(select(field < 0, 0, select(field > 255, 255, field)) << 23)
+    square = y * y
+    return square * down, fma(y + y, y_low, fma(y, y, -square)) * down, scale

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, select
+from fastact.kernels.pairs import fast_two_sum
 
 Lanes = Any
 
@@ -20,6 +21,8 @@ INFINITY = float("inf")
 
 # 1/6 and 1/3, and what their rounding to float32 and to float64 leaves out.
 SIXTH, SIXTH_LOW32, SIXTH_LOW64 = 1 / 6, float.fromhex("-0x1.555556p-28"), float.fromhex("0x1.5555555555555p-57")
+# The low part for the line through (-3, 0) and (3, 1), rounded up: so those two points are not inside.
+SIXTH_ABOVE32, SIXTH_ABOVE64 = float.fromhex("-0x1.555554p-28"), float.fromhex("0x1.5555555555556p-57")
 THIRD, THIRD_LOW32, THIRD_LOW64 = 1 / 3, float.fromhex("-0x1.555556p-27"), float.fromhex("0x1.5555555555555p-56")
 
 
@@ -193,26 +196,51 @@ def hard_tanh_with_derivative(x: Lanes, min_val: Lanes, max_val: Lanes) -> tuple
 
 
 @kernel
-def hard_sigmoid(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
-    """clip(slope * x + offset, 0, 1), correctly rounded for the slope and the offset as given.
+def _line(x: Lanes, slope: Lanes, slope_low: Lanes, offset: Lanes) -> tuple[Lanes, Lanes]:
+    """(slope + slope_low) * x + offset as a pair, for x kept where the line is between -3 and 4.
 
-    One fma: where the line crosses 0 there is cancellation, and a rounded product would lose every bit. With a slope of 0
-    the value at +-inf is that of the flat line.
+    Where the line crosses 0 a rounded product would lose every bit, so the product is a pair. The
+    sum is exact where |offset| is larger than the product or nearly cancels it, and has an error of
+    a quarter ULP elsewhere.
     """
-    line = fma(slope, _finite_if_flat(x, slope), offset)
+    bound = (2.0 * fabs(offset) + 2.0) / fabs(slope)
+    bound = select(bound < INFINITY, bound, 1.0)  # a flat line: any finite x will do
+    x = select(bound < x, bound, x)
+    x = select(-bound > x, -bound, x)
+    p = slope * x
+    s, e = fast_two_sum(offset, p)
+    return fast_two_sum(s, e + fma(slope_low, x, fma(slope, x, -p)))
+
+
+@kernel
+def _line32(x: Lanes, slope: Lanes, offset: Lanes) -> tuple[Lanes, Lanes]:
+    return _line(x, slope, select(slope == SIXTH, slope.const(SIXTH_ABOVE32), 0.0), offset)
+
+
+@kernel
+def _line64(x: Lanes, slope: Lanes, offset: Lanes) -> tuple[Lanes, Lanes]:
+    return _line(x, slope, select(slope == SIXTH, slope.const(SIXTH_ABOVE64), 0.0), offset)
+
+
+_hard_sigmoid_line = by_dtype(_line32, _line64)
+
+
+@kernel
+def hard_sigmoid(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
+    """clip(slope * x + offset, 0, 1), within 0.501 ULP for the slope and the offset as given.
+
+    The default slope, the float nearest to 1/6, stands for 1/6 itself: the kinks are at -3 and 3.
+    """
+    line, _ = _hard_sigmoid_line(x, slope, offset)
     above = select(line < 0.0, 0.0, line)
     return select(above > 1.0, 1.0, above)
 
 
 @kernel
 def _hard_sigmoid_inside(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
-    """Mask of 0 < slope * x + offset < 1.
-
-    The *rounded* product is compared with -offset and 1 - offset. So the kinks of the default are the floats -3 and 3 for
-    every dtype, though the slope nearest to 1/6 puts them up to half an ULP beside.
-    """
-    product = slope * _finite_if_flat(x, slope)
-    return (product > -offset) & (product < 1.0 - offset)
+    """Mask of 0 < slope * x + offset < 1, decided exactly."""
+    line, low = _hard_sigmoid_line(x, slope, offset)
+    return (line > 0.0) & ((line < 1.0) | ((line == 1.0) & (low < 0.0)))
 
 
 @kernel

@@ -1,0 +1,226 @@
+"""Losses fused with the activation they are paired with."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .documentation import ROW_DTYPES
+from .kernels import rows
+
+
+@cache
+def _core(function_name: str) -> np.ufunc:
+    from .cpu.ufunc import rows as make
+
+    return make(getattr(rows, function_name), "Core of cross_entropy_with_logits.")
+
+
+def _axis(axis: int, ndim: int) -> int:
+    if not -ndim <= axis < ndim:
+        raise np.exceptions.AxisError(axis, ndim)
+    return axis % ndim
+
+
+def _is_index(targets: np.ndarray[Any, Any]) -> bool:
+    return targets.dtype.kind in "iu"
+
+
+def _check_logits(logits: Any) -> np.ndarray[Any, Any]:
+    array = np.asanyarray(logits)
+    if array.dtype.kind in "biu":
+        array = array.astype(np.float64)
+    if array.dtype.kind not in "fV" or array.dtype == np.longdouble:
+        raise TypeError(f"logits must be real floating-point numbers, not {array.dtype}")
+    if array.ndim == 0:
+        raise ValueError("logits must have at least one dimension: the classes")
+    return array
+
+
+def _check_weight(weight: Any, classes: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
+    if weight is None:
+        return None
+    array = np.asarray(weight, dtype)
+    if array.shape != (classes,):
+        raise ValueError(f"weight must have shape ({classes},), one value per class, not {array.shape}")
+    return array
+
+
+def _check_smoothing(label_smoothing: float) -> float:
+    smoothing = float(label_smoothing)
+    if not 0.0 <= smoothing <= 1.0:
+        raise ValueError(f"label_smoothing must be between 0 and 1, not {label_smoothing!r}")
+    return smoothing
+
+
+def _check_indices(
+    targets: np.ndarray[Any, Any], shape: tuple[int, ...], classes: int, ignore_index: int | None
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+    """The targets as int64, 0 where they are ignored, and which ones are ignored."""
+    if targets.shape != shape:
+        raise ValueError(f"targets must have the shape of logits without the class axis, {shape}, not {targets.shape}")
+    ignored = None if ignore_index is None else targets == ignore_index
+    wrong = (targets < 0) | (targets >= classes)
+    if ignored is not None:
+        wrong &= ~ignored
+    if wrong.any():
+        position = tuple(int(k) for k in np.argwhere(wrong)[0])
+        raise IndexError(
+            f"target {int(targets[position])} at position {position} is out of range for {classes} classes"
+            + ("" if ignore_index is None else f" (and is not ignore_index={ignore_index})")
+        )
+    index = targets.astype(np.int64)
+    if ignored is not None and ignored.any():
+        index[ignored] = 0
+        return index, ignored
+    return index, None
+
+
+def _cross_entropy(
+    suffix: str, logits: Any, targets: Any, axis: int, weight: Any, ignore_index: int | None, label_smoothing: float
+) -> tuple[Any, ...]:
+    x, t = _check_logits(logits), np.asanyarray(targets)
+    place = _axis(axis, x.ndim)
+    moved = np.moveaxis(x, place, -1)
+    classes = moved.shape[-1]
+    if classes == 0:
+        raise ValueError("logits must have at least one class, but the class axis has no element")
+    weights, smoothing = _check_weight(weight, classes, x.dtype), _check_smoothing(label_smoothing)
+    if _is_index(t):
+        index, ignored = _check_indices(t, moved.shape[:-1], classes, ignore_index)
+        if not smoothing:
+            factor = np.ones((), x.dtype) if weights is None else weights[index]
+            if ignored is not None:
+                factor = np.where(ignored, np.zeros((), x.dtype), factor)
+            results = _core(f"CROSS_ENTROPY{suffix}")(moved, index, factor)
+            return results if isinstance(results, tuple) else (results,)
+        q = np.full(moved.shape, smoothing / classes, x.dtype)
+        np.put_along_axis(q, index[..., None], np.asarray(1 - smoothing + smoothing / classes, x.dtype), -1)
+        if ignored is not None:
+            q[ignored] = 0
+    else:
+        if t.dtype.kind not in "fV":
+            raise TypeError(f"targets must be class indices (integers) or probabilities (floats), not {t.dtype}")
+        if ignore_index is not None:
+            raise ValueError("ignore_index goes with class indices, not with probabilities")
+        if t.shape != x.shape:
+            raise ValueError(f"targets that are probabilities must have the shape of logits, {x.shape}, not {t.shape}")
+        q = np.moveaxis(t.astype(x.dtype, copy=False), place, -1)
+        if smoothing:
+            q = (q * (1 - smoothing) + smoothing / classes).astype(x.dtype, copy=False)
+    if weights is not None:
+        q = q * weights
+    results = _core(f"SOFT_CROSS_ENTROPY{suffix}")(moved, q)
+    return results if isinstance(results, tuple) else (results,)
+
+
+def cross_entropy_with_logits(
+    logits: Any,
+    targets: Any,
+    axis: int = -1,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Cross entropy between softmax(logits) and targets, a value per row.
+
+        sum_c q_c (log(sum_j exp(x_j)) - x_c)
+
+    Parameters
+    ----------
+    logits : array_like
+        Unnormalised log-probabilities x, in nats, of shape (..., classes, ...). {dtypes}
+    targets : array_like
+        Class indices (any integer dtype), of the shape of `logits` without `axis`, or probabilities q of the shape of
+        `logits`.
+    axis : int, default -1
+        The axis of the classes.
+    weight : array_like of shape (classes,), optional
+        Factors of the classes' terms.
+    ignore_index : int, optional
+        Rows with this target get the value 0 and the gradient 0.
+    label_smoothing : float, default 0.0
+        Share of each target that is spread evenly over all classes, between 0 and 1.
+
+    Returns
+    -------
+    ndarray or scalar
+        The loss of each row, in nats, of the shape of `logits` without `axis`. No reduction is done.
+
+    Raises
+    ------
+    IndexError
+        If a target is neither a class nor `ignore_index`; the message names it and its position.
+    TypeError, ValueError
+        For dtypes, shapes and options that do not fit; the message names the argument.
+
+    See Also
+    --------
+    cross_entropy_with_logits_with_gradient, log_softmax, logsumexp
+
+    Notes
+    -----
+    Accurate next to 0 too, where the target's logit dominates: the loss is then log1p of what the others add up to.
+    A target whose logit is -inf costs inf.
+
+    References
+    ----------
+    Bridle (1990), Probabilistic interpretation of feedforward classification network outputs.
+
+    Examples
+    --------
+    >>> import fastact as fa, numpy as np
+    >>> fa.cross_entropy_with_logits(np.float32([[0, -17], [0, -1000]]), [0, 1])
+    array([4.139938e-08, 1.000000e+03], dtype=float32)
+    """
+    return _cross_entropy("", logits, targets, axis, weight, ignore_index, label_smoothing)[0]
+
+
+def cross_entropy_with_logits_with_gradient(
+    logits: Any,
+    targets: Any,
+    axis: int = -1,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+) -> tuple[Any, Any]:
+    """Cross entropy between softmax(logits) and targets, and its gradient by the logits, in one pass over the rows.
+
+        softmax(x)_c sum_j q_j - q_c
+
+    Parameters
+    ----------
+    logits, targets, axis, weight, ignore_index, label_smoothing
+        As for `cross_entropy_with_logits`.
+
+    Returns
+    -------
+    value : ndarray or scalar
+        The loss of each row, in nats, of the shape of `logits` without `axis`.
+    gradient : ndarray
+        The derivative of each row's loss by its logits, of the shape of `logits`.
+
+    Raises
+    ------
+    IndexError, TypeError, ValueError
+        As for `cross_entropy_with_logits`.
+
+    See Also
+    --------
+    cross_entropy_with_logits, softmax
+
+    Examples
+    --------
+    >>> import fastact as fa, numpy as np
+    >>> value, gradient = fa.cross_entropy_with_logits_with_gradient(np.float64([0, 1000]), 1)
+    >>> float(value), gradient
+    (0.0, array([ 0., -0.]))
+    """
+    value, gradient = _cross_entropy("_WITH_GRADIENT", logits, targets, axis, weight, ignore_index, label_smoothing)
+    return value, np.moveaxis(gradient, -1, _axis(axis, gradient.ndim))
+
+
+if cross_entropy_with_logits.__doc__ is not None:
+    cross_entropy_with_logits.__doc__ = cross_entropy_with_logits.__doc__.replace("{dtypes}", ROW_DTYPES)
