@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return import_module(".api", __name__).names()
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # import_module, because "from . import x" would ask this function for x before it looks for a submodule

@@ -58,14 +58,14 @@ def elementwise(name: str) -> Any:
     return Parametrised(name, text, ufunc, plain, form.arrays, parameters)
 
 
-_ROWS = ("softmax", "log_softmax", "logsumexp", "softmax_vjp", "log_softmax_vjp", "logsumexp_vjp")
+ROWS = ("softmax", "log_softmax", "logsumexp", "softmax_vjp", "log_softmax_vjp", "logsumexp_vjp")
 _LOSSES = ("cross_entropy_with_logits", "cross_entropy_with_logits_with_gradient")
 _THREADS = ("get_num_threads", "set_num_threads", "threads")
 
 
 def names() -> list[str]:
     """Every public name, sorted: what ``fastact.__all__`` lists."""
-    return sorted([*elementwise_forms(), *aliases(), *_ROWS, *_LOSSES, *_THREADS, "CATALOGUE"])
+    return sorted([*elementwise_forms(), *aliases(), *ROWS, *_LOSSES, *_THREADS, "CATALOGUE"])
 
 
 def find(name: str) -> Any:
@@ -76,7 +76,7 @@ def find(name: str) -> Any:
         return elementwise(aliases()[name])
     if name == "CATALOGUE":
         return CATALOGUE
-    if name in _ROWS:
+    if name in ROWS:
         from .cpu.ufunc import rows
         from .kernels import rows as functions
 

@@ -11,6 +11,10 @@ import numpy as np
 from .activation import Parameter
 
 
+def _is_default(value: Any, default: float | None) -> bool:
+    return type(value) in (int, float) and value == default  # a numpy scalar is not weak: it takes part in promotion
+
+
 class Parametrised:
     """A function of arrays and parameters; `ufunc` is the numpy.ufunc that takes all of them by position.
 
@@ -65,8 +69,9 @@ class Parametrised:
                 if name in values:
                     raise TypeError(f"{self.__name__}() got multiple values for argument {name!r}")
                 values[name] = kwargs.pop(name)
-        if not values and self._plain is not None:
-            return self._plain(*args, **kwargs)
+        if self._plain is not None and all(_is_default(v, self._defaults[n]) for n, v in values.items()):
+            # The default itself, spelt out, must give the same bits, in float16 too, where NumPy would round it first.
+            return self._plain(*args[: self._arrays], **kwargs)
         missing = [name for name in names if name not in values and self._defaults[name] is None]
         if missing:
             raise TypeError(f"{self.__name__}() needs the argument {missing[0]!r}")

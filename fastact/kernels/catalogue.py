@@ -9,6 +9,9 @@ from types import MappingProxyType
 from ..activation import Activation, Parameter
 from . import rectified
 from . import sigmoidal
+from . import swish
+from . import gaussian
+from . import softplus
 
 RECTIFIED = (
     Activation(
@@ -196,6 +199,56 @@ RECTIFIED = (
 
 SIGMOIDAL = (
     Activation(
+        name="sigmoid",
+        family="sigmoidal",
+        summary="The logistic sigmoid.",
+        formula="1 / (1 + exp(-x))",
+        derivative_formula="e / (1 + e)^2 with e = exp(-|x|)",
+        forward=sigmoidal.sigmoid,
+        derivative=sigmoidal.sigmoid_derivative,
+        aliases=("expit", "logistic"),
+        limits=(0.0, 1.0),
+        derivative_limits=(0.0, 0.0),
+        range=(0.0, 1.0),
+        monotone=True,
+        paper="Verhulst (1845), Recherches mathematiques sur la loi d'accroissement de la population.",
+        see_also=("bipolar_sigmoid", "tanh", "log_sigmoid"),
+        founding=True,
+    ),
+    Activation(
+        name="bipolar_sigmoid",
+        family="sigmoidal",
+        summary="The sigmoid from -1 to 1, tanh(x/2).",
+        formula="(1 - exp(-x)) / (1 + exp(-x))",
+        derivative_formula="2 e / (1 + e)^2 with e = exp(-|x|)",
+        forward=sigmoidal.bipolar_sigmoid,
+        derivative=sigmoidal.bipolar_sigmoid_derivative,
+        limits=(-1.0, 1.0),
+        derivative_limits=(0.0, 0.0),
+        range=(-1.0, 1.0),
+        monotone=True,
+        parity="odd",
+        see_also=("tanh", "sigmoid"),
+        founding=True,
+    ),
+    Activation(
+        name="tanh",
+        family="sigmoidal",
+        summary="The hyperbolic tangent.",
+        formula="(exp(x) - exp(-x)) / (exp(x) + exp(-x))",
+        derivative_formula="4 q / (1 + q)^2 with q = exp(-2 |x|)",
+        forward=sigmoidal.tanh,
+        derivative=sigmoidal.tanh_derivative,
+        limits=(-1.0, 1.0),
+        derivative_limits=(0.0, 0.0),
+        range=(-1.0, 1.0),
+        monotone=True,
+        parity="odd",
+        paper="LeCun, Bottou, Orr & Mueller (1998), Efficient backprop.",
+        see_also=("bipolar_sigmoid", "hard_tanh", "softsign"),
+        founding=True,
+    ),
+    Activation(
         name="softsign",
         family="sigmoidal",
         summary="The sigmoid with polynomial tails.",
@@ -215,4 +268,123 @@ SIGMOIDAL = (
     ),
 )
 
-CATALOGUE: Mapping[str, Activation] = MappingProxyType({record.name: record for record in (*RECTIFIED, *SIGMOIDAL)})
+SWISH = (
+    Activation(
+        name="swish",
+        family="swish",
+        summary="The sigmoid-weighted linear unit with a slope that can be learned.",
+        formula="x * sigmoid(beta * x)",
+        derivative_formula="s + beta x s (1 - s) with s = sigmoid(beta x)",
+        forward=swish.swish,
+        derivative=swish.swish_derivative,
+        parameters=(Parameter("beta", 1.0, "The factor of x inside the sigmoid; 0 gives x/2."),),
+        parameter_derivatives={"beta": swish.swish_derivative_beta},
+        parameter_formulas={"beta": "x^2 * sigmoid'(beta x)"},
+        limits=(-0.0, inf),
+        derivative_limits=(-0.0, 1.0),
+        range=(-0.27846455, inf),
+        paper="Ramachandran, Zoph & Le (2017), Searching for activation functions.",
+        see_also=("silu", "hard_swish", "gelu"),
+        founding=True,
+    ),
+    Activation(
+        name="silu",
+        family="swish",
+        summary="The sigmoid-weighted linear unit: swish with beta = 1.",
+        formula="x * sigmoid(x)",
+        derivative_formula="sigmoid(x) * (1 + x * sigmoid(-x))",
+        forward=swish.silu,
+        derivative=swish.silu_derivative,
+        limits=(-0.0, inf),
+        derivative_limits=(-0.0, 1.0),
+        range=(-0.27846455, inf),
+        paper="Elfwing, Uchibe & Doya (2017), Sigmoid-weighted linear units.",
+        see_also=("swish", "gelu", "mish"),
+        founding=True,
+    ),
+)
+
+GAUSSIAN = (
+    Activation(
+        name="gelu",
+        family="gaussian",
+        summary="The Gaussian error linear unit, in its exact form.",
+        formula="x * Phi(x) = x * erfc(-x / sqrt(2)) / 2",
+        derivative_formula="Phi(x) + x * phi(x)",
+        forward=gaussian.gelu,
+        derivative=gaussian.gelu_derivative,
+        limits=(-0.0, inf),
+        derivative_limits=(-0.0, 1.0),
+        range=(-0.16997121, inf),
+        paper="Hendrycks & Gimpel (2016), Gaussian error linear units.",
+        see_also=("gelu_tanh", "silu"),
+        founding=True,
+    ),
+    Activation(
+        name="gelu_tanh",
+        family="gaussian",
+        summary="The tanh form of the Gaussian error linear unit.",
+        formula="x * sigmoid(2 u) with u = sqrt(2/pi) * (x + 0.044715 x^3)",
+        derivative_formula="sigmoid(2 u) * (1 + 2 x u' sigmoid(-2 u))",
+        forward=gaussian.gelu_tanh,
+        derivative=gaussian.gelu_tanh_derivative,
+        limits=(-0.0, inf),
+        derivative_limits=(-0.0, 1.0),
+        range=(-0.17004076, inf),
+        paper="Hendrycks & Gimpel (2016), Gaussian error linear units.",
+        see_also=("gelu", "silu"),
+        founding=True,
+    ),
+)
+
+SOFTPLUS = (
+    Activation(
+        name="softplus",
+        family="softplus",
+        summary="The smooth rectifier, exact for every x: there is no threshold.",
+        formula="log(1 + exp(beta x)) / beta",
+        derivative_formula="sigmoid(beta x)",
+        forward=softplus.softplus,
+        derivative=softplus.softplus_derivative,
+        parameters=(Parameter("beta", 1.0, "The sharpness.", nonzero=True),),
+        parameter_derivatives={"beta": softplus.softplus_derivative_beta},
+        parameter_formulas={"beta": "(z sigmoid(z) - log(1 + exp(z))) / beta^2 with z = beta x"},
+        limits=(0.0, inf),
+        derivative_limits=(0.0, 1.0),
+        range=(0.0, inf),
+        monotone=True,
+        paper="Dugas et al. (2001), Incorporating second-order functional knowledge for better option pricing.",
+        see_also=("relu", "log_sigmoid", "mish"),
+    ),
+    Activation(
+        name="log_sigmoid",
+        family="softplus",
+        summary="The logarithm of the sigmoid, never -inf for a finite x.",
+        formula="-log(1 + exp(-x))",
+        derivative_formula="sigmoid(-x)",
+        forward=softplus.log_sigmoid,
+        derivative=softplus.log_sigmoid_derivative,
+        aliases=("log_expit",),
+        limits=(-inf, -0.0),
+        derivative_limits=(1.0, 0.0),
+        range=(-inf, 0.0),
+        monotone=True,
+        see_also=("sigmoid", "softplus"),
+    ),
+    Activation(
+        name="mish",
+        family="softplus",
+        summary="The self-regularised unit x times tanh of softplus.",
+        formula="x * tanh(log(1 + exp(x)))",
+        derivative_formula="w + x sigmoid(x) (1 - w^2) with w = tanh(log(1 + exp(x)))",
+        forward=softplus.mish,
+        derivative=softplus.mish_derivative,
+        limits=(-0.0, inf),
+        derivative_limits=(-0.0, 1.0),
+        range=(-0.30884013, inf),
+        paper="Misra (2019), Mish: a self regularized non-monotonic activation function.",
+        see_also=("silu", "softplus"),
+    ),
+)
+
+CATALOGUE: Mapping[str, Activation] = MappingProxyType({record.name: record for record in (*RECTIFIED, *SIGMOIDAL, *SWISH, *GAUSSIAN, *SOFTPLUS)})

@@ -12,7 +12,6 @@ from typing import Any
 from fastact.kernels.language import bits, fma, from_bits, kernel, lookup, select
 
 __all__ = [
-    "LIMIT",
     "ROUND",
     "SCALE",
     "STEPS_PER_LOG",
@@ -25,16 +24,13 @@ __all__ = [
     "exp_parts",
     "exp_parts_of_pair",
     "power_of_steps",
-    "reciprocal_of_one_plus_exp",
 ]
 
 Lanes = Any
 
-# e^x is held multiplied by 2^-64, so that it neither overflows nor loses bits for -40 < x < 130.
-SCALE = 2.0**-64
-UNSCALE = 2.0**64
-# Beyond, every function of the family has reached its limit: 110 e^-110 is less than half the smallest subnormal.
-LIMIT = 110.0
+# e^x is held multiplied by this, so that it neither overflows nor loses bits for -17.5 <= x <= 157.
+SCALE = 2.0**-100
+UNSCALE = 2.0**100
 
 # tools/polynomials/exp32.py computes everything below.
 STEPS_PER_LOG = 23.083120346069336  # 16 / log(2)
@@ -79,7 +75,7 @@ def clamp_below(x: Lanes, limit: float) -> Lanes:
 
 @kernel
 def exp_parts(x: Lanes) -> tuple[Lanes, Lanes]:
-    """(S, m) with 2^-64 e^x = S (1 + m), |m| < 0.022; error 2^-29, for -40 <= x <= 130."""
+    """(S, m) with SCALE e^x = S (1 + m), |m| < 0.022; error 2^-29, for -17.5 <= x <= 157."""
     shifted = fma(x, STEPS_PER_LOG, ROUND)
     k = shifted - ROUND
     # k STEP_HIGH is a multiple of 2^-28 and so is x unless it is small: the inner fma is exact where it matters.
@@ -101,19 +97,7 @@ def exp_parts_of_pair(high: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
 
 @kernel
 def power_of_steps(shifted: Lanes) -> tuple[Lanes, Lanes]:
-    """(S, l) with S (1 + l) = 2^-64 2^(k/16), k = shifted - ROUND."""
+    """(S, l) with S (1 + l) = SCALE 2^(k/16), k = shifted - ROUND."""
     k = bits(shifted)
     j = k & 15
     return from_bits(bits(lookup(POWERS, j)) + (k << 19)), lookup(POWERS_LOW, j)
-
-
-@kernel
-def reciprocal_of_one_plus_exp(a: Lanes) -> tuple[Lanes, Lanes]:
-    """(q, r) with 2^64 / (1 + e^a) = q (1 + r), |r| < 2^-23, error 2^-29, for 0 <= a <= 130."""
-    power, m = exp_parts(a)
-    # d = (S + 1) + S m, all scaled. d - S is exact, and so is 1 less that wherever the 1 still matters: what is left
-    # of 1 + S + S m after d was taken away costs one fma, though the first sum was rounded too.
-    d = fma(power, m, power + SCALE)
-    d_low = fma(power, m, SCALE - (d - power))
-    q = 1.0 / d
-    return q, fma(-q, d_low, fma(-q, d, 1.0))

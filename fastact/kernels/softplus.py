@@ -1,30 +1,37 @@
-"""softplus and its relatives log_sigmoid and mish."""
+"""softplus and its relatives log_sigmoid and mish: functions of w = e^-|x|.
+
+Everything positive is added to something positive, with the pairs of `fastact.kernels.scaled`, so
+no threshold is needed anywhere and small results keep all their bits, subnormal ones too.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastact.kernels.language import bits, copysign, fabs, fma, from_bits, kernel, select
-from fastact.kernels.log32 import (
-    LARGEST_EXPONENT,
-    TWO_124,
-    TWO_MINUS_124,
-    exp_scaled32,
-    log1p_exp32,
-    logistic_scaled32,
-    reciprocal_scaled32,
-    reciprocal_square_scaled32,
-)
+from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, select
 from fastact.kernels.pairs import two_sum
 from fastact.kernels.polynomials import horner
+from fastact.kernels.roots64 import with_mish_root64
+from fastact.kernels.scaled import (
+    clamp_minus_fabs,
+    exp_scaled,
+    format_of,
+    log1p_exp_scaled,
+    logistic_scaled,
+    reciprocal_scaled,
+    reciprocal_square_scaled,
+    times_sign,
+)
 
 Lanes = Any
 
-LARGEST = float.fromhex("0x1.fffffep127")
+# Beyond, log(1 + e^-x) is less than 0.07 ULP of x, and a scaled x may overflow.
+NEARLY_LINEAR = {32: 15.9, 64: 40.0}
+# Beyond, 1 - tanh(softplus(x)) is less than 0.1 ULP, and a scaled x may overflow.
+MISH_NEARLY_LINEAR = {32: 12.0, 64: 22.0}
 
-
-# The zero of mish', the derivative there, each as a pair, and the rest of (mish'(root + d)/d - SLOPE)/d
-# on |d| <= 0.3; tools/polynomials/log32.py, 2^-29.6 relative.
+# The zero of mish', the derivative there, each as a pair of float32, and the rest:
+# (mish'(root + d)/d - SLOPE)/d on |d| <= 0.3; tools/polynomials/scaled.py, 2^-29.6 relative.
 ROOT = (-1.1924312114715576, -3.0439375464652585e-09)
 SLOPE = (0.2669479250907898, -1.1041255021382312e-08)
 NEAR_ROOT = (
@@ -38,17 +45,21 @@ NEAR_ROOT = (
 )
 
 
+# --- softplus
+
+
 @kernel
-def _bound32(beta: Lanes) -> Lanes:
+def _bound(beta: Lanes) -> Lanes:
     """The largest |x| for which e^-|beta x| matters."""
-    bound = LARGEST_EXPONENT / fabs(beta)
-    return select(bound < LARGEST, bound, LARGEST)
+    f = format_of(beta)
+    bound = f.limit / fabs(beta)
+    return select(bound < f.largest, bound, f.largest)
 
 
 @kernel
-def _minus_fabs_product32(x: Lanes, beta: Lanes) -> tuple[Lanes, Lanes]:
-    """-|beta * x| as an exact pair, kept above -LARGEST_EXPONENT."""
-    bound = _bound32(beta)
+def _minus_fabs_product(x: Lanes, beta: Lanes) -> tuple[Lanes, Lanes]:
+    """-|beta x| as an exact pair, kept above -limit."""
+    bound = _bound(beta)
     steepness = -fabs(beta)
     x = fabs(x)
     x = select(bound < x, bound, x)
@@ -57,165 +68,177 @@ def _minus_fabs_product32(x: Lanes, beta: Lanes) -> tuple[Lanes, Lanes]:
 
 
 @kernel
-def _times_sign32(x: Lanes, sign: Lanes) -> Lanes:
-    """x, negated where the sign bit of `sign` is set."""
-    return from_bits(bits(x) ^ (bits(sign) & 0x80000000))
+def softplus(x: Lanes, beta: Lanes) -> Lanes:
+    """log(1 + e^(beta x)) / beta, as max(beta x, 0)/beta + log(1 + e^-|beta x|)/beta.
 
-
-@kernel
-def _softplus32(x: Lanes, beta: Lanes) -> Lanes:
-    """log(1 + e^(beta x)) / beta = max(beta x, 0)/beta + log(1 + e^-|beta x|)/beta.
-
-    A negative beta: softplus(x, beta) = -softplus(-x, -beta).
+    A negative beta: softplus(x, beta) = -softplus(-x, -beta). With beta = 0 it is infinite, with
+    the sign of beta, as log(2)/0 is.
     """
-    hi, lo = log1p_exp32(*exp_scaled32(*_minus_fabs_product32(x, beta)))
-    c, c_low, scale, unscale = reciprocal_scaled32(beta)
+    hi, lo = log1p_exp_scaled(*exp_scaled(*_minus_fabs_product(x, beta)))
+    c, c_low, scale, unscale = reciprocal_scaled(beta)
     g = hi * c
     g_low = fma(hi, c, -g) + fma(lo, c, hi * c_low)
-    z = _times_sign32(x, beta)
+    z = times_sign(x, beta)
     ramp = select(z > 0.0, z, 0.0)
     # Both summands are positive, but either may be the larger one.
     y = ramp * unscale
     large = select(y > g, y, g)
     small = select(y > g, g, y)
     s = large + small
-    y = (s + (small - (s - large) + g_low)) * scale
-    return _times_sign32(select(fabs(x) > _bound32(beta), ramp, y), beta)
+    y = (s + ((small - (s - large)) + g_low)) * scale
+    return times_sign(select(fabs(x) > _bound(beta), ramp, y), beta)
 
 
 @kernel
-def _softplus_derivative32(x: Lanes, beta: Lanes) -> Lanes:
+def softplus_derivative(x: Lanes, beta: Lanes) -> Lanes:
     """sigmoid(beta x)."""
-    w, w_low = exp_scaled32(*_minus_fabs_product32(x, beta))
-    q, q_low = logistic_scaled32(_times_sign32(x, beta), w, w_low)
-    return (q + q_low) * TWO_MINUS_124
+    w, w_low = exp_scaled(*_minus_fabs_product(x, beta))
+    q, q_low = logistic_scaled(times_sign(x, beta) > 0.0, w, w_low)
+    return (q + q_low) * format_of(x).down
 
 
 @kernel
-def _softplus_derivative_beta32(x: Lanes, beta: Lanes) -> Lanes:
+def softplus_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
     """(t sigmoid(t) - log(1 + e^t)) / beta^2 with t = beta x.
 
     That is -(log(1 + w) + |t| w/(1 + w)) / beta^2 with w = e^-|t|, for either sign of t: two
     positive terms, so nothing cancels.
     """
-    a, a_low = _minus_fabs_product32(x, beta)
-    w, w_low = exp_scaled32(a, a_low)
-    h, h_low = log1p_exp32(w, w_low)
-    q, q_low = logistic_scaled32(a, w, w_low)
+    a, a_low = _minus_fabs_product(x, beta)
+    w, w_low = exp_scaled(a, a_low)
+    h, h_low = log1p_exp_scaled(w, w_low)
+    q, q_low = logistic_scaled(a > 0.0, w, w_low)
     g = a * q
     g_low = fma(a, q, -g) + fma(a, q_low, a_low * q)
     s, e = two_sum(g, -h)
     e = e + (g_low - h_low)
-    c, c_low, scale = reciprocal_square_scaled32(beta)
-    return fma(s, c, fma(e, c, s * c_low)) * scale
+    c, c_low, scale = reciprocal_square_scaled(beta)
+    y = fma(s, c, fma(e, c, s * c_low)) * scale
+    return select(fabs(x) > _bound(beta), -0.0, y)
 
 
 @kernel
-def _log_sigmoid32(x: Lanes) -> Lanes:
+def softplus_with_derivative(x: Lanes, beta: Lanes) -> tuple[Lanes, Lanes]:
+    """softplus and its derivative by x."""
+    return softplus(x, beta), softplus_derivative(x, beta)
+
+
+# --- log_sigmoid
+
+
+@kernel
+def log_sigmoid(x: Lanes) -> Lanes:
     """-log(1 + e^-x) = min(x, 0) - log(1 + e^-|x|)."""
-    hi, lo = log1p_exp32(*exp_scaled32(_clamp_minus_fabs32(x), 0.0))
-    ramp = select(x < 0.0, x, 0.0) * TWO_124
+    f = format_of(x)
+    hi, lo = log1p_exp_scaled(*exp_scaled(clamp_minus_fabs(x), x.const(0.0)))
+    ramp = select(x < 0.0, x, 0.0) * f.up
     large = select(ramp < -hi, ramp, -hi)
     small = select(ramp < -hi, -hi, ramp)
     s = large + small
-    y = (s + ((small - (s - large)) - lo)) * TWO_MINUS_124
-    # From here on log(1 + e^x) is less than 0.07 ULP of x, and soon ramp overflows.
-    return select(x < -15.9, x, y)
+    y = (s + ((small - (s - large)) - lo)) * f.down
+    return select(x < -NEARLY_LINEAR[x.width], x, y)
 
 
 @kernel
-def _log_sigmoid_derivative32(x: Lanes) -> Lanes:
+def log_sigmoid_derivative(x: Lanes) -> Lanes:
     """sigmoid(-x)."""
-    w, w_low = exp_scaled32(_clamp_minus_fabs32(x), 0.0)
-    q, q_low = logistic_scaled32(-x, w, w_low)
-    return (q + q_low) * TWO_MINUS_124
+    w, w_low = exp_scaled(clamp_minus_fabs(x), x.const(0.0))
+    q, q_low = logistic_scaled(x < 0.0, w, w_low)
+    return (q + q_low) * format_of(x).down
 
 
 @kernel
-def _clamp_minus_fabs32(x: Lanes) -> Lanes:
-    """-|x|, but not below -LARGEST_EXPONENT."""
-    x = -fabs(x)
-    return select(-LARGEST_EXPONENT > x, -LARGEST_EXPONENT, x)
+def log_sigmoid_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
+    """log_sigmoid and its derivative."""
+    return log_sigmoid(x), log_sigmoid_derivative(x)
+
+
+# --- mish
 
 
 @kernel
-def _mish_parts32(x: Lanes) -> tuple[Lanes, ...]:
-    """The clamped -|x|, and tanh(softplus(x)) = N/D by w = e^-|x|, with N and D as pairs.
+def _mish_parts(x: Lanes) -> tuple[Lanes, ...]:
+    """-|x| clamped; w = e^-|x| scaled and not, as pairs; N and D as pairs.
 
-    x > 0: N = 1/2 + w, D = 1/2 + w (1 + w). Else N = 2^124 w (2 + w), D = 2 + w (2 + w).
-    Also w (1 or 2 + w) as a pair.
+    tanh(softplus(x)) = 2^-scale N/D. x > 0: N = 2^scale (1/2 + w), D = 1/2 + w (1 + w).
+    Else N = 2^scale w (2 + w), D = 2 + w (2 + w).
     """
-    a = _clamp_minus_fabs32(x)
-    w, w_low = exp_scaled32(a, 0.0)
-    v = w * TWO_MINUS_124
-    v_low = w_low * TWO_MINUS_124
+    f = format_of(x)
+    a = clamp_minus_fabs(x)
+    w, w_low = exp_scaled(a, x.const(0.0))
+    v = w * f.down
+    v_low = w_low * f.down
     positive = x > 0.0
-    k = select(positive, 1.0, v.const(2.0))
-    h = select(positive, 0.5, v.const(2.0))
+    k = select(positive, 1.0, x.const(2.0))
+    h = select(positive, 0.5, x.const(2.0))
     g = k + v
     g_low = ((k - g) + v) + v_low
     b = w * g
     b_low = fma(w, g_low, fma(w_low, g, fma(w, g, -b)))
-    u = b * TWO_MINUS_124
-    d = h + u
-    d_low = fma(b_low, TWO_MINUS_124, (h - d) + u)
-    n = h + v
-    n_low = ((h - n) + v) + v_low
-    n = select(positive, n, b)
-    n_low = select(positive, n_low, b_low)
-    return a, n, n_low, d, d_low, v, v_low, g, g_low
+    d = fma(b, f.down, h)
+    d_low = fma(b_low, f.down, fma(b, f.down, h - d))
+    half = 0.5 * f.up
+    n = w + half
+    n_low = ((half - n) + w) + w_low
+    return a, w, w_low, v, v_low, select(positive, n, b), select(positive, n_low, b_low), d, d_low
 
 
 @kernel
-def _mish32(x: Lanes) -> Lanes:
+def mish(x: Lanes) -> Lanes:
     """x tanh(log(1 + e^x))."""
-    a, n, n_low, d, d_low, *_ = _mish_parts32(x)
+    a, _, _, _, _, n, n_low, d, d_low = _mish_parts(x)
     inverse = 1.0 / d
     q = n * inverse
     rest = fma(-q, d_low, fma(-q, d, n) + n_low)
-    y = fma(a, q, a * (rest * inverse))
-    y = copysign(y * select(x > 0.0, 1.0, y.const(TWO_MINUS_124)), x)
-    return select(x > 20.0, x, y)
+    y = fma(a, q, a * (rest * inverse)) * format_of(x).down
+    return select(x > MISH_NEARLY_LINEAR[x.width], x, copysign(y, x))
 
 
 @kernel
-def _mish_derivative32(x: Lanes) -> Lanes:
+def mish_derivative(x: Lanes) -> Lanes:
     """T + x T' with T = tanh(softplus(x)) = N/D: (N + x C/D)/D.
 
     x > 0: C = w^2 (1 + w). Else C = 4 w (1 + w). By the zero, where the terms cancel, a polynomial
     about it.
     """
-    a, n, n_low, d, d_low, v, v_low, g, g_low = _mish_parts32(x)
+    a, w, w_low, v, v_low, n, n_low, d, d_low = _mish_parts(x)
     positive = x > 0.0
-    sign = select(positive, -1.0, v.const(1.0))
     # C as a pair, scaled like N
     f = 1.0 + v
     f_low = ((1.0 - f) + v) + v_low
-    s = select(positive, v, v.const(4.0 * TWO_124))
-    s_low = select(positive, v_low, 0.0)
-    t = f * v
-    t_low = fma(f, v_low, fma(f_low, v, fma(f, v, -t)))
+    t = f * w
+    t_low = fma(f, w_low, fma(f_low, w, fma(f, w, -t)))
+    s = select(positive, v, 4.0)
     c = t * s
-    c_low = fma(t, s_low, fma(t_low, s, fma(t, s, -c)))
+    c_low = fma(t, select(positive, v_low, 0.0), fma(t_low, s, fma(t, s, -c)))
     inverse = 1.0 / d
     r = c * inverse
     r_low = fma(-r, d_low, fma(-r, d, c) + c_low) * inverse
-    z = sign * a
+    z = copysign(a, x)
     p = z * r
     p_low = fma(z, r_low, fma(z, r, -p))
     m, e = two_sum(n, p)
     e = e + (p_low + n_low)
     q = m * inverse
     rest = fma(-q, d_low, fma(-q, d, m) + e)
-    y = fma(rest, inverse, q) * select(positive, 1.0, v.const(TWO_MINUS_124))
-    return select(fabs(x - ROOT[0]) < 0.3, _mish_derivative_near_root32(x), y)
+    return _with_mish_root(x, fma(rest, inverse, q) * format_of(x).down)
 
 
 @kernel
-def _mish_derivative_near_root32(x: Lanes) -> Lanes:
-    """mish'(x) for |x - ROOT| <= 0.3, as d (SLOPE + d R(d)), d = x - ROOT as a pair."""
+def _with_mish_root32(x: Lanes, elsewhere: Lanes) -> Lanes:
+    """mish'(x) for |x - ROOT| < 0.3, as d (SLOPE + d R(d)), d = x - ROOT as a pair."""
     d0 = x - ROOT[0]  # exact
     d = d0 - ROOT[1]
     d_low = (d0 - d) - ROOT[1]
     rest = fma(d, horner(d, NEAR_ROOT), SLOPE[1])
-    return fma(d, SLOPE[0], fma(d, rest, d_low * SLOPE[0]))
+    y = fma(d, SLOPE[0], fma(d, rest, d_low * SLOPE[0]))
+    return select(fabs(d0) < 0.3, y, elsewhere)
+
+
+_with_mish_root = by_dtype(_with_mish_root32, with_mish_root64)
+
+
+@kernel
+def mish_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
+    """mish and its derivative."""
+    return mish(x), mish_derivative(x)

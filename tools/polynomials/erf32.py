@@ -27,11 +27,11 @@ from remez import fit_rounded, largest_error, round_to
 mp.prec = 160
 DEGREE = 4
 LOG_2 = round_to(mp.log(2), "float32")
-# n log(2) is n LOG_2 (1 + LOST): with n = -m/log(2), e^-m becomes e^(-m (1 - LOST)), to first order.
+# 2^n e^r with r = -m - n LOG_2 is e^(-m (1 + LOST)), as n is -m/log(2) but for less than 1.
 LOST = 1 - LOG_2 / mp.log(2)
 
 # The largest error of log G, absolute, and so of F, relative.
-TABLE_BOUND = mpf(2) ** mpf("-27.3")
+TABLE_BOUND = mpf(2) ** mpf("-26.8")
 # e^r - 1 - r = r^2 P(r), error relative to e^r. Besides log(2)/2 the argument includes log G(a)/G(A).
 TAIL_INTERVAL = (mpf("-0.45"), mpf("0.45"))
 TAIL_POWERS = (2, 3, 4, 5, 6, 7)
@@ -96,7 +96,7 @@ class Table:
     first_at_zero: bool = False
 
     def g(self, a: Any) -> Any:
-        return self.f(a) * mp.exp(self.m(a) * (1 - LOST))
+        return self.f(a) * mp.exp(self.m(a) * (1 + LOST))
 
     @property
     def slope(self) -> Any:
@@ -161,7 +161,7 @@ class Table:
 
 TABLES = (
     Table("GELU", upper_tail, half_square, mpf("14.75"), mpf("1.75"), first_at_zero=True),
-    Table("GELU_SLOPE", without_root(gelu_slope, GELU_ROOT), half_square, mpf("14.75"), mpf("1.75")),
+    Table("GELU_SLOPE", without_root(gelu_slope, GELU_ROOT), half_square, mpf("14.75"), mpf("1.25")),
     Table("GELU_TANH", logistic_tail, cubic, mpf(11), mpf("1.75"), first_at_zero=True),
     Table("GELU_TANH_SLOPE", without_root(gelu_tanh_slope, GELU_TANH_ROOT), cubic, mpf(11), mpf("1.75")),
 )

@@ -1,0 +1,143 @@
+"""Numbers of any precision for the oracles: MPFR (gmpy2) where it is installed, mpmath otherwise and far outside.
+
+An oracle is a formula over a namespace `m` (``m.exp``, ``m.erfc``, ...), so one formula runs on both libraries and a
+test can hold one against the other. `evaluate` is Ziv's strategy: compute at one precision and at twice that, and go on
+doubling until both agree far beyond what any dtype can see.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+__all__ = ["Real", "Scaled", "evaluate", "namespaces", "require", "scaled"]
+
+Real = Any
+"""A number of many digits: gmpy2.mpfr or mpmath.mpf; neither library is typed."""
+
+START = 160
+"""First working precision, in bits."""
+AGREE = 90
+"""Two evaluations must agree to a relative 2^-90 (the oracles promise 2^-80)."""
+CAP = 5200
+"""Zero at this precision is zero: the smallest square of a float64 is 2^-2148, seen here with 2^-80 to spare."""
+WIDE = 2.0**15
+"""Beyond this magnitude an exponential can leave MPFR's exponent range, so mpmath, which has no such range, takes
+over.
+"""
+FURTHEST = 1 << 20
+"""Exponents are kept within +-2^20, which is far outside every dtype: e^-1e300 needs no exact exponent."""
+
+
+class Scaled(NamedTuple):
+    """The number (hi + lo) * 2^exponent, 0.5 <= |hi| <= 1, or a zero, infinity or NaN in `hi`."""
+
+    hi: float
+    lo: float
+    exponent: int
+
+
+class _Namespace:
+    """One library's functions under one set of names; all of them follow the library's current precision."""
+
+    def __init__(self, library: Any, number: Callable[[Any], Real], pi: Callable[[], Real]) -> None:
+        self.exp, self.expm1, self.log1p = library.exp, library.expm1, library.log1p
+        self.log, self.erfc, self.sqrt = library.log, library.erfc, library.sqrt
+        self.number = number
+        self._pi = pi
+
+    @property
+    def pi(self) -> Real:
+        return self._pi()
+
+
+def require(module: str) -> Any:
+    """Import `module`, or say which extra brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"the accuracy oracles need {module}: pip install fastact[test]") from error
+
+
+@cache
+def namespaces() -> tuple[_Namespace | None, _Namespace]:
+    """(MPFR or None, mpmath)."""
+    mpmath = require("mpmath")
+    slow = _Namespace(mpmath.mp, mpmath.mpf, lambda: +mpmath.mp.pi)
+    try:
+        gmpy2 = importlib.import_module("gmpy2")
+    except ImportError:
+        return None, slow
+    return _Namespace(gmpy2, gmpy2.mpfr, gmpy2.const_pi), slow
+
+
+def evaluate(formula: Callable[..., Real], *arguments: Real, library: str | None = None) -> Real:
+    """``formula(m, *arguments)`` for finite arguments, to a relative 2^-80 or better.
+
+    `library` ("gmpy2" or "mpmath") overrides the choice, for tests.
+    """
+    fast, slow = namespaces()
+    narrow = all(abs(a) < WIDE for a in arguments)
+    if fast is not None and library != "mpmath" and (narrow or library == "gmpy2"):
+        gmpy2 = require("gmpy2")
+
+        def at_mpfr(bits: int) -> Real:
+            with gmpy2.context(precision=bits, emin=gmpy2.get_emin_min(), emax=gmpy2.get_emax_max()):
+                return formula(fast, *map(fast.number, arguments))
+
+        value = _agree(at_mpfr)
+        if gmpy2.is_finite(value) and value != 0:
+            return value
+    mp = require("mpmath").mp
+
+    def at_mpmath(bits: int) -> Real:
+        with mp.workprec(bits):
+            return +slow.number(formula(slow, *map(slow.number, arguments)))
+
+    return _agree(at_mpmath)
+
+
+def _agree(at: Callable[[int], Real]) -> Real:
+    bits, coarse = START, at(START)
+    while True:
+        bits *= 2
+        fine = at(bits)
+        if fine == 0 or coarse == 0:
+            # An exact zero, or everything cancelled: only the highest precision can tell them apart.
+            if bits >= CAP:
+                return fine
+            bits = max(bits, CAP // 2)
+        elif fine == coarse or abs(_ratio(fine - coarse, fine)) < 2.0**-AGREE:
+            return fine
+        if bits > 16 * CAP:
+            raise ArithmeticError("an oracle does not converge: its formula cancels at every precision")
+        coarse = fine
+
+
+def _ratio(a: Real, b: Real) -> float:
+    try:
+        return float(a / b)
+    except OverflowError:
+        return math.inf
+
+
+def scaled(value: Real) -> Scaled:
+    """`value` as two floats and an exponent, so that nothing under- or overflows."""
+    if isinstance(value, float | int):
+        value = namespaces()[1].number(value)
+    if value == 0 or not abs(value) < math.inf:
+        return Scaled(float(value), 0.0, 0)
+    if hasattr(value, "man_exp"):
+        mp = require("mpmath").mp
+        with mp.workprec(200):
+            mantissa, exponent = mp.frexp(value)
+            hi = float(mantissa)
+            return Scaled(hi, float(mantissa - hi), max(-FURTHEST, min(int(exponent), FURTHEST)))
+    gmpy2 = require("gmpy2")
+    with gmpy2.context(precision=200):
+        exponent, mantissa = gmpy2.frexp(value)
+        hi = float(mantissa)
+        return Scaled(hi, float(mantissa - gmpy2.mpfr(hi)), max(-FURTHEST, min(exponent, FURTHEST)))

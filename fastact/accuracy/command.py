@@ -1,0 +1,177 @@
+"""``fastact accuracy``: how accurate is it, on this machine, now.
+
+Measures the error of any function and form in ULP of the true value: float32 against a float64 reference that is itself
+within 1e-3 ULP, over all 2^32 inputs (``--exhaustive``) or a walk through them, float64 against hundreds of bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fastact
+from fastact.accuracy.cases import cases
+from fastact.accuracy.sweep import Measurement, sweep
+from fastact.cpu import cache
+
+__all__ = ["add_arguments", "run"]
+
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+STRIDE = 1021
+"""Every which bit pattern of float32 is looked at by default: a prime, so that all low bits occur; 4 million inputs."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to `parser`."""
+    parser.add_argument("functions", nargs="*", metavar="NAME", help="functions of the catalogue (or --all)")
+    parser.add_argument("--all", action="store_true", help="every elementwise function of the catalogue")
+    parser.add_argument("--dtype", action="append", choices=DTYPES, help="may be repeated; float32 if not given")
+    parser.add_argument(
+        "--form",
+        action="append",
+        metavar="FORM",
+        help="forward, derivative, with_derivative or derivative_PARAMETER; may be repeated; all if not given",
+    )
+    parser.add_argument("--exhaustive", action="store_true", help="all 2^32 inputs of float32 (minutes a function)")
+    parser.add_argument("--stride", type=int, metavar="N", help=f"every N-th bit pattern of float32 (default {STRIDE})")
+    parser.add_argument("--points", type=int, default=20_000, metavar="N", help="inputs for float64 (default 20000)")
+    parser.add_argument("--grid", action="store_true", help="a grid of parameter values as well as the defaults")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads that measure (default: one a core)")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="where an interrupted sweep is kept")
+    parser.add_argument("--json", metavar="FILE", help="write the findings to FILE, or - for standard output")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; 1 if an error is above the function's contract, 2 if nothing was asked for that exists."""
+    catalogue = fastact.CATALOGUE
+    names = list(catalogue) if args.all else args.functions
+    unknown = [name for name in names if name not in catalogue]
+    if unknown or not names:
+        asked = f"not in the catalogue: {', '.join(unknown)}" if unknown else "name a function, or say --all"
+        print(f"fastact accuracy: {asked}; there are {', '.join(catalogue)}", file=sys.stderr)
+        return 2
+    if (args.stride is not None and args.stride < 1) or args.points < 1:
+        print("fastact accuracy: --stride and --points are at least 1", file=sys.stderr)
+        return 2
+    jobs = list(_jobs(args, [catalogue[name] for name in names]))
+    if not jobs:
+        print(f"fastact accuracy: none of these functions has the form {', '.join(args.form)}", file=sys.stderr)
+        return 2
+    found: list[tuple[Measurement, float]] = []
+    machine_readable = args.json == "-"
+    if not machine_readable:
+        print(HEAD)
+    with _progress(len(jobs), shown=not args.quiet) as start:
+        for case, dtype in jobs:
+            bound = case.bound(dtype)
+            told = start(f"{case.title} {dtype}")
+            measured = sweep(
+                case.function(dtype),
+                case.name,
+                case.form,
+                dtype,
+                case.parameters(dtype),
+                stride=1 if args.exhaustive or dtype in ("float16", "bfloat16") else args.stride or STRIDE,
+                points=args.points,
+                kinks=case.record.kinks,
+                threads=args.threads,
+                state=_state(args, case.title, dtype),
+                progress=told,
+            )
+            found.append((measured, bound))
+            if not machine_readable:
+                print(_line(measured, bound), flush=True)
+    broken = [measured for measured, bound in found if not measured.holds(bound)]
+    if args.json:
+        _write(args.json, found)
+    if not machine_readable:
+        verdict = f"{len(broken)} above their bound" if broken else "all within their bounds"
+        print(f"{len(found)} measured, {sum(m.inputs for m, _ in found):,} inputs: {verdict}")
+    return 1 if broken else 0
+
+
+def _jobs(args: argparse.Namespace, records: list[Any]) -> Iterator[tuple[Any, str]]:
+    """Cases and dtypes. A vjp has no error of its own: it is the derivative times g, rounded once more."""
+    for dtype in args.dtype or ["float32"]:
+        for case in cases(records, args.form, args.grid):
+            if case.form != "vjp":
+                yield case, dtype
+
+
+HEAD = f"{'function':17}{'form':21}{'parameters':13}{'dtype':9}{'inputs':>14}{'max ULP':>10}{'rounded':>10}  at"
+
+
+def _line(found: Measurement, bound: float) -> str:
+    parameters = ", ".join(f"{p:.4g}" for p in found.parameters)
+    line = (
+        f"{found.name:17}{found.form:21}{parameters:13}{found.dtype:9}{found.inputs:14,}"
+        f"{found.max_ulp:10.4g}{_percent(found.share):>10}  {found.at!r}"
+    )
+    if found.wrong:
+        line += "  WRONG " + ", ".join(f"{n:,} {kind} (at {found.examples[kind]!r})" for kind, n in found.wrong.items())
+    elif not found.holds(bound):
+        line += f"  ABOVE {bound:g}"
+    return line
+
+
+def _percent(share: float) -> str:
+    """Three decimals, cut off rather than rounded: 100 % means all."""
+    return f"{int(share * 100_000) / 1000:.3f} %"
+
+
+def _state(args: argparse.Namespace, title: str, dtype: str) -> Path | None:
+    """The file for an interrupted sweep; a changed kernel, or another stride, is another sweep."""
+    if not args.exhaustive or dtype != "float32":
+        return None
+    directory = args.state or cache.root() / "accuracy"
+    return Path(directory) / f"{title}_{dtype}_{cache.key()[:12]}.json"
+
+
+def _write(target: str, found: list[tuple[Measurement, float]]) -> None:
+    rows = [{**m.as_dict(), "bound": bound, "holds": m.holds(bound)} for m, bound in found]
+    text = json.dumps(rows, indent=1)
+    if target == "-":
+        print(text)
+    else:
+        Path(target).write_text(text + "\n")
+
+
+Told = Callable[[float], None]
+
+
+@contextmanager
+def _progress(jobs: int, shown: bool) -> Iterator[Callable[[str], Told]]:
+    """Yield what starts the bar of one job; bars need rich and a terminal, and are left out without them."""
+    try:
+        if not shown or not sys.stderr.isatty():
+            raise ImportError
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    except ImportError:
+        yield lambda title: lambda share: None
+        return
+    text, share = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f} %")
+    columns = (text, BarColumn(), share, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        every = bar.add_task("functions", total=jobs)
+        current = bar.add_task("", total=1.0)
+        before = 0
+
+        def start(title: str) -> Told:
+            nonlocal before
+            base, before = before, before + 1
+            bar.reset(current, total=1.0, description=title)
+
+            def told(share: float) -> None:
+                bar.update(current, completed=share)
+                bar.update(every, completed=base + share)
+
+            return told
+
+        yield start

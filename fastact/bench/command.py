@@ -1,0 +1,211 @@
+"""``fastact bench``: every function of the catalogue beside every library that is installed."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+import time
+from pathlib import Path
+
+from fastact.bench.sizes import parse_size
+
+__all__ = ["add_arguments", "run"]
+
+SIZES = "1,100,10000,64Ki,1M,16M"
+QUICK_SIZES = "1,64Ki"
+
+
+class _BadArgument(ValueError):
+    """What the user gave cannot be done; the message names the argument and the value."""
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(dict.fromkeys(parse_size(part) for part in text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.strip().isdecimal() else 0
+    if not 1 <= number <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1024")
+    return number
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``fastact bench``; nothing heavy is imported for them."""
+    parser.add_argument("--functions", type=_names, metavar="A,B", help="functions to measure (default: all)")
+    parser.add_argument(
+        "--sizes",
+        type=_sizes,
+        metavar="N,M",
+        help=f"numbers of elements, such as 100, 64Ki or 1M (default: {SIZES})",
+    )
+    parser.add_argument("--dtype", choices=("float32", "float64", "float16"), default="float32")
+    parser.add_argument(
+        "--form",
+        choices=("forward", "derivative", "vjp", "with_derivative"),
+        default="forward",
+        help="the function, its derivative, gradient times derivative, or both in one pass",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="threads for every library (default: all cores)",
+    )
+    parser.add_argument(
+        "--libraries",
+        type=_names,
+        metavar="A,B",
+        help="peers to measure beside fastact (default: all that are installed)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=_positive,
+        metavar="N",
+        help="batches a library gets in each cell (default: 9)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"sizes {QUICK_SIZES} and short batches: a look, not a measurement",
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write everything measured, with machine and versions",
+    )
+    parser.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="write one line for each function, size and library",
+    )
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw speed and accuracy into a .png, .svg or .pdf file",
+    )
+
+
+def _chosen_functions(wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    from fastact.bench.cases import functions
+
+    known = functions()
+    for name in wanted or ():
+        if name not in known:
+            import difflib
+
+            close = difflib.get_close_matches(name, known, 3, 0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
+            raise _BadArgument(f"argument --functions: unknown function {name!r}: {hint}")
+    if wanted == ():
+        raise _BadArgument("argument --functions: no function given")
+    return wanted or known
+
+
+def _chosen_libraries(wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    from fastact.bench.cases import LIBRARIES, installed
+
+    if wanted is None:
+        return tuple(library for library in LIBRARIES if installed(library))
+    for library in wanted:
+        if library not in LIBRARIES:
+            raise _BadArgument(f"argument --libraries: unknown library {library!r}: choose from {', '.join(LIBRARIES)}")
+        if not installed(library):
+            raise _BadArgument(f"argument --libraries: {library!r} is not installed: pip install {library}")
+    return tuple(library for library in LIBRARIES if library == "fastact" or library in wanted)
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """Find out before the measurement that its results can be written, not after."""
+    for option in ("json", "csv", "plot"):
+        path: Path | None = getattr(args, option)
+        if path is None:
+            continue
+        if not path.parent.is_dir():
+            raise _BadArgument(f"argument --{option}: no directory {str(path.parent)!r}")
+        if path.is_dir():
+            raise _BadArgument(f"argument --{option}: {str(path)!r} is a directory")
+        if option == "plot":
+            from fastact.bench.plot import SUFFIXES, require_matplotlib
+
+            if path.suffix not in SUFFIXES:
+                raise _BadArgument(f"argument --plot: {str(path)!r} does not end in {', '.join(SUFFIXES)}")
+            require_matplotlib()
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print and write. The exit status is 0, 1 where fastact failed, 2 for a bad argument."""
+    try:
+        return _run(args)
+    except (_BadArgument, ImportError) as error:
+        print(f"fastact bench: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(args: argparse.Namespace) -> int:
+    _check_files(args)
+    functions = _chosen_functions(args.functions)
+    libraries = _chosen_libraries(args.libraries)
+
+    from fastact.bench.cases import set_threads
+    from fastact.bench.libraries import available_cores
+    from fastact.bench.measure import Plan, Report, measure
+    from fastact.bench.report import accuracy_table, speed_tables, summary, to_csv, to_json
+    from fastact.bench.screen import Screen
+
+    threads = args.threads or available_cores()
+    plan = Plan(
+        functions=functions,
+        sizes=args.sizes or _sizes(QUICK_SIZES if args.quick else SIZES),
+        libraries=libraries,
+        dtype=args.dtype,
+        form=args.form,
+        threads=threads,
+        rounds=args.rounds or (3 if args.quick else 9),
+        batch_seconds=0.0002 if args.quick else 0.001,
+        case_seconds=0.05 if args.quick else 0.3,
+    )
+    report = Report(plan)
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    screen = Screen()
+    screen.line(f"fastact beside {', '.join(libraries[1:]) or 'nothing: no peer is chosen'}")
+    start = time.monotonic()
+    set_threads(threads, list(libraries))
+    status = 0
+    try:
+        with screen.progress(plan.steps()) as progress:
+            measure(report, progress)
+    except KeyboardInterrupt:
+        status = 130  # what was measured until now is shown and written all the same
+
+    for table in speed_tables(report):
+        screen.table(table)
+    accuracy = accuracy_table(report)
+    if accuracy is not None:
+        screen.table(accuracy)
+    for note in report.notes:
+        screen.line(f"note: {note}")
+    if args.json:
+        to_json(report, args.json, date)
+    if args.csv:
+        to_csv(report, args.csv)
+    if args.plot and report.cells:
+        from fastact.bench.plot import draw
+
+        draw(report, args.plot)
+    written = ", ".join(str(path) for path in (args.json, args.csv, args.plot) if path and path.exists())
+    took = f"{time.monotonic() - start:.0f} s on {threads} thread{'s' if threads > 1 else ''}"
+    screen.line(took + (f"; wrote {written}" if written else ""))
+    screen.line(summary(report)["line"])
+    return status or (1 if report.failed else 0)

@@ -1,0 +1,332 @@
+"""From an entry of the table of peers to a call that can be timed, library by library.
+
+A builder gets the name of the function, the form and the arrays, does everything that may be done
+once (imports, buffers, compilation, saved outputs), and returns a `Case`, or None where the library
+does not have the function in that form. All libraries work on the same input memory wherever they
+can.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastact.bench.formulas import Binary, targets
+from fastact.bench.onnx_model import DTYPE_CODES, one_node_model
+from fastact.bench.peers import CONSTANTS, PEERS, PRELU, Formula
+
+__all__ = ["BUILDERS", "Case", "aligned", "installed", "measuring", "set_threads"]
+
+Array = NDArray[Any]
+Call = Callable[..., Any]
+
+REQUIRED = {"prelu": (PRELU,)}
+"""What fastact's functions get for parameters that have no default; the peers' rows use the same
+values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`run` is what is timed; `outputs` runs it once and returns its results as NumPy arrays."""
+
+    run: Call
+    outputs: Callable[[], tuple[Array, ...]]
+
+
+def aligned(shape: tuple[int, ...], dtype: str) -> Array:
+    """An uninitialised array that starts at a cache line, so that no library is slowed down by
+    chance."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _import(name: str) -> Any:
+    return importlib.import_module(name)  # as Any: the peers are optional, and mypy need not read PyTorch
+
+
+def installed(library: str) -> bool:
+    return library in ("fastact", "numpy") or importlib.util.find_spec(library) is not None
+
+
+def _into(run: Call, *results: Array) -> Case:
+    """A call that leaves its results in `results`."""
+
+    def outputs() -> tuple[Array, ...]:
+        run()
+        return tuple(result.copy() for result in results)
+
+    return Case(run, outputs)
+
+
+def _returning(run: Call) -> Case:
+    """A call that returns its result or a tuple of results."""
+
+    def outputs() -> tuple[Array, ...]:
+        result = run()
+        return tuple(np.asarray(part).copy() for part in (result if isinstance(result, tuple | list) else (result,)))
+
+    return Case(run, outputs)
+
+
+def _result(name: str, x: Array) -> Array:
+    return aligned(x.shape[:-1] if PEERS[name].reduces else x.shape, x.dtype.name)
+
+
+def _both(first: Call, second: Call) -> Call:
+    def run() -> None:
+        first()
+        second()
+
+    return run
+
+
+# --- fastact, NumPy, SciPy ------------------------------------------------------------------------
+
+
+def _fastact(name: str, form: str, x: Array, g: Array) -> Case | None:
+    import fastact as fa
+
+    public = name if form == "forward" else f"{name}_{form}"
+    function = getattr(fa, public, None)
+    if function is None:
+        return None
+    parameters = REQUIRED.get(name, ())
+    if PEERS[name].targets:  # a loss checks its classes and allocates its result
+        return _returning(partial(function, x, targets(x.shape)))
+    out = _result(name, x)
+    if form == "vjp" and PEERS[name].rows:  # from the saved output, as the frameworks do
+        return _into(partial(function, g, getattr(fa, name)(x), out=out), out)
+    operands = (*((g, x) if form == "vjp" else (x,)), *parameters)
+    results = (out, _result(name, x)) if form == "with_derivative" else (out,)
+    if isinstance(function, np.ufunc):  # results by position: a keyword costs tens of nanoseconds
+        return _into(partial(function, *operands, *results), *results)
+    keyword = results if len(results) > 1 else out
+    return _into(partial(function, *operands, out=keyword), *results)
+
+
+def _formulas(
+    pair: tuple[Formula, Formula | None] | None,
+    name: str,
+    form: str,
+    x: Array,
+    g: Array,
+    *before: Any,
+) -> Case | None:
+    """NumPy's and SciPy's cases; `before` is what their formulas take first."""
+    if pair is None or (form != "forward" and pair[1] is None):
+        return None
+    forward, derivative = pair
+    out, tmp = _result(name, x), aligned(x.shape, x.dtype.name)
+
+    def bind(formula: Formula, result: Array) -> Call:
+        if isinstance(formula, Binary):
+            return partial(formula.ufunc, x, np.array(formula.number, x.dtype), out=result)
+        if isinstance(formula, np.ufunc):
+            return partial(formula, x, result)
+        return partial(formula, *before, x, result, tmp)
+
+    if form == "forward":
+        run = bind(forward, out)
+        value = run()
+        # scipy.special's row functions allocate their result; everything else filled `out`.
+        return _into(run, out) if value is None or value is out else _returning(run)
+    assert derivative is not None
+    if form == "derivative":
+        return _into(bind(derivative, out), out)
+    if form == "vjp":
+        return _into(_both(bind(derivative, out), partial(np.multiply, out, g, out)), out)
+    slope = _result(name, x)
+    return _into(_both(bind(forward, out), bind(derivative, slope)), out, slope)
+
+
+def _numpy(name: str, form: str, x: Array, g: Array) -> Case | None:
+    return _formulas(PEERS[name].numpy, name, form, x, g)
+
+
+def _scipy(name: str, form: str, x: Array, g: Array) -> Case | None:
+    if PEERS[name].scipy is None:
+        return None
+    return _formulas(PEERS[name].scipy, name, form, x, g, _import("scipy.special"))
+
+
+# --- numexpr --------------------------------------------------------------------------------------
+
+
+def _numexpr(name: str, form: str, x: Array, g: Array) -> Case | None:
+    row = PEERS[name].numexpr
+    if row is None or x.dtype.name == "float16" or (form != "forward" and row[1] is None):
+        return None
+    numexpr = _import("numexpr")
+    kind = float if x.dtype.name == "float32" else np.double  # numexpr's names for its float and double
+
+    def bind(expression: str, result: Array) -> Call:
+        used = compile(expression, "<numexpr>", "eval").co_names
+        values = {
+            "x": x,
+            "g": g,
+            **{key: np.array(value, x.dtype) for key, value in CONSTANTS.items()},
+        }
+        names = [key for key in values if key in used]
+        compiled = numexpr.NumExpr(expression, [(key, kind) for key in names])
+        return partial(compiled, *(values[key] for key in names), out=result, ex_uses_vml=False)
+
+    out = _result(name, x)
+    if form == "forward":
+        return _into(bind(row[0], out), out)
+    if form == "derivative":
+        return _into(bind(str(row[1]), out), out)
+    if form == "vjp":
+        return _into(bind(f"g*({row[1]})", out), out)
+    slope = _result(name, x)
+    return _into(_both(bind(row[0], out), bind(str(row[1]), slope)), out, slope)
+
+
+# --- PyTorch, JAX, ONNX Runtime -------------------------------------------------------------------
+
+
+def _torch(name: str, form: str, x: Array, g: Array) -> Case | None:
+    row = PEERS[name].torch
+    if row is None or (form != "forward" and row[1] is None):
+        return None
+    torch = _import("torch")
+    forward, backward = row
+    tx, out = torch.from_numpy(x), torch.from_numpy(_result(name, x))
+    run = forward(torch, tx, out)
+    if form == "forward":
+        return _returning(run)
+    y = run()
+    # f'(x) is the backward kernel with a gradient of ones
+    gradient = torch.from_numpy(g) if form == "vjp" else torch.ones_like(tx)
+    assert backward is not None
+    back = backward(torch, gradient, tx, y, torch.empty_like(tx))
+    if form != "with_derivative":
+        return _returning(back)
+
+    def both() -> tuple[Any, Any]:
+        return run(), back()
+
+    return _returning(both)
+
+
+def _jax(name: str, form: str, x: Array, g: Array) -> Case | None:
+    row = PEERS[name].jax
+    if row is None:
+        return None
+    jax = _import("jax")
+    if x.dtype.name == "float64":
+        jax.config.update("jax_enable_x64", True)
+    function = row(jax)
+    jx, jg = jax.numpy.asarray(x), jax.numpy.asarray(g)
+
+    def vjp(g: Any, x: Any) -> Any:
+        y, back = jax.vjp(function, x)
+        return y, back(g)[0]
+
+    ones = jax.numpy.ones_like
+    operands = (jg, jx) if form == "vjp" else (jx,)
+    compiled = jax.jit(
+        {
+            "forward": function,
+            "derivative": lambda x: vjp(ones(x), x)[1],
+            "vjp": lambda g, x: vjp(g, x)[1],
+            "with_derivative": lambda x: vjp(ones(x), x),
+        }[form]
+    )
+    if form == "with_derivative":
+        wait = jax.block_until_ready
+        return _returning(lambda: wait(compiled(jx)))
+    return _returning(lambda: compiled(*operands).block_until_ready())
+
+
+def _onnxruntime(name: str, form: str, x: Array, g: Array) -> Case | None:
+    row = PEERS[name].onnxruntime
+    if row is None or form != "forward" or x.dtype.name not in DTYPE_CODES:
+        return None
+    ort = _import("onnxruntime")
+    out = _result(name, x)
+    model = one_node_model(row.op, row.attributes, row.constants, x.dtype.name, x.shape, domain=row.domain)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = _threads()
+    # its threads would go on spinning into the next library's turn
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 4  # an operator that is missing for a dtype is an exception, and reported as such
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    binding.bind_input("x", "cpu", 0, x.dtype.type, x.shape, x.ctypes.data)
+    binding.bind_output("y", "cpu", 0, out.dtype.type, out.shape, out.ctypes.data)
+
+    def run() -> tuple[Array, Array]:
+        session.run_with_iobinding(binding)
+        return x, out  # the binding knows addresses only: this keeps the arrays alive
+
+    return _into(run, out)
+
+
+BUILDERS: dict[str, Callable[[str, str, Array, Array], Case | None]] = {
+    "fastact": _fastact,
+    "numpy": _numpy,
+    "scipy": _scipy,
+    "numexpr": _numexpr,
+    "torch": _torch,
+    "jax": _jax,
+    "onnxruntime": _onnxruntime,
+}
+"""library -> builder(name, form, x, g)."""
+
+
+# --- threads and modes ----------------------------------------------------------------------------
+
+_chosen_threads: list[int] = []
+
+
+@cache
+def available_cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _threads() -> int:
+    return _chosen_threads[-1] if _chosen_threads else available_cores()
+
+
+def set_threads(threads: int, libraries: list[str]) -> None:
+    """Give every library `threads` threads. JAX reads its number when it is imported, so call this
+    first."""
+    _chosen_threads[:] = [threads]
+    if "jax" in libraries and "jax" not in sys.modules:
+        if threads == 1:
+            flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+        os.environ["NPROC"] = str(threads)
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    if "fastact" in libraries:
+        import fastact as fa
+
+        fa.set_num_threads(threads)
+    if "torch" in libraries:
+        _import("torch").set_num_threads(threads)
+    if "numexpr" in libraries:
+        os.environ.setdefault("NUMEXPR_MAX_THREADS", str(max(threads, available_cores())))
+        _import("numexpr").set_num_threads(threads)
+
+
+@contextmanager
+def measuring(libraries: list[str]) -> Iterator[None]:
+    """What each library offers for running without bookkeeping: no warnings, no autograd."""
+    with ExitStack() as stack:
+        stack.enter_context(np.errstate(all="ignore"))
+        if "torch" in libraries:
+            stack.enter_context(_import("torch").inference_mode())
+        yield

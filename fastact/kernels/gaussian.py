@@ -1,0 +1,178 @@
+"""gelu, its tanh form gelu_tanh, and their derivatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastact.kernels.erf32 import (
+    DOWN,
+    GELU,
+    GELU_INTERVALS,
+    GELU_ROOT,
+    GELU_SLOPE,
+    GELU_SLOPE_INTERVALS,
+    GELU_TANH,
+    GELU_TANH_INTERVALS,
+    GELU_TANH_ROOT,
+    GELU_TANH_SLOPE,
+    GELU_TANH_SLOPE_INTERVALS,
+    UP,
+    clamp,
+    minus_cubic,
+    minus_half_square,
+    tail,
+)
+from fastact.kernels.erf64 import gelu64, gelu_derivative64
+from fastact.kernels.exp64 import exp_fast64, power_of_two_up64
+from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, select
+from fastact.kernels.pairs import two_diff, two_square
+from fastact.kernels.roots64 import with_gelu_tanh_root64
+
+Lanes = Any
+
+
+@kernel
+def _gate32(x: Lanes, a: Lanes, h: Lanes, r: Lanes, w: Lanes, small: float) -> Lanes:
+    """x (1 - F) for x > 0 and x F for x <= 0, where 2^64 F(a) = h (1 + r + w).
+
+    That is max(x, 0) - a F; and for a < small, where F and 1 - F are alike, x/2 - a (F - 1/2), so that the rounding
+    error of the second summand counts for a quarter of an ULP at most.
+    """
+    near = a < small
+    k = select(near, h - 0.5 * UP, h)
+    # t + t_low = k + h (r + w)
+    t = fma(h, r + w, k)
+    t_low = fma(h, w, fma(h, r, k - t))
+    y = fma(a, t, a * t_low)
+    # The order of max's comparison makes it one instruction on x86.
+    base = select(near, 0.5 * x, select(0.0 > x, 0.0, x))
+    return fma(y, -DOWN, base)
+
+
+@kernel
+def _gelu32(x: Lanes) -> Lanes:
+    """x Phi(x), Phi the normal distribution."""
+    a = clamp(fabs(x), GELU_INTERVALS[2])
+    h, r, w = tail(a, *minus_half_square(a), GELU, GELU_INTERVALS)
+    # At 0.43, 1 - Phi = 1/3.
+    return _gate32(x, a, h, r, w, 0.43)
+
+
+@kernel
+def _gelu_tanh32(x: Lanes) -> Lanes:
+    """x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
+    a = clamp(fabs(x), GELU_TANH_INTERVALS[2])
+    h, r, w = tail(a, *minus_cubic(a), GELU_TANH, GELU_TANH_INTERVALS)
+    return _gate32(x, a, h, r, w, 0.43)
+
+
+@kernel
+def _slope32(
+    x: Lanes, a: Lanes, h: Lanes, r: Lanes, w: Lanes, root: tuple[float, float]
+) -> Lanes:
+    """D for x <= 0 and 1 - D for x > 0, where 2^64 D = (root - a) h (1 + r + w)."""
+    t = fma(h, r + w, h)
+    t_low = fma(h, w, fma(h, r, h - t))
+    g, g_low = two_diff(a, root[0])
+    g_low = g_low - root[1]
+    y = fma(g, t, fma(g, t_low, g_low * t))
+    return select(x > 0.0, fma(y, DOWN, 1.0), y * -DOWN)
+
+
+@kernel
+def _gelu_derivative32(x: Lanes) -> Lanes:
+    """Phi(x) + x phi(x)."""
+    a = clamp(fabs(x), GELU_SLOPE_INTERVALS[2])
+    h, r, w = tail(a, *minus_half_square(a), GELU_SLOPE, GELU_SLOPE_INTERVALS)
+    return _slope32(x, a, h, r, w, GELU_ROOT)
+
+
+@kernel
+def _gelu_tanh_derivative32(x: Lanes) -> Lanes:
+    """s(2u) (1 + 2 x u' s(-2u)), s the logistic function."""
+    a = clamp(fabs(x), GELU_TANH_SLOPE_INTERVALS[2])
+    h, r, w = tail(a, *minus_cubic(a), GELU_TANH_SLOPE, GELU_TANH_SLOPE_INTERVALS)
+    return _slope32(x, a, h, r, w, GELU_TANH_ROOT)
+
+
+# 2u and its slope 2u' = LINEAR + 3 CUBIC x^2 in float64. LINEAR_HEAD has 21 bits, so that LINEAR_HEAD - p is exact.
+LINEAR_HEAD = 1.595768928527832
+LINEAR_REST = 1.930778986805098e-07
+CUBIC_HI, CUBIC_LO = 0.07135481627260025, -6.175149918155315e-19
+CUBIC_3_HI, CUBIC_3_LO = 0.21406444881780073, 1.2025242832367862e-17
+# Beyond, 2u > 753.3 and even 2 x u' e^-2u is less than half the smallest subnormal; e^-2u must not have n < -1087.
+GELU_TANH_LIMIT64 = 21.5974
+
+
+@kernel
+def _times_quadratic64(
+    a: Lanes, s: Lanes, s_low: Lanes, high: float, low: float
+) -> tuple[Lanes, Lanes]:
+    """a (LINEAR + (high + low) a^2) as a pair, for a^2 = s + s_low."""
+    p = fma(s, high, LINEAR_HEAD)
+    p_low = fma(s, high, LINEAR_HEAD - p) + fma(s_low, high, fma(s, low, LINEAR_REST))
+    q = a * p
+    return q, fma(a, p_low, fma(a, p, -q))
+
+
+@kernel
+def _exp_minus_two_u64(a: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    """(E, E_low, e, y): E + E_low = 2^64 e^-2u(a), e = 2^-64 E, y = 1/(1 + e) rounded."""
+    hi, lo = _times_quadratic64(a, *two_square(a), CUBIC_HI, CUBIC_LO)
+    i, m = exp_fast64(-hi, -lo)
+    p = power_of_two_up64(i)
+    big = fma(p, m, p)
+    e = big * DOWN
+    return big, fma(p, m, p - big), e, 1.0 / (1.0 + e)
+
+
+@kernel
+def _gelu_tanh64(x: Lanes) -> Lanes:
+    """x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
+    a = clamp(fabs(x), GELU_TANH_LIMIT64)
+    big, big_low, e, y = _exp_minus_two_u64(a)
+    negative = x < 0.0
+    n = select(negative, big, UP)
+    q = n * y
+    # What q (1 + e) misses of n, with the rounding error of e itself; n - q is exact.
+    miss = fma(-q, e, n - q) + select(negative, big_low, 0.0)
+    result = fma(a, q, a * (miss * y)) * copysign(DOWN, x)
+    return select(x > GELU_TANH_LIMIT64, x, result)
+
+
+@kernel
+def _gelu_tanh_derivative64(x: Lanes) -> Lanes:
+    """D = e (1 + e - 2 a u'(a)) / (1 + e)^2 at -a, and 1 - D at a; e = e^-2u(a)."""
+    a = clamp(fabs(x), GELU_TANH_LIMIT64)
+    big, big_low, e, y = _exp_minus_two_u64(a)
+    g, g_low = _times_quadratic64(a, *two_square(a), CUBIC_3_HI, CUBIC_3_LO)
+    t = 1.0 + e
+    t_low = e - (t - 1.0)
+    f, f_low = two_diff(t, g)
+    f_low = f_low + (t_low - g_low)
+    # 1/(1 + e) = y (1 + error), and big y^2 = v + low
+    error = fma(-y, t_low, fma(-y, t, 1.0))
+    q = big * y
+    v = q * y
+    low = fma(fma(big, y, -q), y, fma(q, y, -v))
+    low = fma(v + v, error, low) + big_low * y * y
+    d = fma(v, f, fma(v, f_low, low * f))
+    return with_gelu_tanh_root64(x, select(x > 0.0, fma(d, -DOWN, 1.0), d * DOWN))
+
+
+gelu = by_dtype(_gelu32, gelu64)
+gelu_derivative = by_dtype(_gelu_derivative32, gelu_derivative64)
+gelu_tanh = by_dtype(_gelu_tanh32, _gelu_tanh64)
+gelu_tanh_derivative = by_dtype(_gelu_tanh_derivative32, _gelu_tanh_derivative64)
+
+
+@kernel
+def gelu_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
+    """gelu and its derivative: LLVM computes what they share once."""
+    return gelu(x), gelu_derivative(x)
+
+
+@kernel
+def gelu_tanh_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
+    """gelu_tanh and its derivative."""
+    return gelu_tanh(x), gelu_tanh_derivative(x)

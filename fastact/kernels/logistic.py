@@ -1,0 +1,92 @@
+"""1 / (1 + e^z) as a float and its relative error: what the sigmoid family is made of, for float32 and float64 alike.
+
+e^z is S (1 + m), see `fastact.kernels.exp32`. With S as a float and m small, 1 + e^z = (1 + S) + S m needs one sum and one
+fma, and what they lost needs two subtractions, which are exact, and one fma. One division then gives q, and what q misses
+of 1 / (1 + e^z) follows from the remainder 1 - q (1 + e^z), again two fma. Every value is scaled by `Format.scale`, so
+that neither the exponential overflows nor q and its products become subnormal before the last multiplication.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastact.kernels import exp32
+from fastact.kernels.exp64 import exp_fast64
+from fastact.kernels.language import by_dtype, fma, from_bits, kernel, select
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "exp_parts",
+    "format_of",
+    "reciprocal_of_one_plus_exp",
+    "reciprocal_of_one_plus_small_exp",
+]
+
+Lanes = Any
+
+
+@dataclass(frozen=True)
+class Format:
+    """What depends on the dtype."""
+
+    scale: float  # exponentials are multiplied by it, their reciprocals divided
+    limit: float  # limit e^-limit is less than half the smallest subnormal
+    one_from: float  # 1 / (1 + e^-x) rounds to 1 for x above it
+    reach: float  # scale e^reach is finite
+    largest: float  # finite float
+
+
+FORMATS = {
+    32: Format(exp32.SCALE, 110.0, 17.5, 157.0, float.fromhex("0x1.fffffep127")),
+    64: Format(2.0**-512, 752.5, 38.0, 1060.0, float.fromhex("0x1.fffffffffffffp1023")),
+}
+
+
+def format_of(x: Lanes) -> Format:
+    """The format of the lanes `x`."""
+    return FORMATS[x.width]
+
+
+@kernel
+def _exp_parts32(x: Lanes, low: Lanes | None) -> tuple[Lanes, Lanes]:
+    return exp32.exp_parts(x) if low is None else exp32.exp_parts_of_pair(x, low)
+
+
+@kernel
+def _exp_parts64(x: Lanes, low: Lanes | None) -> tuple[Lanes, Lanes]:
+    i, m = exp_fast64(x, low)
+    return from_bits((i - 512) << 52), m
+
+
+exp_parts = by_dtype(_exp_parts32, _exp_parts64)
+"""(S, m) with scale e^(x + low) = S (1 + m), for -one_from <= x <= reach; `low` may be None."""
+
+
+@kernel
+def reciprocal_of_one_plus_exp(a: Lanes, low: Lanes | None = None) -> tuple[Lanes, Lanes]:
+    """(q, error) with 1 / (1 + e^(a + low)) = scale q (1 + error), for 0 <= a <= reach."""
+    power, m = exp_parts(a, low)
+    one = format_of(a).scale
+    # d - power is exact, and so is 1 less that wherever the 1 still matters: this is all that d lacks, though the sum
+    # inside it was rounded too.
+    d = fma(power, m, power + one)
+    return _reciprocal(d, fma(power, m, one - (d - power)))
+
+
+@kernel
+def reciprocal_of_one_plus_small_exp(z: Lanes, low: Lanes | None = None) -> tuple[Lanes, Lanes]:
+    """The same for -one_from <= z <= reach, where e^z may be the smaller summand: two operations more."""
+    power, m = exp_parts(z, low)
+    one = format_of(z).scale
+    larger = select(power > one, power, one)
+    smaller = select(power > one, one, power)
+    d = fma(power, m, larger + smaller)
+    return _reciprocal(d, fma(power, m, smaller - (d - larger)))
+
+
+@kernel
+def _reciprocal(d: Lanes, d_low: Lanes) -> tuple[Lanes, Lanes]:
+    q = 1.0 / d
+    return q, fma(-q, d_low, fma(-q, d, 1.0))

@@ -1,0 +1,203 @@
+"""Every function within the error its record promises: float32 and float64 against multi-precision, float16 everywhere.
+
+The inputs walk the bit patterns and crowd around kinks, branches and range edges (`fastact.accuracy.samples`). A bound
+comes from the record's contract and from nowhere else. `test_derivatives.py` holds the derivatives to the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastact as fa
+from fastact.accuracy.cases import Case, cases
+from fastact.accuracy.rows import cross_entropy_truth, row_truth
+from fastact.accuracy.samples import samples, walk
+from fastact.accuracy.sweep import measure, sweep
+from fastact.accuracy.ulp import ulp_error
+
+DEFAULTS = list(cases(fa.CATALOGUE.values(), ["forward"]))
+GRID = list(cases(fa.CATALOGUE.values(), ["forward"], grid=True))
+WIDE = ["float32", "float64"]
+DENSE = 1_000_000
+ROW_ULP = 2.0
+
+
+def holds(case: Case, dtype: str, x: np.ndarray, precise: bool | None = None) -> None:
+    """Fail with what was found unless the case keeps its bound on `x`."""
+    found = measure(case.function(dtype), case.name, case.form, x, case.parameters(dtype), precise=precise)
+    bound = case.bound(dtype)
+    message = f"{case.title} {dtype}: {found.max_ulp:.4g} ULP at {found.at!r} (bound {bound}); {found.wrong}"
+    assert found.holds(bound), f"{message} {found.examples or ''}"
+
+
+def stratified(case: Case, dtype: str, count: int) -> np.ndarray:
+    return samples(case.name, dtype, count, case.parameters(dtype), case.record.kinks)
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize("case", DEFAULTS, ids=lambda case: case.title)
+def test_against_multi_precision(case: Case, dtype: str) -> None:
+    holds(case, dtype, stratified(case, dtype, 1500), precise=True)
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize("case", [c for c in GRID if c.given], ids=lambda case: case.title)
+def test_at_other_parameters(case: Case, dtype: str) -> None:
+    holds(case, dtype, stratified(case, dtype, 300), precise=dtype == "float64")
+
+
+@pytest.mark.parametrize("case", DEFAULTS, ids=lambda case: case.title)
+def test_a_million_float32(case: Case) -> None:
+    holds(case, "float32", walk("float32", DENSE))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("case", DEFAULTS, ids=lambda case: case.title)
+def test_all_65536(case: Case, dtype: str) -> None:
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    found = sweep(case.function(dtype), case.name, case.form, dtype, case.parameters(dtype), threads=1)
+    assert found.inputs == 65536
+    assert found.holds(case.bound(dtype)), found
+
+
+def adversarial_rows(dtype: type[np.floating]) -> dict[str, np.ndarray]:
+    """Rows on which a careless softmax loses bits, or everything."""
+    rng = np.random.default_rng(7)
+    wide = np.finfo(dtype)
+    tiny = float(np.log(wide.smallest_subnormal))
+    rows = {
+        "normal logits": rng.normal(size=1000) * 5,
+        "one": np.array([3.25]),
+        "two": np.array([0.0, -17.0]),
+        "large and equal": np.full(777, 1e4),
+        "huge and equal": np.full(5, float(wide.max)),
+        "large with small differences": 3e4 + rng.integers(-8, 9, 301) / 4,
+        "one dominates": np.concatenate([rng.normal(size=129), [40.0]]),
+        "one dominates by far": np.concatenate([rng.normal(size=50) - 0.6 * abs(tiny), [3.0]]),
+        "masked": np.where(rng.random(100) < 0.4, -np.inf, rng.normal(size=100) * 3),
+        "all masked but one": np.array([-np.inf, -np.inf, -7.5, -np.inf]),
+        "subnormal results": np.linspace(tiny, 0, 200),
+        "underflowing results": np.linspace(1.2 * tiny, 0, 57),
+        "whole range": np.array([float(wide.max), 0.0, -float(wide.max)]),
+        "wide range": rng.normal(size=63) * 1e4,
+        "subnormal inputs": rng.normal(size=33) * 100 * float(wide.smallest_subnormal),
+        "negative": -1000 - rng.random(40),
+        "two leaders": np.concatenate([[12.0, 12.0], rng.normal(size=30)]),
+        "sorted": np.sort(rng.normal(size=515) * 20),
+        "long": rng.normal(size=5000),
+    }
+    return {name: row.astype(dtype) for name, row in rows.items()}
+
+
+ROWS = [(dtype, name) for dtype in (np.float32, np.float64) for name in adversarial_rows(dtype)]
+ROW_IDS = [f"{dtype.__name__}-{name.replace(' ', '-')}" for dtype, name in ROWS]
+
+
+def check_row(result: Any, name: str, *rows: np.ndarray) -> None:
+    true = row_truth(name, *rows)
+    result = np.atleast_1d(result)
+    assert result.dtype == rows[0].dtype
+    error = ulp_error(result, true.hi, true.lo, exponent=true.exponent)
+    worst = int(np.argmax(error))
+    assert error[worst] < ROW_ULP, f"{name}: {error[worst]:.4g} ULP at {worst} of {len(error)}"
+
+
+@pytest.mark.parametrize(("dtype", "name"), ROWS, ids=ROW_IDS)
+@pytest.mark.parametrize("function", ["softmax", "log_softmax", "logsumexp"])
+def test_rows(function: str, dtype: type[np.floating], name: str) -> None:
+    x = adversarial_rows(dtype)[name]
+    check_row(getattr(fa, function)(x), function, x)
+
+
+@pytest.mark.parametrize(("dtype", "name"), ROWS, ids=ROW_IDS)
+@pytest.mark.parametrize("function", ["softmax", "log_softmax"])
+def test_row_gradients(function: str, dtype: type[np.floating], name: str) -> None:
+    y = getattr(fa, function)(adversarial_rows(dtype)[name])
+    rng = np.random.default_rng(3)
+    for g in (np.ones_like(y), rng.normal(size=y.shape).astype(dtype), (np.arange(y.size) == 0).astype(dtype)):
+        check_row(getattr(fa, f"{function}_vjp")(g, y), f"{function}_vjp", g, y)
+
+
+@pytest.mark.parametrize(("dtype", "name"), ROWS, ids=ROW_IDS)
+def test_cross_entropy_of_an_index(dtype: type[np.floating], name: str) -> None:
+    x = adversarial_rows(dtype)[name]
+    kept = np.flatnonzero(x > -np.inf)
+    for target in {int(kept[0]), int(kept[-1]), int(np.argmax(x))}:
+        value, gradient = fa.cross_entropy_with_logits_with_gradient(x, target)
+        true, slope = cross_entropy_truth(x, np.arange(x.size) == target)
+        assert value == fa.cross_entropy_with_logits(x, target)
+        assert ulp_error(np.atleast_1d(value), true.hi, true.lo, exponent=true.exponent).max() < ROW_ULP
+        assert ulp_error(gradient, slope.hi, slope.lo, exponent=slope.exponent).max() < ROW_ULP
+
+
+def check_cross_entropy(x: np.ndarray, q: np.ndarray, value: Any, gradient: np.ndarray) -> None:
+    true, slope = cross_entropy_truth(x, q)
+    assert value.dtype == gradient.dtype == x.dtype
+    error = ulp_error(np.atleast_1d(value), true.hi, true.lo, exponent=true.exponent)
+    assert error.max() < ROW_ULP, f"value: {error.max():.4g} ULP"
+    # Where the two terms of W softmax(x) - q cancel, nothing but a third float each could hold the difference: there the
+    # error is counted in the spacing of the larger term.
+    weight = math.fsum(q.tolist())
+    terms = np.maximum(np.abs(q), (weight * fa.softmax(x.astype(np.float64))).astype(x.dtype))
+    distance = np.abs(gradient - slope.rounded()) / np.spacing(terms)
+    assert distance.max() < ROW_ULP, f"gradient: {distance.max():.4g} ULP at {int(np.argmax(distance))}"
+
+
+@pytest.mark.parametrize(("dtype", "name"), ROWS, ids=ROW_IDS)
+def test_cross_entropy_of_probabilities(dtype: type[np.floating], name: str) -> None:
+    x = adversarial_rows(dtype)[name]
+    rng = np.random.default_rng(5)
+    q = np.where(x > -np.inf, rng.dirichlet(np.ones(x.size)), 0.0).astype(dtype)
+    check_cross_entropy(x, q, *fa.cross_entropy_with_logits_with_gradient(x, q))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cross_entropy_with_weights_and_smoothing(dtype: type[np.floating]) -> None:
+    """What a class counts for is rounded to the dtype of the logits; from there on the bound holds."""
+    rng = np.random.default_rng(9)
+    x = (rng.normal(size=(6, 37)) * 4).astype(dtype)
+    targets = rng.integers(0, 37, 6)
+    weight = rng.uniform(0.1, 3, 37).astype(dtype)
+    chosen = np.arange(37) == targets[:, None]
+    smooth = np.where(chosen, dtype(1 - 0.1 + 0.1 / 37), dtype(0.1 / 37))
+    for arguments, q in (
+        ({"weight": weight}, chosen * weight),
+        ({"label_smoothing": 0.1}, smooth),
+        ({"label_smoothing": 0.1, "weight": weight}, smooth * weight),
+    ):
+        values, gradients = fa.cross_entropy_with_logits_with_gradient(x, targets, **arguments)
+        for k in range(len(x)):
+            check_cross_entropy(x[k], q[k].astype(dtype), values[k], gradients[k])
+
+
+def test_a_million_float32_entries() -> None:
+    x = (np.random.default_rng(2).normal(size=1_000_000) * 3).astype(np.float32)
+    wide = x.astype(np.float64) - float(x.max())
+    rest = math.log(math.fsum(np.exp(wide).tolist()))
+    assert ulp_error(fa.softmax(x), np.exp(wide - rest)).max() < ROW_ULP
+    assert ulp_error(fa.log_softmax(x), wide - rest).max() < ROW_ULP
+    assert ulp_error(np.atleast_1d(fa.logsumexp(x)), [float(x.max()) + rest]).max() < ROW_ULP
+
+
+def test_a_million_float64_entries() -> None:
+    """Against MPFR; of the elements those at the ends are looked at, the largest and the smallest."""
+    gmpy2 = pytest.importorskip("gmpy2")
+    x = np.random.default_rng(2).normal(size=1_000_000) * 3
+    looked_at = np.concatenate([np.arange(50), [int(x.argmax()), int(x.argmin())], np.arange(x.size - 50, x.size)])
+    with gmpy2.context(precision=100):
+        top = gmpy2.mpfr(float(x.max()))
+        total = gmpy2.fsum([gmpy2.exp(gmpy2.mpfr(v) - top) for v in x.tolist()])
+        rest = gmpy2.log(total)
+        logarithms = [gmpy2.mpfr(float(x[k])) - top - rest for k in looked_at]
+        expected = {"logsumexp": [top + rest], "log_softmax": logarithms, "softmax": list(map(gmpy2.exp, logarithms))}
+        for name, true in expected.items():
+            found = np.atleast_1d(getattr(fa, name)(x))
+            found = found[looked_at] if found.size > 1 else found
+            hi = np.array([float(t) for t in true])
+            lo = np.array([float(t - h) for t, h in zip(true, hi.tolist(), strict=True)])
+            assert ulp_error(found, hi, lo).max() < ROW_ULP, name

@@ -1,0 +1,257 @@
+"""Threads: only where they pay, the same bits, and no way to crash the process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastact as fa
+from fastact.cpu.threads import pool
+
+from .functions import SHAPES, arrays, call, same_bits, sample
+
+LARGE = 1_000_003
+
+
+def run(code: str, **environment: str) -> str:
+    """Run code in a fresh process; any crash or error fails the test."""
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(code)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("stride", [1, -3])
+def test_the_same_bits_for_any_number_of_threads(name: str, stride: int) -> None:
+    x = sample(LARGE * abs(stride))[::stride]
+    with fa.threads(1):
+        alone = call(name, *[x] * arrays(name))
+    for n in (2, 3, 7):
+        with fa.threads(n):
+            assert same_bits(call(name, *[x] * arrays(name)), alone)
+
+
+@pytest.mark.parametrize("function", ["softmax", "log_softmax", "logsumexp"])
+def test_rows_have_the_same_bits_for_any_number_of_threads(function: str) -> None:
+    x = sample(LARGE)[:1_000_000].reshape(1000, 1000)
+    with fa.threads(1):
+        alone = getattr(fa, function)(x)
+    with fa.threads(3):
+        assert same_bits(getattr(fa, function)(x), alone)
+
+
+def test_setting_and_asking() -> None:
+    before = fa.get_num_threads()
+    try:
+        fa.set_num_threads(3)
+        assert fa.get_num_threads() == 3
+        with fa.threads(1):
+            assert fa.get_num_threads() == 1
+            with fa.threads(5):
+                assert fa.get_num_threads() == 5
+            assert fa.get_num_threads() == 1
+            with ThreadPoolExecutor(1) as other:
+                assert other.submit(fa.get_num_threads).result() == 3
+        assert fa.get_num_threads() == 3
+    finally:
+        fa.set_num_threads(before)
+    with pytest.raises(ZeroDivisionError), fa.threads(2):
+        raise ZeroDivisionError
+    assert fa.get_num_threads() == before
+    assert pool.overrides == 0
+
+
+def test_more_threads_than_there_are_slots() -> None:
+    inside, leave = threading.Barrier(65), threading.Event()
+
+    def hold() -> None:
+        with fa.threads(1):
+            inside.wait()
+            leave.wait()
+
+    holders = [threading.Thread(target=hold) for _ in range(64)]
+    for holder in holders:
+        holder.start()
+    inside.wait()
+    try:
+        with pytest.raises(RuntimeError, match="more than 64 threads"), fa.threads(1):
+            pass
+    finally:
+        leave.set()
+        for holder in holders:
+            holder.join()
+    with fa.threads(1):
+        assert fa.get_num_threads() == 1
+
+
+def test_no_thread_starts_before_it_is_needed() -> None:
+    code = """
+        import threading, numpy as np, fastact as fa
+        fa.set_num_threads(4)
+        fa.relu(np.zeros(10_000, np.float32))
+        print(threading.active_count())
+        fa.relu(np.zeros(4_000_000, np.float32))
+        print(threading.active_count())
+        with fa.threads(1):
+            fa.relu(np.zeros(4_000_000, np.float32))
+    """
+    assert run(code).split() == ["1", "4"]
+
+
+LAYERS = pytest.mark.parametrize("layer", ["omp", "workqueue"])
+
+
+@LAYERS
+def test_eight_threads_at_once(layer: str) -> None:
+    code = """
+        import numpy as np, numba, fastact as fa
+        from concurrent.futures import ThreadPoolExecutor
+        fa.set_num_threads(2)
+        x = np.random.default_rng(0).normal(size=4_000_000).astype(np.float32)
+        expected = fa.hard_swish(x)
+
+        # Numba's own pool is at work at the same time, from one thread, as its workqueue layer demands.
+        @numba.njit(parallel=True)
+        def total(x):
+            s = 0.0
+            for i in numba.prange(x.size):
+                s += x[i]
+            return s
+        total(x)
+
+        def work(k):
+            if k == 0:
+                for _ in range(20):
+                    total(x)
+                return True
+            return all(np.array_equal(fa.hard_swish(x), expected) for _ in range(5))
+
+        with ThreadPoolExecutor(9) as pool:
+            print(all(pool.map(work, range(9))))
+    """
+    assert run(code, NUMBA_THREADING_LAYER=layer).split() == ["True"]
+
+
+FORK = """
+    import os, numpy as np, numba, fastact as fa
+    fa.set_num_threads(2)
+    x = np.random.default_rng(0).normal(size=4_000_000).astype(np.float32)
+    expected = fa.hard_swish(x)
+
+    @numba.njit(parallel=True)
+    def total(x):
+        s = 0.0
+        for i in numba.prange(x.size):
+            s += x[i]
+        return s
+    total(x)
+
+    def check():
+        assert fa.get_num_threads() == 1
+        assert np.array_equal(fa.hard_swish(x), expected)  # compiled in the parent
+        assert np.array_equal(fa.relu6(x), np.clip(x, 0, 6))  # not yet
+        fa.set_num_threads(2)  # asked for, the child gets threads of its own
+        assert np.array_equal(fa.hard_swish(x), expected)
+"""
+
+
+@LAYERS
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform")
+def test_a_child_of_fork(layer: str) -> None:
+    code = textwrap.dedent(FORK) + textwrap.dedent("""
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    check()
+                    status = 0
+                finally:
+                    os._exit(status)
+            assert os.waitpid(child, 0)[1] == 0
+            assert np.array_equal(fa.hard_swish(x), expected)
+            assert fa.get_num_threads() == 2
+        print("fine")
+    """)
+    assert run(code, NUMBA_THREADING_LAYER=layer).split() == ["fine"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform")
+def test_forking_while_other_threads_are_inside() -> None:
+    code = textwrap.dedent(FORK) + textwrap.dedent("""
+        import threading, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        stop = threading.Event()
+        def busy():
+            while not stop.is_set():
+                fa.hard_swish(x)
+        others = [threading.Thread(target=busy) for _ in range(3)]
+        for t in others:
+            t.start()
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    assert np.array_equal(fa.hard_swish(x), expected)
+                    status = 0
+                finally:
+                    os._exit(status)
+            assert os.waitpid(child, 0)[1] == 0
+        stop.set()
+        for t in others:
+            t.join()
+        print("fine")
+    """)
+    assert run(code).split() == ["fine"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.skipif(sys.platform != "linux", reason="fork and spawn are both safe on Linux only")
+def test_multiprocessing(method: str) -> None:
+    code = f"""
+        import multiprocessing, warnings, numpy as np, fastact as fa
+        if __name__ == "__main__":
+            warnings.simplefilter("ignore", DeprecationWarning)
+            x = np.ones(1_000_000, np.float32)
+            fa.relu(x)
+            with multiprocessing.get_context("{method}").Pool(2) as pool:
+                print(sum(float(r.sum()) for r in pool.map(fa.relu, [x] * 4)))
+    """
+    assert run(code).split() == ["4000000.0"]
+
+
+def test_a_warm_pool_survives_the_end_of_the_process() -> None:
+    code = """
+        import atexit, numpy as np, fastact as fa
+        fa.set_num_threads(4)
+        x = np.ones(2_000_000, np.float32)
+        fa.relu(x)
+        atexit.register(lambda: print(float(fa.relu(x).sum())))
+    """
+    assert run(code).split() == ["2000000.0"]
+
+
+def test_the_floating_point_state_is_the_callers() -> None:
+    """Flags raised on the way are not reported, and flags the caller had are not lost."""
+    x: Any = np.float32([1e-40, 3e38, -3e38, np.inf, np.nan])
+    with np.errstate(all="raise"):
+        for n in (5, 500_000):
+            fa.hard_swish(np.resize(x, n))
+            fa.hard_swish_derivative(np.resize(x, n))

@@ -1,0 +1,57 @@
+"""Constants of `fastact.kernels.swish`: the zero of silu' and where the exponential is centred for it.
+
+Run it to print them; with ``--check`` it exits non-zero unless the kernel's are the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from mpmath import mp, mpf
+from remez import round_to
+
+
+def centre(bits: int) -> tuple[Any, Any]:
+    """(w, -log w) for the zero -(1 + w) of silu', w rounded to a multiple of 2^-bits."""
+    exact = mp.lambertw(mp.exp(-1))  # w = e^-(1 + w)
+    w = mp.nint(exact * 2**bits) / mpf(2) ** bits
+    return w, -mp.log(w)
+
+
+def constants() -> dict[str, Any]:
+    w32, c32 = centre(23)
+    w64, c64 = centre(52)
+    step = mp.log(2) / 16
+    steps = int(mp.floor(c32 / step)) + 1
+    # c32 = steps * step - shift; the high part of shift is a multiple of 2^-28, as STEP_HIGH of exp32 is
+    shift = steps * step - c32
+    shift_high = mp.nint(shift * 2**28) / mpf(2) ** 28
+    return {
+        "ROOT_W": {32: float(w32), 64: float(w64)},
+        "ROOT_W_INVERSE": {32: float(round_to(1 / w32, "float32")), 64: float(1 / w64)},
+        "ROOT_STEPS": float(steps),
+        "ROOT_SHIFT": float(round_to(shift_high, "float32")),
+        "ROOT_SHIFT_LOW": float(round_to(shift - shift_high, "float32")),
+        "ROOT_EXCESS": float(c64 - 1 - w64),
+    }
+
+
+def main() -> int:
+    found = constants()
+    if "--check" not in sys.argv:
+        for name, value in found.items():
+            print(f"{name} = {value!r}")
+        return 0
+    # This script shares its name with the module it checks.
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    from fastact.kernels import swish
+
+    wrong = [name for name, value in found.items() if getattr(swish, name) != value]
+    print("differ:" if wrong else "constants agree", *wrong)
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
