@@ -8,7 +8,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .cpu import hook as _hook
+
 __version__ = "0.1.0"
+
+_hook.install()
 
 
 def __getattr__(name: str) -> Any:

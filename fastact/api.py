@@ -59,13 +59,13 @@ def elementwise(name: str) -> Any:
 
 
 ROWS = ("softmax", "log_softmax", "logsumexp", "softmax_vjp", "log_softmax_vjp", "logsumexp_vjp")
-_LOSSES = ("cross_entropy_with_logits", "cross_entropy_with_logits_with_gradient")
+LOSSES = ("cross_entropy_with_logits", "cross_entropy_with_logits_with_gradient")
 _THREADS = ("get_num_threads", "set_num_threads", "threads")
 
 
 def names() -> list[str]:
     """Every public name, sorted: what ``fastact.__all__`` lists."""
-    return sorted([*elementwise_forms(), *aliases(), *ROWS, *_LOSSES, *_THREADS, "CATALOGUE"])
+    return sorted([*elementwise_forms(), *aliases(), *ROWS, *LOSSES, *_THREADS, "CATALOGUE"])
 
 
 def find(name: str) -> Any:
@@ -81,7 +81,7 @@ def find(name: str) -> Any:
         from .kernels import rows as functions
 
         return rows(getattr(functions, name.upper()), ROW_DOCS[name])
-    if name in _LOSSES:
+    if name in LOSSES:
         from . import losses
 
         return getattr(losses, name)

@@ -22,6 +22,8 @@ def docstring(record: Activation, form: Form) -> str:
     )
     derivative = form.kind not in ("forward", "with_derivative")
     formula = record.formula if form.kind in ("forward", "with_derivative") else record.derivative_formula
+    if form.kind == "vjp":
+        formula = f"g * ({formula})"
     if form.kind.startswith("derivative_"):
         formula = record.parameter_formulas[parameter]
     lines = [summary, "", f"    {formula}", "", "Parameters", "----------"]
@@ -73,7 +75,7 @@ def _behaviour(record: Activation, derivative: bool) -> str:
 def _accuracy(record: Activation, form: Form) -> str:
     c = record.contract
     if form.kind == "vjp":
-        return "The derivative keeps the contract of its own function; the product with g is rounded once more."
+        return f"The derivative is within {c.float32:g} ULP in float32; the product with g is rounded once more."
     return (
         f"The error stays below {c.float32:g} ULP in float32, {c.float64:g} in float64 and {c.float16:g} in the 16-bit types, "
         "with the same bits for the same input everywhere."

@@ -68,7 +68,7 @@ ROW_DOCS = {
         _X,
         "Log-probabilities, of the shape of `x`.",
         f"{_EDGES.format(masked='-inf')} {_CONTRACT} Right next to 0, too.",
-        ">>> fa.log_softmax(np.float32([0, -17]))[0]\nnp.float32(-4.139938e-08)",
+        ">>> fa.log_softmax(np.float32([0, -17]))[0]\nnp.float32(-4.1399378e-08)",
         _EMPTY,
     ),
     "logsumexp": _document(

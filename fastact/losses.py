@@ -173,7 +173,7 @@ def cross_entropy_with_logits(
     --------
     >>> import fastact as fa, numpy as np
     >>> fa.cross_entropy_with_logits(np.float32([[0, -17], [0, -1000]]), [0, 1])
-    array([4.139938e-08, 1.000000e+03], dtype=float32)
+    array([4.1399378e-08, 1.0000000e+03], dtype=float32)
     """
     return _cross_entropy("", logits, targets, axis, weight, ignore_index, label_smoothing)[0]
 

@@ -140,8 +140,8 @@ def check_cross_entropy(x: np.ndarray, q: np.ndarray, value: Any, gradient: np.n
     assert value.dtype == gradient.dtype == x.dtype
     error = ulp_error(np.atleast_1d(value), true.hi, true.lo, exponent=true.exponent)
     assert error.max() < ROW_ULP, f"value: {error.max():.4g} ULP"
-    # Where the two terms of W softmax(x) - q cancel, nothing but a third float each could hold the difference: there the
-    # error is counted in the spacing of the larger term.
+    # Where the two terms of W softmax(x) - q cancel, only a third float each could hold the difference: there the error
+    # is counted in the spacing of the larger term.
     weight = math.fsum(q.tolist())
     terms = np.maximum(np.abs(q), (weight * fa.softmax(x.astype(np.float64))).astype(x.dtype))
     distance = np.abs(gradient - slope.rounded()) / np.spacing(terms)

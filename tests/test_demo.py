@@ -22,7 +22,7 @@ ENGINES = ("fastact", "NumPy")
 def engine_of(kind: str, name: str) -> nn.Engine:
     if name == "gelu" and kind == "NumPy":
         pytest.importorskip("scipy")
-    engine = nn.fastact_engine(fa, name) if kind == "fastact" else nn.numpy_engine(name)
+    engine = nn.fastact_engine(name) if kind == "fastact" else nn.numpy_engine(name)
     assert engine is not None
     return engine
 
@@ -86,7 +86,7 @@ def test_plain_cross_entropy_is_fastacts() -> None:
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "prelu", "selu", "gelu", "softplus"])
 def test_gradients_are_the_slopes_of_the_loss(kind: str, name: str) -> None:
     engine = engine_of(kind, name)
-    network = nn.build(name, (5, 7, 6, 3), 3, len(engine.learned), dtype=np.float64)
+    network = nn.build(name, (5, 7, 6, 3), 3, learned=len(engine.learned), dtype=np.float64)
     generator = np.random.default_rng(7)
     x, targets = generator.standard_normal((11, 5)), generator.integers(0, 3, 11)
     per_layer = nn.gradients(network, engine, x, targets)[1]
@@ -140,24 +140,20 @@ def test_a_learned_slope_moves(data: nn.Data) -> None:
 
 def test_the_same_seed_gives_the_same_figures(data: nn.Data) -> None:
     engine = engine_of("fastact", "gelu")
-    first, again, other = (
-        nn.train("gelu", [engine], data, settings(epochs=2, seed=seed))[0] for seed in (1, 1, 2)
-    )
+    first, again, other = (nn.train("gelu", [engine], data, settings(epochs=2, seed=seed))[0] for seed in (1, 1, 2))
     assert first.losses == again.losses
     assert first.accuracies == again.accuracies
     assert first.losses != other.losses
 
 
 def test_a_step_function_passes_no_gradient(data: nn.Data) -> None:
-    result = command.train_activation(fa, "binary_step", data, settings(epochs=1))
+    result = command.train_activation("binary_step", data, settings(epochs=1))
     assert result.gradients_before[:2] == [0.0, 0.0]
     assert result.gradients_before[2] > 0.0
     assert [facts.dead for facts in result.layers] == [1.0, 1.0]
 
 
-def test_sigmoids_gradient_vanishes_and_selu_keeps_its_variance(
-    data: nn.Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sigmoids_gradient_vanishes_and_selu_keeps_its_variance(data: nn.Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lessons, "DEEP_EPOCHS", 1)
     stacks = {
         name: lessons.deep_stack(name, engine_of("fastact", name), data, 20, seed=0)
@@ -215,9 +211,7 @@ def test_dead_relus_stay_dead_and_the_others_come_back(data: nn.Data) -> None:
         (("--json", "."), "argument --json: '.' is a directory"),
     ],
 )
-def test_bad_input_is_named(
-    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_named(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
     try:
         code = call(*arguments)
@@ -233,9 +227,7 @@ def test_an_unknown_picture_format_is_named(capsys: pytest.CaptureFixture[str]) 
     assert "argument --plot: 'curves.xyz' does not end in one of" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("missing", "arguments"), [("sklearn", ()), ("matplotlib", ("--plot", "curves.png"))]
-)
+@pytest.mark.parametrize(("missing", "arguments"), [("sklearn", ()), ("matplotlib", ("--plot", "curves.png"))])
 def test_a_missing_package_is_named(
     missing: str,
     arguments: tuple[str, ...],
@@ -243,16 +235,12 @@ def test_a_missing_package_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == missing else real(name)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else real(name))
     assert call(*arguments) == 1
     assert "pip install fastact[demo]" in capsys.readouterr().err
 
 
-def test_the_command_prints_draws_and_writes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_draws_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
     picture, figures = tmp_path / "curves.png", tmp_path / "figures.json"
@@ -294,9 +282,7 @@ def test_lessons_are_printed(
     assert [entry["activation"] for entry in content["switched_off"]] == ["relu", "elu"]
 
 
-def test_divergence_is_reported_not_raised(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_divergence_is_reported_not_raised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
     figures = tmp_path / "figures.json"
     arguments = ("--activation", "leaky_relu", "--learning-rate", "1e30", "--no-lessons")
@@ -306,9 +292,7 @@ def test_divergence_is_reported_not_raised(
     assert content["training"][0]["runs"]["fastact"]["losses"][-1] is None
 
 
-def test_tables_without_rich(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tables_without_rich(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     report.table("Title", ["name", "value"], [["gelu", "1"], ["binary_step", "12.50"]])
     assert capsys.readouterr().out.splitlines() == [
@@ -325,14 +309,12 @@ def test_tables_without_rich(
 def test_the_summary_says_where_fastact_is_slower() -> None:
     def result(name: str, ours: float, theirs: float) -> report.Trained:
         runs = [
-            nn.History(engine, [], [1.0], [0.5], [seconds])
+            nn.History(engine, [], [], [1.0], [0.5], [seconds])
             for engine, seconds in zip(ENGINES, (ours, theirs), strict=True)
         ]
         return report.Trained(name, "He", runs, [], [], [])
 
     line = report.summary([result("relu", 2.0, 1.0), result("gelu", 1.0, 4.0)])
-    assert line.endswith(
-        "took 0.25 to 2.00 of plain NumPy's time (median), slower for relu (2.00)."
-    )
+    assert line.endswith("took 0.25 to 2.00 of plain NumPy's time (median), slower for relu (2.00).")
     assert report.summary([result("gelu", 1.0, 4.0)]).endswith("slower for none.")
     assert report.number(math.nan, ".2f") == "-"

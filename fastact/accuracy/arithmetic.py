@@ -1,4 +1,4 @@
-"""Numbers of any precision for the oracles: MPFR (gmpy2) where it is installed, mpmath otherwise and far outside.
+"""Numbers of any precision for the oracles: MPFR (gmpy2) where it is installed, mpmath otherwise.
 
 An oracle is a formula over a namespace `m` (``m.exp``, ``m.erfc``, ...), so one formula runs on both libraries and a
 test can hold one against the other. `evaluate` is Ziv's strategy: compute at one precision and at twice that, and go on
@@ -24,10 +24,10 @@ AGREE = 90
 """Two evaluations must agree to a relative 2^-90 (the oracles promise 2^-80)."""
 CAP = 5200
 """Zero at this precision is zero: the smallest square of a float64 is 2^-2148, seen here with 2^-80 to spare."""
-WIDE = 2.0**15
-"""Beyond this magnitude an exponential can leave MPFR's exponent range, so mpmath, which has no such range, takes
-over.
-"""
+CUT = 2**17
+"""Exponents are cut off here: e^-131072 is 2^-189000, which differs from 0 in no dtype, nor e^131072 from infinity."""
+CUT_ERFC = 256
+"""The same for the complementary error function: erfc(256) is 2^-94500."""
 FURTHEST = 1 << 20
 """Exponents are kept within +-2^20, which is far outside every dtype: e^-1e300 needs no exact exponent."""
 
@@ -44,10 +44,17 @@ class _Namespace:
     """One library's functions under one set of names; all of them follow the library's current precision."""
 
     def __init__(self, library: Any, number: Callable[[Any], Real], pi: Callable[[], Real]) -> None:
-        self.exp, self.expm1, self.log1p = library.exp, library.expm1, library.log1p
-        self.log, self.erfc, self.sqrt = library.log, library.erfc, library.sqrt
-        self.number = number
-        self._pi = pi
+        self.log1p, self.sqrt, self.number = library.log1p, library.sqrt, number
+        self._library, self._pi = library, pi
+
+    def exp(self, x: Real) -> Real:
+        return self._library.exp(x if abs(x) < CUT else math.copysign(CUT, x))
+
+    def expm1(self, x: Real) -> Real:
+        return self._library.expm1(x if abs(x) < CUT else math.copysign(CUT, x))
+
+    def erfc(self, x: Real) -> Real:
+        return self._library.erfc(x if abs(x) < CUT_ERFC else math.copysign(CUT_ERFC, x))
 
     @property
     def pi(self) -> Real:
@@ -80,17 +87,15 @@ def evaluate(formula: Callable[..., Real], *arguments: Real, library: str | None
     `library` ("gmpy2" or "mpmath") overrides the choice, for tests.
     """
     fast, slow = namespaces()
-    narrow = all(abs(a) < WIDE for a in arguments)
-    if fast is not None and library != "mpmath" and (narrow or library == "gmpy2"):
+    if fast is not None and library != "mpmath":
         gmpy2 = require("gmpy2")
+        emin, emax = gmpy2.get_emin_min(), gmpy2.get_emax_max()
 
         def at_mpfr(bits: int) -> Real:
-            with gmpy2.context(precision=bits, emin=gmpy2.get_emin_min(), emax=gmpy2.get_emax_max()):
+            with gmpy2.context(precision=bits, emin=emin, emax=emax):
                 return formula(fast, *map(fast.number, arguments))
 
-        value = _agree(at_mpfr)
-        if gmpy2.is_finite(value) and value != 0:
-            return value
+        return _agree(at_mpfr)
     mp = require("mpmath").mp
 
     def at_mpmath(bits: int) -> Real:

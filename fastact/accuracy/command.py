@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 
 import fastact
 from fastact.accuracy.cases import cases
+from fastact.accuracy.peers import measure_peers
 from fastact.accuracy.sweep import Measurement, sweep
 from fastact.cpu import cache
 
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stride", type=int, metavar="N", help=f"every N-th bit pattern of float32 (default {STRIDE})")
     parser.add_argument("--points", type=int, default=20_000, metavar="N", help="inputs for float64 (default 20000)")
     parser.add_argument("--grid", action="store_true", help="a grid of parameter values as well as the defaults")
+    parser.add_argument("--peers", action="store_true", help="measure the installed libraries too, on 4 million inputs")
     parser.add_argument("--threads", type=int, metavar="N", help="threads that measure (default: one a core)")
     parser.add_argument("--state", type=Path, metavar="DIR", help="where an interrupted sweep is kept")
     parser.add_argument("--json", metavar="FILE", help="write the findings to FILE, or - for standard output")
@@ -64,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"fastact accuracy: none of these functions has the form {', '.join(args.form)}", file=sys.stderr)
         return 2
     found: list[tuple[Measurement, float]] = []
+    peers: list[tuple[str, Measurement]] = []
     machine_readable = args.json == "-"
     if not machine_readable:
         print(HEAD)
@@ -87,9 +91,13 @@ def run(args: argparse.Namespace) -> int:
             found.append((measured, bound))
             if not machine_readable:
                 print(_line(measured, bound), flush=True)
+            for library, theirs in measure_peers(case, dtype) if args.peers else ():
+                peers.append((library, theirs))
+                if not machine_readable:
+                    print(_line(theirs, math.inf, library), flush=True)
     broken = [measured for measured, bound in found if not measured.holds(bound)]
     if args.json:
-        _write(args.json, found)
+        _write(args.json, found, peers)
     if not machine_readable:
         verdict = f"{len(broken)} above their bound" if broken else "all within their bounds"
         print(f"{len(found)} measured, {sum(m.inputs for m, _ in found):,} inputs: {verdict}")
@@ -104,14 +112,15 @@ def _jobs(args: argparse.Namespace, records: list[Any]) -> Iterator[tuple[Any, s
                 yield case, dtype
 
 
-HEAD = f"{'function':17}{'form':21}{'parameters':13}{'dtype':9}{'inputs':>14}{'max ULP':>10}{'rounded':>10}  at"
+HEAD = f"{'function':17}{'form':21}{'parameters':13}{'dtype':9}{'inputs':>14}{'max ULP':>11}{'rounded':>10}  at"
 
 
-def _line(found: Measurement, bound: float) -> str:
+def _line(found: Measurement, bound: float, library: str = "") -> str:
+    """One row of the table; that of a peer has the library's name for the function's."""
     parameters = ", ".join(f"{p:.4g}" for p in found.parameters)
     line = (
-        f"{found.name:17}{found.form:21}{parameters:13}{found.dtype:9}{found.inputs:14,}"
-        f"{found.max_ulp:10.4g}{_percent(found.share):>10}  {found.at!r}"
+        f"{'  ' + library if library else found.name:17}{found.form:21}{parameters:13}{found.dtype:9}{found.inputs:14,}"
+        f"{found.max_ulp:11.4g}{_percent(found.share):>10}  {found.at!r}"
     )
     if found.wrong:
         line += "  WRONG " + ", ".join(f"{n:,} {kind} (at {found.examples[kind]!r})" for kind, n in found.wrong.items())
@@ -133,8 +142,9 @@ def _state(args: argparse.Namespace, title: str, dtype: str) -> Path | None:
     return Path(directory) / f"{title}_{dtype}_{cache.key()[:12]}.json"
 
 
-def _write(target: str, found: list[tuple[Measurement, float]]) -> None:
-    rows = [{**m.as_dict(), "bound": bound, "holds": m.holds(bound)} for m, bound in found]
+def _write(target: str, found: list[tuple[Measurement, float]], peers: list[tuple[str, Measurement]]) -> None:
+    rows = [{"library": "fastact", **m.as_dict(), "bound": bound, "holds": m.holds(bound)} for m, bound in found]
+    rows += [{"library": library, **m.as_dict()} for library, m in peers]
     text = json.dumps(rows, indent=1)
     if target == "-":
         print(text)

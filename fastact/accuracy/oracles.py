@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastact.accuracy.arithmetic import Real, Scaled, evaluate, namespaces, require, scaled
+from fastact.accuracy.arithmetic import Real, Scaled, evaluate, require, scaled
 
 __all__ = ["ORACLES", "ZERO_SIGNS", "Truth", "formula_of", "truth", "truth_at"]
 
@@ -301,8 +301,8 @@ FAR = 1100
 @lru_cache(maxsize=1024)
 def _limit(name: str, form: str, x: float, *parameters: float) -> Scaled:
     """The limit at an infinity `x`; a zero that is only approached has a sign, and exponent 1 to tell it."""
-    far = namespaces()[1].number(2) ** FAR
-    result = scaled(evaluate(formula_of(name, form), math.copysign(1.0, x) * far, *parameters, library="mpmath"))
+    formula, sign = formula_of(name, form), int(math.copysign(1, x))
+    result = scaled(evaluate(lambda m, *p: formula(m, sign * m.number(2) ** FAR, *p), *parameters))
     if result.hi == 0:
         return result
     if result.exponent > FAR - 500:

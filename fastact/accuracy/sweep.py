@@ -45,6 +45,7 @@ class Measurement:
     parameters: tuple[float, ...] = ()
     inputs: int = 0
     max_ulp: float = 0.0
+    """the largest error of a number for a number; a NaN or infinity that is wrong has no size and is counted below"""
     at: float = math.nan
     """the input with the largest error"""
     correctly_rounded: int = 0
@@ -125,7 +126,8 @@ def _compare(about: Measurement, result: Floats, x: Floats, true: Truth) -> Meas
     if not result.size:
         return about
     found = compare(result, *true)
-    worst = int(np.argmax(found.error))
+    error = np.where(found.wrong_nan | found.wrong_inf, 0.0, found.error)
+    worst = int(np.argmax(error))
     wrong, examples = {}, {}
     for kind in ("nan", "inf", "zero", "sign"):
         mask = getattr(found, f"wrong_{kind}")
@@ -135,7 +137,7 @@ def _compare(about: Measurement, result: Floats, x: Floats, true: Truth) -> Meas
     return replace(
         about,
         inputs=result.size,
-        max_ulp=float(found.error[worst]),
+        max_ulp=float(error[worst]),
         at=float(x[worst]),
         correctly_rounded=int(np.count_nonzero((found.error <= 0.5) & ~found.wrong)),
         wrong=wrong,

@@ -104,6 +104,15 @@ def prepare(name: str, form: str, library: str, dtype: str, n: int) -> Any:
     return prepare_on(name, form, library, x, g).run
 
 
-def peers_of(name: str) -> tuple[str, ...]:
-    """The libraries that have a row for `name`, installed or not."""
-    return tuple(library for library in LIBRARIES[1:] if getattr(PEERS[name], library) is not None)
+def peers_of(name: str, form: str = "forward") -> tuple[str, ...]:
+    """The libraries that have `form` of `name`, installed or not."""
+    row = PEERS[name]
+    found = []
+    for library in LIBRARIES[1:]:
+        entry = getattr(row, library)
+        if entry is None:
+            continue
+        derivative = entry[1] if isinstance(entry, tuple) else library == "jax"
+        if form == "forward" or derivative:
+            found.append(library)
+    return tuple(found)

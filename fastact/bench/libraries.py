@@ -139,9 +139,8 @@ def _formulas(
 
     if form == "forward":
         run = bind(forward, out)
-        value = run()
-        # scipy.special's row functions allocate their result; everything else filled `out`.
-        return _into(run, out) if value is None or value is out else _returning(run)
+        # scipy.special's row functions allocate their result; everything else fills `out`
+        return _returning(run) if before and PEERS[name].rows else _into(run, out)
     assert derivative is not None
     if form == "derivative":
         return _into(bind(derivative, out), out)

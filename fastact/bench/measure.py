@@ -213,7 +213,7 @@ def _batch(case: Case, number: int) -> float:
 
 
 def _calls_a_batch(case: Case, seconds: float) -> int:
-    case.run()
+    """How many calls take about `seconds`; the case has run once before."""
     number = 1
     while True:
         spent = _batch(case, number)

@@ -12,12 +12,11 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.imputils import lower_builtin
+from numba.core.registry import cpu_target
 from numba.core.sigutils import normalize_signature
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.np.ufunc.decorators import GUVectorize, Vectorize
 from numba.np.ufunc.ufuncbuilder import GUFuncBuilder, UFuncBuilder
 
-from ..activation import all_forms
 from ..kernels.language import KERNELS
 from . import machine
 from .compiler import compile_block
@@ -100,7 +99,7 @@ class FastactUFunc(UFuncBuilder):  # type: ignore[misc]
             return False
         try:
             return len(_trace(self.py_func, _FLOATS[kind][0], len(arguments))) == 1
-        except (TypeError, AttributeError, ValueError):
+        except Exception:  # whatever it is that the tracer does not know, Numba may
             return False
 
     def build_ufunc(self) -> np.ufunc:
@@ -157,14 +156,12 @@ def _whole_loop(numbers: list[int], address: Any, core_dims: int, keep: Any) -> 
 
 @cache
 def install() -> None:
-    """Register the target and the kernels with Numba; called by `fastact` and, through an entry point, by Numba."""
-    Vectorize.target_registry["fastact"] = FastactUFunc
-    GUVectorize.target_registry["fastact"] = FastactGUFunc
-    from ..kernels import catalogue  # so that every kernel is defined
+    """Register the kernels with Numba; called through an entry point by Numba, and when `fastact.kernels` is used."""
+    from ..api import elementwise_forms
 
-    for kernel in KERNELS:
+    forms = [form.kernel for _, form in elementwise_forms().values()]
+    for kernel in [*KERNELS, *(k for k in forms if k not in KERNELS)]:
         _as_numba_function(kernel)
-    for record in catalogue.CATALOGUE.values():
-        for form in all_forms(record):
-            if form.kernel not in KERNELS:
-                _as_numba_function(form.kernel)
+    # Numba reads its registries when it starts to compile a function; this may be in the middle of one.
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()

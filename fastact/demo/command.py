@@ -15,11 +15,11 @@ import importlib.util
 import math
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+import fastact as fa
 from fastact.demo import lessons, report
 from fastact.demo import network as nn
 from fastact.demo.network import Data, Settings
@@ -74,21 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--all", action="store_true", help="every founding activation")
     positive = _whole(1)
-    parser.add_argument(
-        "--layers", type=positive, default=3, help="hidden layers (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--width", type=positive, default=128, help="units per hidden layer (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--epochs", type=positive, default=20, help="passes over the data (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--batch-size", type=positive, default=64, help="examples a step (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--learning-rate", type=_rate, default=0.05, help="step size (default: %(default)s)"
-    )
+    parser.add_argument("--layers", type=positive, default=3, help="hidden layers (default: %(default)s)")
+    parser.add_argument("--width", type=positive, default=128, help="units per hidden layer (default: %(default)s)")
+    parser.add_argument("--epochs", type=positive, default=20, help="passes over the data (default: %(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=64, help="examples a step (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=_rate, default=0.05, help="step size (default: %(default)s)")
     parser.add_argument(
         "--seed",
         type=_whole(0),
@@ -130,9 +120,7 @@ def _check_plot(path: Path) -> None:
     _require("matplotlib", "matplotlib")
     known = importlib.import_module("matplotlib.figure").Figure().canvas.get_supported_filetypes()
     if path.suffix[1:].lower() not in known:
-        raise UsageError(
-            f"argument --plot: {str(path)!r} does not end in one of {', '.join(sorted(known))}"
-        )
+        raise UsageError(f"argument --plot: {str(path)!r} does not end in one of {', '.join(sorted(known))}")
 
 
 def _check_size(flags: str, layers: int, width: int) -> None:
@@ -140,12 +128,11 @@ def _check_size(flags: str, layers: int, width: int) -> None:
     weights = layers * width * width
     if weights > MOST_WEIGHTS:
         raise UsageError(
-            f"argument {flags}: {layers} layers of {width} units have {weights} weights; "
-            f"{MOST_WEIGHTS} are the most"
+            f"argument {flags}: {layers} layers of {width} units have {weights} weights; {MOST_WEIGHTS} are the most"
         )
 
 
-def _resolve(fa: ModuleType, wanted: list[str]) -> list[str]:
+def _resolve(wanted: list[str]) -> list[str]:
     """The catalogue's names for what was asked for, aliases resolved, each once."""
     aliases = {alias: name for name, record in fa.CATALOGUE.items() for alias in record.aliases}
     names = []
@@ -153,11 +140,7 @@ def _resolve(fa: ModuleType, wanted: list[str]) -> list[str]:
         name = aliases.get(asked, asked)
         if name not in fa.CATALOGUE:
             close = difflib.get_close_matches(asked, [*fa.CATALOGUE, *aliases], n=3)
-            hint = (
-                f"did you mean {', '.join(close)}?"
-                if close
-                else f"choose from {', '.join(fa.CATALOGUE)}"
-            )
+            hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(fa.CATALOGUE)}"
             raise UsageError(f"argument --activation: {asked!r} is not in the catalogue; {hint}")
         names.append(name)
     return [*dict.fromkeys(names)]
@@ -175,18 +158,16 @@ def load_data(seed: int) -> Data:
     centre, spread = digits.data[train].mean(), digits.data[train].std()
     pixels = ((digits.data - centre) / spread).astype(np.float32)
     targets = digits.target.astype(np.intp)
-    return Data(
-        pixels[train], targets[train], pixels[test], targets[test], len(digits.target_names)
-    )
+    return Data(pixels[train], targets[train], pixels[test], targets[test], len(digits.target_names))
 
 
-def train_activation(fa: ModuleType, name: str, data: Data, settings: Settings) -> report.Trained:
+def train_activation(name: str, data: Data, settings: Settings) -> report.Trained:
     """Train a network on fastact and its twin on NumPy, and look into the first one's layers."""
-    engines = [nn.fastact_engine(fa, name)]
+    engines = [nn.fastact_engine(name)]
     twin = nn.numpy_engine(name)
     if twin is not None:
         engines.append(twin)
-    fresh = nn.build(name, nn.sizes(data, settings), settings.seed, len(engines[0].learned))
+    fresh = nn.build(name, nn.sizes(data, settings), settings.seed, learned=len(engines[0].learned))
     with np.errstate(all="ignore"):  # a network that diverges is reported, not warned about
         before = nn.gradient_norms(fresh, engines[0], data.train, data.train_targets)
         histories = nn.train(name, engines, data, settings)
@@ -200,9 +181,9 @@ def _one_blas_thread() -> contextlib.AbstractContextManager[Any]:
     """Small matrices gain nothing from more threads; times and sums become repeatable."""
     if importlib.util.find_spec("threadpoolctl") is None:
         return contextlib.nullcontext()
-    limits: contextlib.AbstractContextManager[Any] = importlib.import_module(
-        "threadpoolctl"
-    ).threadpool_limits(limits=1, user_api="blas")
+    limits: contextlib.AbstractContextManager[Any] = importlib.import_module("threadpoolctl").threadpool_limits(
+        limits=1, user_api="blas"
+    )
     return limits
 
 
@@ -221,54 +202,48 @@ def _demo(args: argparse.Namespace) -> None:
     if args.lessons:
         _check_size(f"--depth {args.depth}", args.depth, lessons.DEEP_WIDTH)
     _require("scikit-learn", "sklearn")
-    import fastact as fa
-
     founding = [name for name, record in fa.CATALOGUE.items() if record.founding]
-    names = _resolve(fa, founding if args.all else args.activation or list(USUAL))
+    names = _resolve(founding if args.all else args.activation or list(USUAL))
     data = load_data(args.seed)
     if args.batch_size > len(data.train):
         raise UsageError(
-            f"argument --batch-size: {args.batch_size} is more than the {len(data.train)} "
-            "training examples"
+            f"argument --batch-size: {args.batch_size} is more than the {len(data.train)} training examples"
         )
-    settings = Settings(
-        args.layers, args.width, args.epochs, args.batch_size, args.learning_rate, args.seed
-    )
+    settings = Settings(args.layers, args.width, args.epochs, args.batch_size, args.learning_rate, args.seed)
     print(
         f"Digits: {len(data.train)} training and {len(data.test)} test images of 8 x 8 pixels; "
         f"{args.layers} hidden layers of {args.width} units, {args.epochs} epochs, seed {args.seed}"
     )
-    results, stacks, off = [], [], []
+    findings = report.Findings()
     with _one_blas_thread():
         for place, name in enumerate(names):
             _note(f"training {name} ({place + 1} of {len(names)})")
-            results.append(train_activation(fa, name, data, settings))
+            findings.results.append(train_activation(name, data, settings))
         if args.lessons:
             chosen = names if args.activation else []
             for name in dict.fromkeys([*USUAL, *chosen]):
                 _note(f"a deep stack of {name}")
-                engine = nn.fastact_engine(fa, name)
-                stacks.append(lessons.deep_stack(name, engine, data, args.depth, args.seed))
+                engine = nn.fastact_engine(name)
+                stack = lessons.deep_stack(name, engine, data, args.depth, args.seed)
+                findings.stacks.append(stack)
             for name in dict.fromkeys([*SWITCHED_OFF, *chosen]):
                 _note(f"switched-off units with {name}")
-                engine = nn.fastact_engine(fa, name)
-                off.append(lessons.switched_off(name, engine, data, args.seed))
+                engine = nn.fastact_engine(name)
+                findings.off.append(lessons.switched_off(name, engine, data, args.seed))
     _note("")
-    report.training_tables(results)
+    report.training_tables(findings.results)
     if args.lessons:
-        report.deep_table(stacks)
-        print("\n".join(lessons.deep_sentences(stacks)))
-        report.dead_table(off, lessons.DEAD_BIAS)
-        print("\n".join(lessons.dead_sentences(off)))
-    last_line = report.summary(results)
+        report.deep_tables(findings.stacks)
+        print("\n".join(lessons.deep_sentences(findings.stacks)))
+        report.dead_table(findings.off, lessons.DEAD_BIAS)
+        print("\n".join(lessons.dead_sentences(findings.off)))
+    last_line = report.summary(findings.results)
     if args.plot is not None:
-        report.draw(args.plot, results, stacks)
+        report.draw(args.plot, findings)
         print(f"Learning curves: {args.plot}")
     if args.json is not None:
-        chosen_settings = {
-            key: value for key, value in vars(args).items() if isinstance(value, int | float)
-        }
-        report.write_json(args.json, chosen_settings, results, stacks, off, last_line)
+        numbers = {k: value for k, value in vars(args).items() if isinstance(value, int | float)}
+        report.write_json(args.json, numbers, findings, last_line)
         print(f"Figures: {args.json}")
     print(last_line)
 
@@ -283,6 +258,8 @@ def run(args: argparse.Namespace) -> int:
     except MissingPackageError as problem:
         print(f"fastact demo: {problem}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of the output went away: not a failure of the demo
+        raise
     except OSError as problem:
         print(f"fastact demo: {problem}", file=sys.stderr)
         return 1

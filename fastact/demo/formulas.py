@@ -128,9 +128,7 @@ FORMULAS: dict[str, Formula] = {
         lambda g, x, y: _exponential_unit_backward(g, x, y, 1.0, 1.0),
     ),
     "mish": Formula(_mish, _mish_backward),
-    "softsign": Formula(
-        lambda x: x / (1.0 + np.abs(x)), lambda g, x, y: g / np.square(1.0 + np.abs(x))
-    ),
+    "softsign": Formula(lambda x: x / (1.0 + np.abs(x)), lambda g, x, y: g / np.square(1.0 + np.abs(x))),
     "relu6": Formula(lambda x: np.clip(x, 0.0, 6.0), lambda g, x, y: _inside(g, x, 0.0, 6.0)),
     "hard_tanh": Formula(lambda x: np.clip(x, -1.0, 1.0), lambda g, x, y: _inside(g, x, -1.0, 1.0)),
     "hard_sigmoid": Formula(

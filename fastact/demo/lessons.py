@@ -56,7 +56,7 @@ class SwitchedOff:
 def deep_stack(name: str, engine: Engine, data: Data, depth: int, seed: int) -> DeepStack:
     """Measure an untrained stack of `depth` hidden layers, then train it for a few epochs."""
     settings = Settings(depth, DEEP_WIDTH, DEEP_EPOCHS, 64, DEEP_LEARNING_RATE, seed)
-    stack = nn.build(name, nn.sizes(data, settings), seed, len(engine.learned))
+    stack = nn.build(name, nn.sizes(data, settings), seed, learned=len(engine.learned))
     with np.errstate(all="ignore"):
         norms = nn.gradient_norms(stack, engine, data.train[:PROBE], data.train_targets[:PROBE])
         layers = nn.layer_facts(stack, engine, data.test)
@@ -67,7 +67,8 @@ def deep_stack(name: str, engine: Engine, data: Data, depth: int, seed: int) -> 
 def switched_off(name: str, engine: Engine, data: Data, seed: int) -> SwitchedOff:
     """Train one hidden layer from a bias of `DEAD_BIAS`: which functions bring its units back?"""
     settings = Settings(1, DEAD_WIDTH, DEAD_EPOCHS, 64, DEAD_LEARNING_RATE, seed, DEAD_BIAS)
-    fresh = nn.build(name, nn.sizes(data, settings), seed, len(engine.learned), DEAD_BIAS)
+    learned = len(engine.learned)
+    fresh = nn.build(name, nn.sizes(data, settings), seed, learned=learned, first_bias=DEAD_BIAS)
     before = nn.layer_facts(fresh, engine, data.test)[0]
     history = nn.train(name, [engine], data, settings)[0]
     with np.errstate(all="ignore"):
@@ -98,9 +99,7 @@ def deep_sentences(stacks: Sequence[DeepStack]) -> list[str]:
             f"{max(variances):.2f}"
         )
         if others:
-            ends = ", ".join(
-                f"{stack.activation} {stack.layers[-1].variance:.2g}" for stack in others
-            )
+            ends = ", ".join(f"{stack.activation} {stack.layers[-1].variance:.2g}" for stack in others)
             line += f"; the variance in the last layer of the others: {ends}"
         lines.append(line + ".")
     return lines
@@ -112,9 +111,7 @@ def dead_sentences(results: Sequence[SwitchedOff]) -> list[str]:
     others = [result for result in results if result.activation != "relu"]
     if not relu or not others:
         return []
-    rest = ", ".join(
-        f"{result.activation} {result.after.dead:.0%} ({result.accuracy:.1%})" for result in others
-    )
+    rest = ", ".join(f"{result.activation} {result.after.dead:.0%} ({result.accuracy:.1%})" for result in others)
     return [
         (
             f"Dead units: {relu[0].after.dead:.0%} of relu's units are still dead after training, "

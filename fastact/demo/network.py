@@ -12,11 +12,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
+import fastact as fa
 from fastact.demo import formulas
 from fastact.demo.formulas import Array
 
@@ -33,9 +33,7 @@ MOMENTUM = 0.9
 
 # Bounded, roughly odd functions take Glorot's variance, selu needs LeCun's to keep mean 0 and
 # variance 1, and what passes half of its input takes He's, which makes up for the other half.
-GLOROT = frozenset(
-    {"binary_step", "sigmoid", "bipolar_sigmoid", "tanh", "softsign", "hard_sigmoid", "hard_tanh"}
-)
+GLOROT = frozenset({"binary_step", "sigmoid", "bipolar_sigmoid", "tanh", "softsign", "hard_sigmoid", "hard_tanh"})
 LECUN = frozenset({"selu"})
 
 
@@ -97,6 +95,7 @@ class History:
 
     engine: str
     network: list[Layer]
+    velocities: list[Array]  # of the gradient descent, one for each array of the network
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -114,7 +113,7 @@ class LayerFacts:
     variance: float
 
 
-def fastact_engine(fa: ModuleType, name: str) -> Engine:
+def fastact_engine(name: str) -> Engine:
     """The activation `name` of fastact with its defaults; a parameter without one is learned."""
     record = fa.CATALOGUE[name]
     vjp = getattr(fa, f"{name}_vjp")
@@ -155,6 +154,7 @@ def build(
     name: str,
     widths: Sequence[int],
     seed: int,
+    *,
     learned: int = 0,
     first_bias: float = 0.0,
     dtype: npt.DTypeLike = np.float32,
@@ -185,9 +185,7 @@ def forward(network: Sequence[Layer], engine: Engine, x: Array) -> tuple[list[Ar
     return inputs, sums
 
 
-def gradients(
-    network: Sequence[Layer], engine: Engine, x: Array, targets: Targets
-) -> tuple[float, list[list[Array]]]:
+def gradients(network: Sequence[Layer], engine: Engine, x: Array, targets: Targets) -> tuple[float, list[list[Array]]]:
     """The mean loss, and its gradient by every array of every layer."""
     inputs, sums = forward(network, engine, x)
     values, upstream = engine.cross_entropy(sums[-1], targets)
@@ -212,9 +210,7 @@ def accuracy(network: Sequence[Layer], engine: Engine, x: Array, targets: Target
     return float(np.mean(np.argmax(logits, axis=-1) == targets))
 
 
-def gradient_norms(
-    network: Sequence[Layer], engine: Engine, x: Array, targets: Targets
-) -> list[float]:
+def gradient_norms(network: Sequence[Layer], engine: Engine, x: Array, targets: Targets) -> list[float]:
     """The Euclidean norm of the gradient by the weights, per layer."""
     # In float64, because squares of a vanishing gradient vanish once more.
     per_layer = gradients(network, engine, x, targets)[1]
@@ -247,25 +243,23 @@ def layer_facts(network: Sequence[Layer], engine: Engine, x: Array) -> list[Laye
 
 
 def _epoch(
-    network: Sequence[Layer],
-    velocities: Sequence[Array],
+    history: History,
     engine: Engine,
     data: Data,
-    order: npt.NDArray[np.intp],
     settings: Settings,
+    order: npt.NDArray[np.intp],
 ) -> float:
     """One pass over the training examples, with momentum; the mean loss on the way."""
+    network, total = history.network, 0.0
     trained = [array for layer in network for array in layer.arrays()]
-    total = 0.0
     for start in range(0, len(order), settings.batch_size):
         rows = order[start : start + settings.batch_size]
         loss, per_layer = gradients(network, engine, data.train[rows], data.train_targets[rows])
         total += loss * len(rows)
         flat = (gradient for arrays in per_layer for gradient in arrays)
-        for array, velocity, gradient in zip(trained, velocities, flat, strict=True):
-            velocity *= MOMENTUM
-            velocity += gradient
-            array -= settings.learning_rate * velocity
+        for array, velocity, gradient in zip(trained, history.velocities, flat, strict=True):
+            velocity[...] = MOMENTUM * velocity + gradient
+            array[...] -= settings.learning_rate * velocity
     return total / len(order)
 
 
@@ -275,13 +269,12 @@ def train(name: str, engines: Sequence[Engine], data: Data, settings: Settings) 
     The engines take turns epoch by epoch, and turns at going first, so that noise of the machine
     falls on all alike. Training ends early when a loss is no longer finite.
     """
-    histories, velocities = [], []
+    histories = []
     for engine in engines:
-        network = build(
-            name, sizes(data, settings), settings.seed, len(engine.learned), settings.first_bias
-        )
-        histories.append(History(engine.name, network))
-        velocities.append([np.zeros_like(a) for layer in network for a in layer.arrays()])
+        learned, bias = len(engine.learned), settings.first_bias
+        network = build(name, sizes(data, settings), settings.seed, learned=learned, first_bias=bias)
+        velocities = [np.zeros_like(array) for layer in network for array in layer.arrays()]
+        histories.append(History(engine.name, network, velocities))
         few = slice(settings.batch_size)
         gradients(network, engine, data.train[few], data.train_targets[few])  # compile, warm up
     batches = np.random.default_rng([settings.seed, 2])
@@ -293,12 +286,10 @@ def train(name: str, engines: Sequence[Engine], data: Data, settings: Settings) 
             # A run whose weights overflow is not an accident here but something the demo reports.
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 started = time.perf_counter()
-                loss = _epoch(history.network, velocities[turn], engine, data, order, settings)
+                loss = _epoch(history, engine, data, settings, order)
                 history.seconds.append(time.perf_counter() - started)
                 history.losses.append(loss)
-                history.accuracies.append(
-                    accuracy(history.network, engine, data.test, data.test_targets)
-                )
+                history.accuracies.append(accuracy(history.network, engine, data.test, data.test_targets))
             history.diverged = not math.isfinite(loss)
         if any(history.diverged for history in histories):
             break

@@ -8,7 +8,7 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,15 @@ class Trained:
         ours, theirs = self.histories[0].seconds, self.histories[1].seconds
         pairs = [a / b for a, b in zip(ours, theirs, strict=True)]
         return min(ours) / min(theirs), statistics.median(pairs)
+
+
+@dataclass
+class Findings:
+    """Everything the demo measured."""
+
+    results: list[Trained] = field(default_factory=list)
+    stacks: list[DeepStack] = field(default_factory=list)
+    off: list[SwitchedOff] = field(default_factory=list)
 
 
 def number(value: float, form: str) -> str:
@@ -124,7 +133,7 @@ def training_tables(results: Sequence[Trained]) -> None:
     )
 
 
-def deep_table(stacks: Sequence[DeepStack]) -> None:
+def deep_tables(stacks: Sequence[DeepStack]) -> None:
     """Gradients and spread of activations through a deep stack."""
     depth = len(stacks[0].layers)
     shown = sorted({0, depth // 2, depth - 1})
@@ -195,8 +204,9 @@ def summary(results: Sequence[Trained]) -> str:
     return f"{text}, slower for {', '.join(slower)}." if slower else f"{text}, slower for none."
 
 
-def draw(path: Path, results: Sequence[Trained], stacks: Sequence[DeepStack]) -> None:
+def draw(path: Path, findings: Findings) -> None:
     """Draw the learning curves, and the deep stacks under them where there are any."""
+    results, stacks = findings.results, findings.stacks
     figure_type = importlib.import_module("matplotlib.figure").Figure
     names = [*dict.fromkeys([r.activation for r in results] + [s.activation for s in stacks])]
     colours = importlib.import_module("matplotlib").colormaps["tab10"]
@@ -227,9 +237,7 @@ def draw(path: Path, results: Sequence[Trained], stacks: Sequence[DeepStack]) ->
     for axis in axes.flat:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(
-        [handles[name] for name in names], names, loc="outside right upper", frameon=False
-    )
+    figure.legend([handles[name] for name in names], names, loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=120)
 
 
@@ -244,17 +252,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def write_json(
-    path: Path,
-    settings: dict[str, Any],
-    results: Sequence[Trained],
-    stacks: Sequence[DeepStack],
-    off: Sequence[SwitchedOff],
-    last_line: str,
-) -> None:
+def write_json(path: Path, settings: dict[str, Any], findings: Findings, last_line: str) -> None:
     """Write every figure the tables show, and the series behind them."""
     training = []
-    for result in results:
+    for result in findings.results:
         ratios = result.ratios or (None, None)
         runs = {
             history.engine: {
@@ -280,8 +281,8 @@ def write_json(
     content = {
         "settings": settings,
         "training": training,
-        "deep": [asdict(s) | {"gradient_ratio": s.gradient_ratio} for s in stacks],
-        "switched_off": [asdict(result) for result in off],
+        "deep": [asdict(s) | {"gradient_ratio": s.gradient_ratio} for s in findings.stacks],
+        "switched_off": [asdict(result) for result in findings.off],
         "summary": last_line,
     }
     path.write_text(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n", "utf-8")

@@ -28,9 +28,10 @@ __all__ = [
 
 Lanes = Any
 
-# e^x is held multiplied by this, so that it neither overflows nor loses bits for -17.5 <= x <= 157.
-SCALE = 2.0**-100
-UNSCALE = 2.0**100
+# e^x is held multiplied by this, so that it neither overflows nor becomes subnormal, low parts of it included, for
+# -40 <= x <= 130: results that are subnormal take a hundred cycles each.
+SCALE = 2.0**-64
+UNSCALE = 2.0**64
 
 # tools/polynomials/exp32.py computes everything below.
 STEPS_PER_LOG = 23.083120346069336  # 16 / log(2)
@@ -49,7 +50,7 @@ _POWERS = (
     1.0, 0.9908868670463562, 0.9827538728713989, 0.9756442904472351,
     0.9696035385131836, 0.9646788835525513, 0.9609197974205017, 0.9583777785301208,
     0.9571067690849304, 0.9571630954742432, 0.9586054086685181, 0.9614951610565186,
-    0.9658964276313782, 0.9718760848045349, 0.9795040488243103, 0.9888532757759094,
+    0.9658964276313782, 0.9718760848045349, 0.9795039892196655, 0.9888533353805542,
 )
 POWERS = tuple(SCALE * power for power in _POWERS)
 # (exact 2^(j/16)) / (the rounded one) - 1
@@ -57,7 +58,7 @@ POWERS_LOW = (
     0.0, 4.6285471455576044e-08, -1.199215748926008e-08, 4.7297824323777604e-08,
     3.1934181521364735e-08, 3.621057231839586e-08, -3.0990719324108795e-08, -7.475213337215791e-09,
     1.7114270889351246e-08, -3.047683350132502e-08, 5.233334210430485e-09, 6.10759176566944e-09,
-    -1.4719605090363075e-08, -5.258795177098818e-09, -6.128259677495862e-09, 5.140609271592211e-09,
+    -1.4719605090363075e-08, -5.258795177098818e-09, 5.887106979685086e-08, -5.710295525318543e-08,
 )
 
 
@@ -75,7 +76,7 @@ def clamp_below(x: Lanes, limit: float) -> Lanes:
 
 @kernel
 def exp_parts(x: Lanes) -> tuple[Lanes, Lanes]:
-    """(S, m) with SCALE e^x = S (1 + m), |m| < 0.022; error 2^-29, for -17.5 <= x <= 157."""
+    """(S, m) with SCALE e^x = S (1 + m), |m| < 0.022; error 2^-29, for -40 <= x <= 130."""
     shifted = fma(x, STEPS_PER_LOG, ROUND)
     k = shifted - ROUND
     # k STEP_HIGH is a multiple of 2^-28 and so is x unless it is small: the inner fma is exact where it matters.

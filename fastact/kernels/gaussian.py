@@ -17,12 +17,12 @@ from fastact.kernels.erf32 import (
     GELU_TANH_SLOPE,
     GELU_TANH_SLOPE_INTERVALS,
     UP,
-    clamp,
     minus_cubic,
     minus_half_square,
     tail,
 )
 from fastact.kernels.erf64 import gelu64, gelu_derivative64
+from fastact.kernels.exp32 import clamp_above, clamp_below
 from fastact.kernels.exp64 import exp_fast64, power_of_two_up64
 from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, select
 from fastact.kernels.pairs import two_diff, two_square
@@ -30,69 +30,66 @@ from fastact.kernels.roots64 import with_gelu_tanh_root64
 
 Lanes = Any
 
+# Where 1 - Phi(a) is 1/3, and nearly 1/(1 + e^2u) too.
+NEAR = 0.43
+
 
 @kernel
-def _gate32(x: Lanes, a: Lanes, h: Lanes, r: Lanes, w: Lanes, small: float) -> Lanes:
-    """x (1 - F) for x > 0 and x F for x <= 0, where 2^64 F(a) = h (1 + r + w).
+def _gate32(x: Lanes, a: Lanes, parts: tuple[Lanes, Lanes, Lanes]) -> Lanes:
+    """x F for x <= 0 and x (1 - F) for x > 0, where 2^64 F(a) = h (1 + r + w) and `parts` is (h, r, w).
 
-    That is max(x, 0) - a F; and for a < small, where F and 1 - F are alike, x/2 - a (F - 1/2), so that the rounding
-    error of the second summand counts for a quarter of an ULP at most.
+    That is max(x, 0) - a F. Where F > 1/3, F and 1 - F are alike and it is x/2 - a (F - 1/2): so the rounding error of
+    the second summand never counts for more than a quarter of an ULP.
     """
-    near = a < small
+    h, r, w = parts
+    near = a < NEAR
     k = select(near, h - 0.5 * UP, h)
     # t + t_low = k + h (r + w)
     t = fma(h, r + w, k)
     t_low = fma(h, w, fma(h, r, k - t))
     y = fma(a, t, a * t_low)
-    # The order of max's comparison makes it one instruction on x86.
-    base = select(near, 0.5 * x, select(0.0 > x, 0.0, x))
+    base = select(near, 0.5 * x, clamp_below(x, 0.0))
     return fma(y, -DOWN, base)
 
 
 @kernel
 def _gelu32(x: Lanes) -> Lanes:
     """x Phi(x), Phi the normal distribution."""
-    a = clamp(fabs(x), GELU_INTERVALS[2])
-    h, r, w = tail(a, *minus_half_square(a), GELU, GELU_INTERVALS)
-    # At 0.43, 1 - Phi = 1/3.
-    return _gate32(x, a, h, r, w, 0.43)
+    a = clamp_above(fabs(x), GELU_INTERVALS[2])
+    return _gate32(x, a, tail(a, *minus_half_square(a), GELU, GELU_INTERVALS))
 
 
 @kernel
 def _gelu_tanh32(x: Lanes) -> Lanes:
     """x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
-    a = clamp(fabs(x), GELU_TANH_INTERVALS[2])
-    h, r, w = tail(a, *minus_cubic(a), GELU_TANH, GELU_TANH_INTERVALS)
-    return _gate32(x, a, h, r, w, 0.43)
+    a = clamp_above(fabs(x), GELU_TANH_INTERVALS[2])
+    return _gate32(x, a, tail(a, *minus_cubic(a), GELU_TANH, GELU_TANH_INTERVALS))
 
 
 @kernel
-def _slope32(
-    x: Lanes, a: Lanes, h: Lanes, r: Lanes, w: Lanes, root: tuple[float, float]
-) -> Lanes:
-    """D for x <= 0 and 1 - D for x > 0, where 2^64 D = (root - a) h (1 + r + w)."""
+def _slope32(x: Lanes, a: Lanes, parts: tuple[Lanes, Lanes, Lanes], root: tuple[float, float]) -> Lanes:
+    """D for x <= 0 and 1 - D for x > 0, where 2^64 D = (root - a) h (1 + r + w) and `parts` is (h, r, w)."""
+    h, r, w = parts
     t = fma(h, r + w, h)
     t_low = fma(h, w, fma(h, r, h - t))
+    # -(root - a), which is exact near the root
     g, g_low = two_diff(a, root[0])
-    g_low = g_low - root[1]
-    y = fma(g, t, fma(g, t_low, g_low * t))
+    y = fma(g, t, fma(g, t_low, (g_low - root[1]) * t))
     return select(x > 0.0, fma(y, DOWN, 1.0), y * -DOWN)
 
 
 @kernel
 def _gelu_derivative32(x: Lanes) -> Lanes:
     """Phi(x) + x phi(x)."""
-    a = clamp(fabs(x), GELU_SLOPE_INTERVALS[2])
-    h, r, w = tail(a, *minus_half_square(a), GELU_SLOPE, GELU_SLOPE_INTERVALS)
-    return _slope32(x, a, h, r, w, GELU_ROOT)
+    a = clamp_above(fabs(x), GELU_SLOPE_INTERVALS[2])
+    return _slope32(x, a, tail(a, *minus_half_square(a), GELU_SLOPE, GELU_SLOPE_INTERVALS), GELU_ROOT)
 
 
 @kernel
 def _gelu_tanh_derivative32(x: Lanes) -> Lanes:
     """s(2u) (1 + 2 x u' s(-2u)), s the logistic function."""
-    a = clamp(fabs(x), GELU_TANH_SLOPE_INTERVALS[2])
-    h, r, w = tail(a, *minus_cubic(a), GELU_TANH_SLOPE, GELU_TANH_SLOPE_INTERVALS)
-    return _slope32(x, a, h, r, w, GELU_TANH_ROOT)
+    a = clamp_above(fabs(x), GELU_TANH_SLOPE_INTERVALS[2])
+    return _slope32(x, a, tail(a, *minus_cubic(a), GELU_TANH_SLOPE, GELU_TANH_SLOPE_INTERVALS), GELU_TANH_ROOT)
 
 
 # 2u and its slope 2u' = LINEAR + 3 CUBIC x^2 in float64. LINEAR_HEAD has 21 bits, so that LINEAR_HEAD - p is exact.
@@ -105,9 +102,7 @@ GELU_TANH_LIMIT64 = 21.5974
 
 
 @kernel
-def _times_quadratic64(
-    a: Lanes, s: Lanes, s_low: Lanes, high: float, low: float
-) -> tuple[Lanes, Lanes]:
+def _times_quadratic64(a: Lanes, s: Lanes, s_low: Lanes, high: float, low: float) -> tuple[Lanes, Lanes]:
     """a (LINEAR + (high + low) a^2) as a pair, for a^2 = s + s_low."""
     p = fma(s, high, LINEAR_HEAD)
     p_low = fma(s, high, LINEAR_HEAD - p) + fma(s_low, high, fma(s, low, LINEAR_REST))
@@ -129,7 +124,7 @@ def _exp_minus_two_u64(a: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
 @kernel
 def _gelu_tanh64(x: Lanes) -> Lanes:
     """x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
-    a = clamp(fabs(x), GELU_TANH_LIMIT64)
+    a = clamp_above(fabs(x), GELU_TANH_LIMIT64)
     big, big_low, e, y = _exp_minus_two_u64(a)
     negative = x < 0.0
     n = select(negative, big, UP)
@@ -143,7 +138,7 @@ def _gelu_tanh64(x: Lanes) -> Lanes:
 @kernel
 def _gelu_tanh_derivative64(x: Lanes) -> Lanes:
     """D = e (1 + e - 2 a u'(a)) / (1 + e)^2 at -a, and 1 - D at a; e = e^-2u(a)."""
-    a = clamp(fabs(x), GELU_TANH_LIMIT64)
+    a = clamp_above(fabs(x), GELU_TANH_LIMIT64)
     big, big_low, e, y = _exp_minus_two_u64(a)
     g, g_low = _times_quadratic64(a, *two_square(a), CUBIC_3_HI, CUBIC_3_LO)
     t = 1.0 + e

@@ -36,11 +36,32 @@ class Format:
     one_from: float  # 1 / (1 + e^-x) rounds to 1 for x above it
     reach: float  # scale e^reach is finite
     largest: float  # finite float
+    large: float  # large / scale is finite
+    mantissa: int  # its bits
 
+    bits_of_one: int
 
 FORMATS = {
-    32: Format(exp32.SCALE, 110.0, 17.5, 157.0, float.fromhex("0x1.fffffep127")),
-    64: Format(2.0**-512, 752.5, 38.0, 1060.0, float.fromhex("0x1.fffffffffffffp1023")),
+    32: Format(
+        scale=exp32.SCALE,
+        limit=110.0,
+        one_from=17.5,
+        reach=130.0,
+        largest=float.fromhex("0x1.fffffep127"),
+        large=2.0**60,
+        mantissa=(1 << 23) - 1,
+        bits_of_one=127 << 23,
+    ),
+    64: Format(
+        scale=2.0**-512,
+        limit=752.5,
+        one_from=38.0,
+        reach=1060.0,
+        largest=float.fromhex("0x1.fffffffffffffp1023"),
+        large=2.0**500,
+        mantissa=(1 << 52) - 1,
+        bits_of_one=1023 << 52,
+    ),
 }
 
 

@@ -21,9 +21,11 @@ __all__ = [
     "Format",
     "clamp_minus_fabs",
     "exp_scaled",
+    "factor_scaled",
     "format_of",
     "log1p_exp_scaled",
     "logistic_scaled",
+    "power_of_two",
     "reciprocal_scaled",
     "reciprocal_square_scaled",
     "split_exponent",
@@ -107,13 +109,13 @@ def clamp_minus_fabs(x: Lanes) -> Lanes:
 
 
 @kernel
-def exp_scaled32(a: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
+def exp_scaled32(a: Lanes, low: Lanes, lift: Lanes = 0) -> tuple[Lanes, Lanes]:
     shifted = fma(a, exp32.STEPS_PER_LOG, exp32.ROUND)
     k = shifted - exp32.ROUND
     r = fma(k, -exp32.STEP_HIGH, a) + fma(k, -exp32.STEP_LOW, low)
     i = bits(shifted)
     j = i & 15
-    s = from_bits(bits(lookup(POWERS_SCALED, j)) + (i << 19))
+    s = from_bits(bits(lookup(POWERS_SCALED, j)) + (i << 19) + (lift << 23))
     p = fma(r, exp32.TAIL[1], exp32.TAIL[0])
     m = fma(r * r, p, r + lookup(exp32.POWERS_LOW, j))
     hi = fma(s, m, s)
@@ -121,17 +123,18 @@ def exp_scaled32(a: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
 
 
 @kernel
-def exp_scaled64(a: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
+def exp_scaled64(a: Lanes, low: Lanes, lift: Lanes = 0) -> tuple[Lanes, Lanes]:
     i, r, q = exp_parts64(a, low)
     hi, lo = exp_mantissa64(r, q)
-    s = from_bits((i + FORMATS[64].scale) << 52)
+    s = from_bits((i + (lift + FORMATS[64].scale)) << 52)
     return hi * s, lo * s
 
 
 exp_scaled = by_dtype(exp_scaled32, exp_scaled64)
-"""2^scale e^(a + low) as a normal pair, for -limit <= a <= 0 and |low| <= ulp(a).
+"""2^(scale + lift) e^(a + low) as a normal pair, for |low| <= ulp(a). Relative error 2^-28 and 2^-55.
 
-Relative error 2^-28 (16 operations) and 2^-55.
+With lift = 0, the default, for -limit <= a <= 0; with lift = -2 scale for 0 <= a <= limit instead.
+16 operations in float32.
 """
 
 
@@ -174,7 +177,7 @@ def logistic_scaled(positive: Lanes, hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes
 # --- division by a parameter. Where that is a scalar, all of this is done once a call.
 
 
-def _power(exponent: Lanes, f: Format) -> Lanes:
+def power_of_two(exponent: Lanes, f: Format) -> Lanes:
     """2^exponent for an int lane, 0 or infinity where that is out of range."""
     field = exponent + f.bias
     field = select(field < 0, 0, select(field > 2 * f.bias + 1, 2 * f.bias + 1, field))
@@ -194,6 +197,16 @@ def split_exponent(b: Lanes) -> tuple[Lanes, Lanes]:
 
 
 @kernel
+def factor_scaled(b: Lanes) -> tuple[Lanes, Lanes]:
+    """2^-scale * b as c * s, s a power of two: the scaled values of this module times c, and times s, stay in range."""
+    f = format_of(b)
+    _, exponent = split_exponent(b)
+    part = -(f.scale // 2) - (exponent - (exponent >> 1))
+    part = select(part > 2, 2, part)
+    return b * power_of_two(part, f), power_of_two(-f.scale - part, f)
+
+
+@kernel
 def reciprocal_scaled(b: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
     """2^-scale / |b| as (hi + lo) * s, and 1/s, a power of two, for every finite b; infinite for b = 0.
 
@@ -205,9 +218,9 @@ def reciprocal_scaled(b: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
     y = 1.0 / mantissa
     part = exponent >> 1
     part = select(part < -(f.scale // 2), -(f.scale // 2), part)
-    down = _power(-(f.scale // 2) - part, f)
+    down = power_of_two(-(f.scale // 2) - part, f)
     rest = f.scale - f.scale // 2 + exponent - part
-    return y * down, fma(-y, mantissa, 1.0) * y * down, _power(-rest, f), _power(rest, f)
+    return y * down, fma(-y, mantissa, 1.0) * y * down, power_of_two(-rest, f), power_of_two(rest, f)
 
 
 @kernel
@@ -219,7 +232,7 @@ def reciprocal_square_scaled(b: Lanes) -> tuple[Lanes, Lanes, Lanes]:
     y_low = fma(-y, mantissa, 1.0) * y
     half = f.scale // 2
     part = select(exponent < -half, -half, select(exponent > half, half, exponent))
-    down = _power(-half - part, f)
+    down = power_of_two(-half - part, f)
     square = y * y
     square_low = fma(y + y, y_low, fma(y, y, -square))
-    return square * down, square_low * down, _power(part - half - exponent - exponent, f)
+    return square * down, square_low * down, power_of_two(part - half - exponent - exponent, f)

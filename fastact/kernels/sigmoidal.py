@@ -97,13 +97,15 @@ SOFTSIGN_LIMIT = {32: 2.0**80, 64: 2.0**560}
 
 
 @kernel
-def _one_plus(a: Lanes, one: float) -> tuple[Lanes, Lanes]:
-    """(q, error) with 1 / (one + a) = q (1 + error), for a >= 0."""
-    larger = select(a > one, a, one)
-    smaller = select(a > one, one, a)
+def _reciprocal_of_one_plus(a: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """(q, p, error) with 1 / (1 + a) = p (1 + error) for a >= 0, and p = q scale."""
+    scale = format_of(a).scale
+    a = a * scale
+    larger = select(a > scale, a, scale)
+    smaller = select(a > scale, scale, a)
     d = larger + smaller
     q = 1.0 / d
-    return q, fma(-q, smaller - (d - larger), fma(-q, d, 1.0))
+    return q, q * scale, fma(-q, smaller - (d - larger), fma(-q, d, 1.0))
 
 
 @kernel
@@ -113,23 +115,21 @@ def softsign(x: Lanes) -> Lanes:
     Error @softsign32@ ULP (float32), @softsign64@ ULP (float64).
     """
     a = clamp_above(fabs(x), SOFTSIGN_LIMIT[x.width])
-    q, error = _one_plus(a, 1.0)
-    return copysign(fma(a, q, a * (q * error)), x)
+    _, p, error = _reciprocal_of_one_plus(a)
+    return copysign(fma(a, p, a * (p * error)), x)
 
 
 @kernel
 def softsign_derivative(x: Lanes) -> Lanes:
-    """1 / (1 + |x|)^2 = q p scale, p = q scale, 1 / q = scale (1 + |x|), so that only the last operation can underflow.
+    """1 / (1 + |x|)^2, as q p scale, so that only the last operation can underflow.
 
     Error @softsign_derivative32@ ULP (float32), @softsign_derivative64@ ULP (float64).
     """
-    scale = format_of(x).scale
-    q, error = _one_plus(clamp_above(fabs(x), SOFTSIGN_LIMIT[x.width]) * scale, scale)
-    p = q * scale
-    return fma(q, p, q * (p * (error + error))) * scale
+    q, p, error = _reciprocal_of_one_plus(clamp_above(fabs(x), SOFTSIGN_LIMIT[x.width]))
+    return fma(q, p, q * (p * (error + error))) * format_of(x).scale
 
 
 @kernel
 def softsign_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """Both."""
+    """Both; they share everything up to the division."""
     return softsign(x), softsign_derivative(x)

@@ -1,7 +1,7 @@
 """silu, x sigmoid(x), and swish, x sigmoid(beta x), with their derivatives.
 
 Errors are the largest over all 2^32 float32 inputs, and over a large sample of float64. For swish they hold for every beta
-with 1e-20 < |beta| (float32: x would have to exceed 1e22 for a smaller one to matter) and for beta = 0.
+with |beta| >= 1e-9 and for beta = 0. (A smaller one matters only where |x| > 1e11.)
 """
 
 from __future__ import annotations
@@ -34,23 +34,27 @@ def silu(x: Lanes) -> Lanes:
     return select(x > f.one_from, x, fma(c, q, c * (q * error)) * f.scale)
 
 
-# The zero of silu' is at -(1 + w), w = e^-(1 + w). ROOT_W is w rounded so that 1 + ROOT_W is a float too; the
-# exponential is centred at -log(ROOT_W), so that e^a is exactly 1 / ROOT_W times e^t, t near 0 at the zero.
+# The zero of silu' is at -(1 + w), w = e^-(1 + w). ROOT_W is w rounded so that 1 + ROOT_W is a float too, and ROOT_W_LOW the
+# rest of w. For silu' the rest is left out and the exponential is centred at -log(ROOT_W), which is nearly the zero; what
+# that costs shows only 2^-26 from the zero, closer than any float but not than a product beta x.
 ROOT_W = {32: 0.27846455574035645, 64: 0.2784645427610737}
+ROOT_W_LOW = {32: -1.2979282537628478e-08, 64: 1.0946994183093437e-16}
+ROOT_W_LOWEST = {32: -1.1257466239192657e-16, 64: 3.907766676128665e-33}  # and the rest of that
+NEXT_TO_ROOT = {32: 2.0**-22, 64: 2.0**-51}  # e^t - 1 - t is negligible
 ROOT_W_INVERSE = {32: 3.591121196746826, 64: 3.5911214766686235}
-# e^t = 2^((k - ROOT_STEPS) / 16) e^r, r = a - k log(2)/16 + ROOT_SHIFT + ROOT_SHIFT_LOW
+# a - centre = (k log(2)/16 + r), k counted from ROOT_STEPS: r = a - k log(2)/16 + ROOT_SHIFT + ROOT_SHIFT_LOW
 ROOT_STEPS = 30.0
 ROOT_SHIFT = 0.0211864672601223
 ROOT_SHIFT_LOW = 1.388809484081932e-10
-# t = a - (1 + ROOT_W) - ROOT_EXCESS
-ROOT_EXCESS = 5.025898009896677e-16
+ROOT_SHIFT_LOW_EXACT = -4.647129969725938e-08  # with the centre at the zero
+ROOT_EXCESS = 5.025898009896677e-16  # centre - (1 + ROOT_W), in float64
 
 
 @kernel
-def _root_sum32(a: Lanes, a_low: Lanes | None) -> tuple[Lanes, Lanes]:
+def _root_exp32(a: Lanes, a_low: Lanes | None) -> tuple[Lanes, Lanes, Lanes, Lanes]:
     shifted = fma(a + ROOT_SHIFT, exp32.STEPS_PER_LOG, exp32.ROUND - ROOT_STEPS)
     k = shifted - (exp32.ROUND - ROOT_STEPS)
-    shift_low = ROOT_SHIFT_LOW if a_low is None else ROOT_SHIFT_LOW + a_low
+    shift_low = ROOT_SHIFT_LOW if a_low is None else ROOT_SHIFT_LOW_EXACT + a_low
     # Exact at the zero but for the last addition.
     r = (fma(k, -exp32.STEP_HIGH, a) + ROOT_SHIFT) + fma(k, -exp32.STEP_LOW, shift_low)
     power, power_low = power_of_steps(shifted)
@@ -58,49 +62,62 @@ def _root_sum32(a: Lanes, a_low: Lanes | None) -> tuple[Lanes, Lanes]:
     m = fma(r * r, fma(r, fma(r, tail[2], tail[1]), tail[0]), r + power_low)
     w = ROOT_W[32] * exp32.SCALE
     d = fma(power, m, power + w)
-    return d, fma(power, m, w - (d - power))
+    return power, m, d, fma(power, m, w - (d - power))
 
 
 @kernel
-def _root_sum64(a: Lanes, a_low: Lanes | None) -> tuple[Lanes, Lanes]:
-    t = a - (1.0 + ROOT_W[64])
+def _root_exp64(a: Lanes, a_low: Lanes | None) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    root = 1.0 + ROOT_W[64]
+    t = a - root
     b = t - a
-    t_low = (a - (t - b)) - ((1.0 + ROOT_W[64]) + b) - ROOT_EXCESS
-    i, r, q = exp_parts64(t, t_low if a_low is None else t_low + a_low)
+    t_low = (a - (t - b)) - (root + b)
+    i, r, q = exp_parts64(t, t_low + (-ROOT_EXCESS if a_low is None else a_low - ROOT_W_LOW[64]))
     power = from_bits((i - 512) << 52)
     high, low = exp_mantissa64(r, q)
     w = ROOT_W[64] * FORMATS[64].scale
     d = fma(power, high, w)
-    return d, fma(power, low, w - fma(-power, high, d))
+    return power, r + q, d, fma(power, low, w - fma(-power, high, d))
 
 
-_root_sum = by_dtype(_root_sum32, _root_sum64)
-"""scale (ROOT_W + e^t) as a pair, e^t = ROOT_W e^(a + a_low)."""
+_root_exp = by_dtype(_root_exp32, _root_exp64)
+"""(S, m) with scale e^t = S (1 + m), t = (a + a_low) - centre, and the pair S (1 + m) + scale ROOT_W."""
 
 
 @kernel
 def _silu_slope(a: Lanes, a_low: Lanes | None) -> Lanes:
-    """silu'(-a) = q (1 - a (1 - q)), q = 1 / (1 + e^a), for 0 <= a <= limit.
+    """silu'(-(a + a_low)) = q (1 - a (1 - q)), q = 1 / (1 + e^a), for 0 <= a <= limit.
 
-    The bracket cancels near its zero. With d = ROOT_W + e^t, so that q = ROOT_W / d, it is -(s + q (d - a)),
-    s = a - (1 + ROOT_W), in which s is exact and more than four times the second term. Away from the zero, where s would
-    not be exact and d - a not small, it is -(s - q a), s = a - 1.
+    The bracket cancels near its zero. With d = w + e^t, so that q = w / d, it is -(s + q (d - a)), s = a - (1 + w), in
+    which s is exact and more than four times the second term. Away from the zero, where s would not be exact and d - a
+    not small, it is -(s - q a), s = a - 1.
     """
-    scale, w = format_of(a).scale, ROOT_W[a.width]
-    d, d_low = _root_sum(a, a_low)
+    scale, w, w_low = format_of(a).scale, ROOT_W[a.width], ROOT_W_LOW[a.width]
+    power, m, d, d_low = _root_exp(a, a_low)
     q = w / d
-    error = fma(-q, d_low, fma(-q, d, w)) * ROOT_W_INVERSE[a.width]
-
     from_zero = a - (1.0 + w)
-    near = fabs(from_zero) < 0.75
+    distance = fabs(from_zero)
+    near = distance < 0.778
     s = select(near, from_zero, a - 1.0)
-    s_low = select(near, 0.0, a - (s + 1.0))
-    if a_low is not None:
-        s_low = s_low + a_low
-    rest = fma(a, -scale, select(near, d, 0.0))
-    rest = fma(q, select(near, rest + d_low, rest), s_low)
-    # q (1 + error) in both places where q stands: (s + rest) (1 + error) + rest error
-    rest = fma(error, (s + rest) + rest, rest)
+    s_low = a - (s + 1.0)
+    if a_low is None:
+        remainder = fma(-q, d_low, fma(-q, d, w))
+        s_low = select(near, 0.0, s_low)
+        rest = fma(a, -scale, select(near, d, 0.0))
+        rest = select(near, rest + d_low, rest)
+    else:
+        remainder = fma(-q, d_low + w_low * scale, fma(-q, d, w) + w_low)
+        s_low = (select(near, -w_low, s_low) + a_low) - ROOT_W_LOWEST[a.width]
+        # d - a = e^t - 1 - t, where little of the zero's position is left to be rounded; next to the zero, nothing.
+        excess = fma(s_low, -scale, fma(power, m, fma(s, -scale, power - scale)))
+        excess = select(distance < NEXT_TO_ROOT[a.width], 0.0, excess)
+        rest = select(near, excess, a * -scale)
+    error = remainder * ROOT_W_INVERSE[a.width]
+    rest = fma(q, rest, s_low)
+    # q (1 + error) in both places where q stands: times s + rest, and again times what of rest had it (s_low matters only
+    # beside a product that nearly hits the zero).
+    total = s + rest
+    again = rest if a_low is None else rest - s_low
+    rest = fma(error, total + again, rest)
     return fma(q, s, q * rest) * -scale
 
 
@@ -146,8 +163,8 @@ def swish(x: Lanes, beta: Lanes) -> Lanes:
     z = beta * c
     z_low = fma(beta, c, -z)
     q, error = reciprocal_of_one_plus_small_exp(-clamp_above(z, f.one_from), -z_low)
-    # q is up to 1 / scale: a large x is scaled before the product, a small one after.
-    large = fabs(c) > 1.0
+    # q is up to 1 / scale: a large x is scaled before the product, others after, lest subnormal results round twice.
+    large = fabs(c) > f.large
     c = select(large, c * f.scale, c)
     y = fma(c, q, c * (q * error))
     y = select(large, y, y * f.scale)
@@ -174,17 +191,20 @@ def swish_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
     steepness = fabs(beta)
     a = steepness * c
     q, error = reciprocal_of_one_plus_exp(a, fma(steepness, c, -a))
+    # The slope of sigmoid, as in sigmoidal._density.
     u = fma(q, -f.scale, 1.0)
     v = fma(q, -f.scale, 1.0 - u)
     rest = fma(error, fma(q, -f.scale, u), v)
     slope = q * u
     slope_low = fma(q, rest, fma(q, u, -slope))
-    # As in `swish`; here the factor is shared out over the two x.
-    large = c > 1.0
-    c = select(large, c * f.scale**0.5, c)
-    square = c * c
-    y = fma(square, slope, fma(square, slope_low, fma(c, c, -square) * slope))
-    return select(large, y, y * f.scale)
+    # Mantissa and power of two of c apart: the powers, shared out so that neither product leaves the range of floats
+    # unless the result does, come last. A subnormal c gives 0, as it must.
+    i = bits(c)
+    mantissa = from_bits((i & f.mantissa) | f.bits_of_one)
+    power = from_bits(i & ~f.mantissa) * f.scale**0.5
+    square = mantissa * mantissa
+    y = fma(square, slope, fma(square, slope_low, fma(mantissa, mantissa, -square) * slope))
+    return y * power * power
 
 
 @kernel

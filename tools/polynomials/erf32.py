@@ -5,17 +5,19 @@ Each function is made of one positive function F(a), a = |x| >= 0, that falls li
     F(a) = 2^n e^r G(a),   G(a) = F(a) e^m(a),   r = -m(a) - n log(2)
 
 The kernel computes m(a) as a pair and with it n and r, exactly. G varies slowly; log G is a polynomial of degree 4
-without constant term in a - A on each of 32 intervals of [0, top]. The point A near the middle is chosen so that G(A) is
-nearly a float. Two roundings are made up for in G: the kernel takes off n times the *rounded* logarithm of 2, and its m
-has coefficients of few bits.
+without constant term in a - A on each of 32 intervals of [0, top]. The point A near the middle is chosen so that G(A)
+is nearly a float. Two roundings are made up for in G: the kernel takes off n times the *rounded* logarithm of 2, and
+its m has coefficients of few bits.
 
-Run it to print the constants; with ``--check`` it exits non-zero unless the kernel's constants reach the bounds stated here.
+Run it to print the constants; with ``--check`` it exits non-zero unless the kernel's constants reach the bounds stated
+here.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +33,14 @@ LOG_2 = round_to(mp.log(2), "float32")
 LOST = 1 - LOG_2 / mp.log(2)
 
 # The largest error of log G, absolute, and so of F, relative.
-TABLE_BOUND = mpf(2) ** mpf("-26.8")
+TABLE_BOUND = mpf(2) ** mpf("-26.7")
 # e^r - 1 - r = r^2 P(r), error relative to e^r. Besides log(2)/2 the argument includes log G(a)/G(A).
-TAIL_INTERVAL = (mpf("-0.45"), mpf("0.45"))
+TAIL_INTERVAL = (mpf("-0.5"), mpf("0.5"))
 TAIL_POWERS = (2, 3, 4, 5, 6, 7)
 TAIL_BOUND = mpf(2) ** -29
 
 # m(a) of gelu_tanh is a (LINEAR + CUBIC a^2), close to 2u, with few bits.
-LINEAR, CUBIC = mpf(51) / 32, mpf(73) / 1024
+LINEAR, CUBIC = mpf(5) / 4, mpf(73) / 1024
 
 Function = Callable[[Any], Any]
 
@@ -146,7 +148,7 @@ class Table:
         """The largest error of log G with the kernel's columns."""
         worst = mpf(0)
         for row, low, high in self.intervals():
-            at, value, *c = (mpf(column[row]) for column in columns)
+            at, value, *c = (round_to(column[row], "float32") for column in columns)
             worst = max(
                 worst,
                 largest_error(
@@ -196,13 +198,14 @@ def main() -> int:
         bad = 0
         for table in TABLES:
             error = table.error(getattr(erf32, table.name))
-            slope = getattr(erf32, f"{table.name}_INTERVALS") == (float(table.start), float(table.slope), float(table.top))
-            print(f"{table.name} 2^{mp.nstr(mp.log(error, 2), 5)}", "" if slope else "intervals differ")
-            bad += error > TABLE_BOUND or not slope
+            intervals = (float(table.start), float(table.slope), float(table.top))
+            same = getattr(erf32, f"{table.name}_INTERVALS") == intervals
+            print(f"{table.name} 2^{mp.nstr(mp.log(error, 2), 5)}", "" if same else "intervals differ")
+            bad += error > TABLE_BOUND or not same
         powers = [lambda r, k=k: r**k for k in TAIL_POWERS]
         error = largest_error(
             tail_of_exp,
-            lambda r: mp.fsum(mpf(c) * p(r) for c, p in zip(erf32.EXP_TAIL, powers, strict=True)),
+            lambda r: mp.fsum(round_to(c, "float32") * p(r) for c, p in zip(erf32.EXP_TAIL, powers, strict=True)),
             TAIL_INTERVAL,
             over_exp,
         )
@@ -221,8 +224,8 @@ def main() -> int:
         print(f"{table.name} = (")
         for column in zip(*table.rows(), strict=True):
             print("    (")
-            for k in range(0, 32, 8):
-                print("        " + ", ".join(short(v) for v in column[k : k + 8]) + ",")
+            text = ", ".join(short(v) for v in column) + ","
+            print(textwrap.fill(text, 116, initial_indent=" " * 8, subsequent_indent=" " * 8))
             print("    ),")
         print(")")
     return 0

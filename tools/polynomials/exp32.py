@@ -38,6 +38,9 @@ def table() -> tuple[list[float], list[float]]:
     for j in range(STEPS):
         exact = mpf(2) ** (mpf(j) / STEPS)
         rounded = float(round_to(exact, "float32"))
+        if j >= STEPS - 2:
+            # 23 bits, so that S - 1 is exact for S = 2^(j/16) / 4, where silu' wants it (fastact.kernels.swish)
+            rounded = float(mp.nint(exact * 2**22) / 2**22)
         pattern = struct.unpack("<i", struct.pack("<f", rounded))[0] - (j << 19)
         high.append(struct.unpack("<f", struct.pack("<i", pattern))[0])
         low.append(float(round_to(exact / mpf(rounded) - 1, "float32")))

@@ -12,29 +12,36 @@ from typing import Any
 from mpmath import mp, mpf
 from remez import round_to
 
+W = mp.lambertw(mp.exp(-1))
 
-def centre(bits: int) -> tuple[Any, Any]:
-    """(w, -log w) for the zero -(1 + w) of silu', w rounded to a multiple of 2^-bits."""
-    exact = mp.lambertw(mp.exp(-1))  # w = e^-(1 + w)
-    w = mp.nint(exact * 2**bits) / mpf(2) ** bits
-    return w, -mp.log(w)
+
+def rounded(bits: int) -> Any:
+    """w rounded to a multiple of 2^-bits, where -(1 + w) is the zero of silu', w = e^-(1 + w)."""
+    return mp.nint(W * 2**bits) / mpf(2) ** bits
 
 
 def constants() -> dict[str, Any]:
-    w32, c32 = centre(23)
-    w64, c64 = centre(52)
+    w32, w64 = rounded(23), rounded(52)
+    centre = -mp.log(w32)
     step = mp.log(2) / 16
-    steps = int(mp.floor(c32 / step)) + 1
-    # c32 = steps * step - shift; the high part of shift is a multiple of 2^-28, as STEP_HIGH of exp32 is
-    shift = steps * step - c32
+    steps = int(mp.floor(centre / step)) + 1
+    # centre = steps * step - shift; the high part of shift is a multiple of 2^-28, as STEP_HIGH of exp32 is
+    shift = steps * step - centre
     shift_high = mp.nint(shift * 2**28) / mpf(2) ** 28
+    shift_exact = steps * step - (1 + W)
     return {
         "ROOT_W": {32: float(w32), 64: float(w64)},
+        "ROOT_W_LOW": {32: float(round_to(W - w32, "float32")), 64: float(W - w64)},
+        "ROOT_W_LOWEST": {
+            32: float(round_to(W - w32 - round_to(W - w32, "float32"), "float32")),
+            64: float(W - w64 - round_to(W - w64, "float64")),
+        },
         "ROOT_W_INVERSE": {32: float(round_to(1 / w32, "float32")), 64: float(1 / w64)},
         "ROOT_STEPS": float(steps),
         "ROOT_SHIFT": float(round_to(shift_high, "float32")),
         "ROOT_SHIFT_LOW": float(round_to(shift - shift_high, "float32")),
-        "ROOT_EXCESS": float(c64 - 1 - w64),
+        "ROOT_SHIFT_LOW_EXACT": float(round_to(shift_exact - shift_high, "float32")),
+        "ROOT_EXCESS": float(-mp.log(w64) - 1 - w64),
     }
 
 

@@ -1,0 +1,284 @@
+"""elu, selu, celu and expm1: functions of e^x - 1.
+
+e^x - 1 = 2^n (1 + r + q) - 1, with r exact and q small, is kept as a pair, so that a product with a
+parameter rounds only once. Where e^x itself is the result, as in the derivatives, it comes from
+`fastact.kernels.scaled`, which keeps the bits of the smallest results.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastact.kernels.exp64 import exp_parts64
+from fastact.kernels.language import bits, by_dtype, copysign, fabs, fma, from_bits, kernel, select
+from fastact.kernels.pairs import two_diff
+from fastact.kernels.polynomials import polynomial
+from fastact.kernels.scaled import (
+    clamp_minus_fabs,
+    exp_scaled,
+    factor_scaled,
+    format_of,
+    power_of_two,
+    times_sign,
+)
+
+Lanes = Any
+
+LOG2E = 1.4426950408889634
+# log(2) in 15 bits, so that n * LN2_HI is exact, and what they leave out.
+LN2_HI = float.fromhex("0x1.62e4p-1")
+LN2_LO = float.fromhex("0x1.7f7d1cf79abcap-20")
+
+# (e^r - 1 - r) / r^2 on |r| <= log(2)/2, by tools/polynomials/expm1_32.py: e^r - 1 to 2^-31 relative.
+EXPM1_TAIL = (
+    0.5,
+    0.1666666567325592,
+    0.04166649281978607,
+    0.008333547040820122,
+    0.0013932337751612067,
+    0.00019760645227506757,
+)
+
+# lambda - 1 of selu, and lambda * alpha as pairs of the dtype.
+SCALE_MINUS_1 = 0.050700987355480493
+SCALE_ALPHA = {
+    32: (1.7580993175506592, 2.3296717444054593e-08),
+    64: (1.7580993408473768, 1.41535193800845e-17),
+}
+
+# e^x is less than a thousandth of an ULP of 1 below.
+LOWEST = {32: -28.0, 64: -50.0}
+# e^t - 1 is t to a tenth of an ULP up to here.
+TINY = {32: 2.0**-28, 64: 2.0**-57}
+# 2^-HALF is what celu's e^t - 1 is multiplied by, twice.
+HALF = {32: 32, 64: 256}
+# The largest t for which 2^(-2 HALF) e^t is in range.
+HIGHEST = {32: 130.0, 64: 1050.0}
+
+# 1/3, and ((1 - e^t (1 - t)) / t^2 - 1/2 - t/3) / t^2 on |t| <= 1, to 2^-32.4 and 2^-61.7 relative;
+# tools/polynomials/expm1_32.py.
+THIRD = {32: (0.3333333432674408, -9.934107758624577e-09), 64: (1 / 3, 1.850371707708594e-17)}
+CELU_TAIL = {
+    32: (
+        0.125,
+        0.03333333507180214,
+        0.00694445101544261,
+        0.0011904671555384994,
+        0.0001735787227516994,
+        2.205874989158474e-05,
+        2.528979848648305e-06,
+        2.467965600772004e-07,
+    ),
+    64: (
+        0.125,
+        0.033333333333333326,
+        0.006944444444444387,
+        0.001190476190476334,
+        0.00017361111111193422,
+        2.2045855378302802e-05,
+        2.4801587258356586e-06,
+        2.5052108631880993e-07,
+        2.2964443730596293e-08,
+        1.927081901590008e-09,
+        1.491049159314481e-10,
+        1.0708084751964509e-11,
+        7.268750373796762e-13,
+        4.4720369868850285e-14,
+    ),
+}
+
+
+# --- e^x - 1
+
+
+@kernel
+def _parts32(x: Lanes, low: Lanes, lift: int) -> tuple[Lanes, Lanes, Lanes]:
+    shift = 12582912.0 + 127.0 + lift
+    t = fma(x, LOG2E, shift)
+    n = t - shift
+    r0 = fma(n, -LN2_HI, x)  # exact
+    rest = fma(n, -LN2_LO, low)
+    r = r0 + rest
+    return from_bits(bits(t) << 23), r0, fma(r * r, polynomial(r, EXPM1_TAIL), rest)
+
+
+@kernel
+def _parts64(x: Lanes, low: Lanes, lift: int) -> tuple[Lanes, Lanes, Lanes]:
+    i, r, q = exp_parts64(x, low)
+    return from_bits((i + lift) << 52), r, q
+
+
+_parts = by_dtype(_parts32, _parts64)
+"""(2^(n + lift), r, q) with e^(x + low) = 2^n (1 + (r + q)), |r| <= 0.35, -2^-20 <= q < 0.08."""
+
+
+@kernel
+def expm1_negative(x: Lanes) -> tuple[Lanes, Lanes]:
+    """e^x - 1 for x <= 0 as an unevaluated sum; the low part is up to a fifth of the high one."""
+    lowest = LOWEST[x.width]
+    s, r, q = _parts(select(lowest > x, lowest, x), x.const(0.0), 0)
+    # |s - 1| >= |s r| unless s = 1, when s - 1 = 0: the two sums lose nothing.
+    a = s - 1.0
+    lost = s - (a + 1.0)
+    h = fma(s, r, a)
+    return h, fma(s, q, fma(s, r, a - h) + lost)
+
+
+@kernel
+def expm1(x: Lanes) -> Lanes:
+    """e^x - 1 for every x; signed zeros, subnormal values and overflow included."""
+    lowest, highest = LOWEST[x.width], {32: 89.0, 64: 710.0}[x.width]
+    z = select(lowest > x, lowest, x)
+    # Halved, because 2^n itself overflows for the largest x.
+    s, r, q = _parts(select(highest < z, highest, z), x.const(0.0), -1)
+    a, lost = two_diff(s, x.const(0.5))
+    h = fma(s, r, a)
+    y = 2.0 * (h + fma(s, q, fma(s, r, a - h) + lost))
+    return select(fabs(x) < TINY[x.width], x, y)
+
+
+# --- elu
+
+
+@kernel
+def elu(x: Lanes, alpha: Lanes) -> Lanes:
+    """x if x > 0 else alpha * (e^x - 1)."""
+    h, low = expm1_negative(x)
+    y = fma(alpha, h, alpha * low)
+    return select(x > 0.0, x, copysign(y, times_sign(x, alpha)))
+
+
+@kernel
+def elu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
+    """1 if x > 0 else alpha * e^x."""
+    hi, lo = exp_scaled(clamp_minus_fabs(x), x.const(0.0))
+    c, scale = factor_scaled(alpha)
+    return select(x > 0.0, 1.0, fma(hi, c, lo * c) * scale)
+
+
+@kernel
+def elu_derivative_alpha(x: Lanes, alpha: Lanes) -> Lanes:
+    """The derivative by alpha: e^x - 1 if x <= 0 else 0."""
+    h, low = expm1_negative(x)
+    return select(x > 0.0, 0.0, copysign(h + low, x))
+
+
+@kernel
+def elu_with_derivative(x: Lanes, alpha: Lanes) -> tuple[Lanes, Lanes]:
+    """elu and its derivative by x."""
+    return elu(x, alpha), elu_derivative(x, alpha)
+
+
+# --- selu
+
+
+@kernel
+def selu(x: Lanes) -> Lanes:
+    """scale * (x if x > 0 else alpha * (e^x - 1)).
+
+    scale * x = x + (scale - 1) x takes one fma, with a hundredth of an ULP from the constant; a
+    pair would lose its low part where x is tiny, and give NaN where it is infinite.
+    """
+    c, c_low = SCALE_ALPHA[x.width]
+    h, low = expm1_negative(x)
+    y = fma(h, c, fma(low, c, h * c_low))
+    return select(x > 0.0, fma(x, SCALE_MINUS_1, x), copysign(y, x))
+
+
+@kernel
+def selu_derivative(x: Lanes) -> Lanes:
+    """scale if x > 0 else scale * alpha * e^x."""
+    c, c_low = SCALE_ALPHA[x.width]
+    hi, lo = exp_scaled(clamp_minus_fabs(x), x.const(0.0))
+    y = fma(hi, c, fma(lo, c, hi * c_low)) * format_of(x).down
+    return select(x > 0.0, 1.0 + SCALE_MINUS_1, y)
+
+
+@kernel
+def selu_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
+    """selu and its derivative."""
+    return selu(x), selu_derivative(x)
+
+
+# --- celu
+
+
+@kernel
+def _quotient(x: Lanes, alpha: Lanes, lowest: float, highest: float) -> tuple[Lanes, Lanes]:
+    """x / alpha for x <= 0 as a pair, kept within [lowest, highest]. A reciprocal serves every lane."""
+    bound = alpha * select(alpha > 0.0, lowest, alpha.const(highest))
+    x = select(bound > x, bound, x)
+    y = 1.0 / alpha
+    y_low = fma(-y, alpha, 1.0) * y
+    t = x * y
+    return t, fma(x, y_low, fma(x, y, -t))
+
+
+@kernel
+def celu(x: Lanes, alpha: Lanes) -> Lanes:
+    """max(x, 0) + min(0, alpha * (e^(x/alpha) - 1)).
+
+    A negative alpha is allowed, as the formula has it; alpha = 0 gives NaN for x <= 0.
+    """
+    half = HALF[x.width]
+    t, t_low = _quotient(x, alpha, LOWEST[x.width], HIGHEST[x.width])
+    s, r, q = _parts(t, t_low, -2 * half)
+    a, lost = two_diff(s, x.const(2.0 ** (-2 * half)))
+    h = fma(s, r, a)
+    low = fma(s, q, fma(s, r, a - h) + lost)
+    c = alpha * 2.0**half
+    y = fma(c, h, c * low) * 2.0**half
+    return select((x > 0.0) | (fabs(t) < TINY[x.width]), x, y)
+
+
+@kernel
+def _exp_of_quotient(x: Lanes, alpha: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes, Lanes, Lanes]:
+    """t = x / alpha and e^t / unit as pairs for x <= 0, unit and 1 / unit, which are powers of two."""
+    f = format_of(x)
+    t, t_low = _quotient(x, alpha, -f.limit, f.limit)
+    lift = select(alpha > 0.0, 0, bits(alpha).const(-2 * f.scale))
+    hi, lo = exp_scaled(t, t_low, lift)
+    return t, t_low, hi, lo, power_of_two(-f.scale - lift, f), power_of_two(f.scale + lift, f)
+
+
+@kernel
+def celu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
+    """1 if x > 0 else e^(x/alpha)."""
+    _, _, hi, lo, unit, _ = _exp_of_quotient(x, alpha)
+    return select(x > 0.0, 1.0, (hi + lo) * unit)
+
+
+@kernel
+def celu_derivative_alpha(x: Lanes, alpha: Lanes) -> Lanes:
+    """The derivative by alpha: e^t (1 - t) - 1 with t = x/alpha if x < 0, else 0.
+
+    For |t| <= 1, where that cancels, -t^2 (1/2 + t/3 + t^2 P(t)).
+    """
+    t, t_low, hi, lo, unit, one = _exp_of_quotient(x, alpha)
+    g, g_low = two_diff(t.const(1.0), t)
+    p = hi * g
+    p_low = fma(hi, g, -p) + fma(hi, g_low - t_low, lo * g)
+    d, e = two_diff(p, one)
+    y = select(fabs(t) < 1.0, _celu_alpha_series(t, t_low), (d + (e + p_low)) * unit)
+    return select(x >= 0.0, 0.0, y)
+
+
+@kernel
+def _celu_alpha_series(t: Lanes, t_low: Lanes) -> Lanes:
+    third, third_low = THIRD[t.width]
+    tail = polynomial(t, CELU_TAIL[t.width])
+    r = fma(t, tail, third)
+    r_low = fma(t, tail, third - r) + third_low
+    p = t * r
+    p_low = fma(t, r, -p) + fma(t, r_low, t_low * fma(t, tail, r))
+    q = 0.5 + p
+    q_low = ((0.5 - q) + p) + p_low
+    square = t * t
+    square_low = fma(t + t, t_low, fma(t, t, -square))
+    return -fma(square, q, fma(square, q_low, square_low * q))
+
+
+@kernel
+def celu_with_derivative(x: Lanes, alpha: Lanes) -> tuple[Lanes, Lanes]:
+    """celu and its derivative by x."""
+    return celu(x, alpha), celu_derivative(x, alpha)

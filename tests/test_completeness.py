@@ -1,0 +1,123 @@
+"""What follows from a record is there for every record; each failure says what to add."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastact as fa
+from fastact.accuracy.oracles import ORACLES
+from fastact.activation import Activation, all_forms
+from fastact.api import ROWS, names
+from fastact.bench.peers import PEERS
+
+from .functions import ELEMENTWISE
+
+ROOT = Path(__file__).parents[1]
+RECORDS = list(fa.CATALOGUE.values())
+every = pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.name)
+FOUNDING = (
+    "binary_step sigmoid bipolar_sigmoid tanh relu leaky_relu prelu elu selu swish silu gelu gelu_tanh softmax "
+    "cross_entropy_with_logits"
+).split()
+
+
+def test_the_founding_functions_are_there() -> None:
+    for name in FOUNDING:
+        assert name in names(), f"add {name}: it is one of the founding functions"
+    for record in RECORDS:
+        assert record.founding == (record.name in FOUNDING), f"{record.name}: set founding={record.name in FOUNDING}"
+
+
+@every
+def test_the_record_is_complete(record: Activation) -> None:
+    for field in ("summary", "formula", "derivative_formula", "smoothness"):
+        assert getattr(record, field), f"add {field} to the record of {record.name}"
+    module = import_module(f"fastact.kernels.{record.family}")
+    assert record in module.RECORDS, f"{record.name}: family must be the file its record is in"
+    for parameter in record.parameters:
+        assert parameter.doc, f"add a doc to the parameter {parameter.name} of {record.name}"
+        assert parameter.name in record.parameter_derivatives, (
+            f"add {record.name}_derivative_{parameter.name} to parameter_derivatives of {record.name}"
+        )
+        assert parameter.name in record.parameter_formulas, f"add {parameter.name} to parameter_formulas of {record.name}"
+    for kernel in (record.forward, record.derivative, *record.parameter_derivatives.values()):
+        assert kernel.__doc__, f"add a docstring to the kernel {kernel.__name__} of {record.name}"
+    for name in record.see_also:
+        assert name in names(), f"{record.name}: see_also names {name}, which does not exist"
+
+
+@every
+def test_every_form_has_an_oracle(record: Activation) -> None:
+    for form in all_forms(record):
+        if form.kind in ("forward", "derivative") or form.kind.startswith("derivative_"):
+            assert form.kind in ORACLES.get(record.name, {}), (
+                f"add {form.kind} of {record.name} to ORACLES in fastact/accuracy/oracles.py"
+            )
+
+
+@every
+def test_every_function_is_benchmarked(record: Activation) -> None:
+    assert record.name in PEERS, f"add {record.name} to PEERS in fastact/bench/peers.py (with no peer if there is none)"
+
+
+def test_the_stub_is_up_to_date() -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "tools" / "stub.py"), "--check"], check=False)
+    assert done.returncode == 0, "run python tools/stub.py"
+
+
+def test_all_and_dir() -> None:
+    listed = fa.__all__
+    assert listed == sorted(set(listed))
+    assert set(listed) <= set(dir(fa))
+    space: dict[str, Any] = {}
+    exec("from fastact import *", space)
+    assert set(listed) <= set(space)
+    stub = ast.parse((ROOT / "fastact" / "__init__.pyi").read_text())
+    declared = {n.target.id for n in stub.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    declared |= {n.name for n in stub.body if isinstance(n, ast.FunctionDef)}
+    assert set(listed) == declared - {"__version__"}
+
+
+@pytest.mark.parametrize("name", [*ELEMENTWISE, *ROWS])
+def test_docstrings_have_the_sections_of_numpydoc(name: str) -> None:
+    text = inspect.getdoc(getattr(fa, name)) or ""
+    for section in ("Parameters", "Returns", "Raises", "Notes", "Examples"):
+        assert re.search(rf"^{section}\n-{{{len(section)}}}$", text, re.MULTILINE), f"{name} has no section {section}"
+    assert "ULP" in text
+
+
+@every
+def test_aliases_are_the_same_object(record: Activation) -> None:
+    for alias in record.aliases:
+        for form in all_forms(record):
+            assert getattr(fa, alias + form.name.removeprefix(record.name)) is getattr(fa, form.name)
+
+
+@every
+def test_limits_and_range_are_what_the_kernels_give(record: Activation) -> None:
+    parameters = [0.25 for p in record.parameters if p.default is None]
+    ends = np.float64([-np.inf, np.inf])
+    for name, expected in ((record.name, record.limits), (f"{record.name}_derivative", record.derivative_limits)):
+        got = getattr(fa, name)(ends, *parameters)
+        assert got.tolist() == list(expected), f"{name}: the record says {expected} at -inf and inf, the kernel {got}"
+        assert np.signbit(got).tolist() == np.signbit(expected).tolist()
+    x = np.linspace(-50, 50, 100_001)
+    y = getattr(fa, record.name)(x, *parameters)
+    low, high = record.range
+    assert (y >= low - 1e-8).all()
+    assert (y <= high).all()
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("fastact/**/*.py")), ids=lambda f: str(f.relative_to(ROOT)))
+def test_files_stay_readable(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 520, f"split {file.name}: it has grown past 500 lines"
