@@ -1,5 +1,7 @@
 """Accuracy in the same dashboard as speed: a faster kernel that is less right shows both."""
 
+from fastact.bench.sample import measure_error, truth
+
 from .cases import functions, prepare_on
 
 
@@ -12,8 +14,6 @@ class Accuracy:
     timeout = 300
 
     def track_max_ulp(self, name: str, form: str, dtype: str) -> float:
-        from fastact.bench.sample import measure_error, truth
-
         true = truth(name, form, dtype)
         if true is None:  # functions along an axis have a vjp and no derivative
             return float("nan")

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+import fastact as fa
+
 from .cases import FORMS, IN_CACHE, REPRESENTATIVES, functions, prepare
 
 
@@ -79,8 +81,6 @@ class Layouts:
     param_names = ("function", "layout")
 
     def setup(self, name: str, layout: str) -> None:
-        import fastact as fa
-
         self.function = getattr(fa, name)
         base = np.random.default_rng(1).normal(0.0, 3.0, (512, 256)).astype("f4")
         self.x = {
@@ -109,8 +109,6 @@ class Rows:
     param_names = ("function", "shape")
 
     def setup(self, name: str, shape: str) -> None:
-        import fastact as fa
-
         rows, columns = map(int, shape.split("x"))
         self.function = getattr(fa, name)
         self.x = np.random.default_rng(1).normal(0.0, 5.0, (rows, columns)).astype("f4")

@@ -207,10 +207,166 @@ hard_swish: np.ufunc
 hard_swish_derivative: np.ufunc
 hard_swish_vjp: np.ufunc
 hard_swish_with_derivative: np.ufunc
+sigmoid: np.ufunc
+sigmoid_derivative: np.ufunc
+sigmoid_vjp: np.ufunc
+sigmoid_with_derivative: np.ufunc
+bipolar_sigmoid: np.ufunc
+bipolar_sigmoid_derivative: np.ufunc
+bipolar_sigmoid_vjp: np.ufunc
+bipolar_sigmoid_with_derivative: np.ufunc
+tanh: np.ufunc
+tanh_derivative: np.ufunc
+tanh_vjp: np.ufunc
+tanh_with_derivative: np.ufunc
 softsign: np.ufunc
 softsign_derivative: np.ufunc
 softsign_vjp: np.ufunc
 softsign_with_derivative: np.ufunc
+class _swish(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+swish: _swish
+class _swish_derivative(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+swish_derivative: _swish_derivative
+class _swish_vjp(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, g: ArrayLike, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+swish_vjp: _swish_vjp
+class _swish_with_derivative(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+swish_with_derivative: _swish_with_derivative
+class _swish_derivative_beta(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+swish_derivative_beta: _swish_derivative_beta
+silu: np.ufunc
+silu_derivative: np.ufunc
+silu_vjp: np.ufunc
+silu_with_derivative: np.ufunc
+gelu: np.ufunc
+gelu_derivative: np.ufunc
+gelu_vjp: np.ufunc
+gelu_with_derivative: np.ufunc
+gelu_tanh: np.ufunc
+gelu_tanh_derivative: np.ufunc
+gelu_tanh_vjp: np.ufunc
+gelu_tanh_with_derivative: np.ufunc
+class _softplus(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+softplus: _softplus
+class _softplus_derivative(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+softplus_derivative: _softplus_derivative
+class _softplus_vjp(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, g: ArrayLike, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+softplus_vjp: _softplus_vjp
+class _softplus_with_derivative(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+softplus_with_derivative: _softplus_with_derivative
+class _softplus_derivative_beta(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+softplus_derivative_beta: _softplus_derivative_beta
+log_sigmoid: np.ufunc
+log_sigmoid_derivative: np.ufunc
+log_sigmoid_vjp: np.ufunc
+log_sigmoid_with_derivative: np.ufunc
+mish: np.ufunc
+mish_derivative: np.ufunc
+mish_vjp: np.ufunc
+mish_with_derivative: np.ufunc
+class _elu(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+elu: _elu
+class _elu_derivative(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+elu_derivative: _elu_derivative
+class _elu_vjp(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, g: ArrayLike, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+elu_vjp: _elu_vjp
+class _elu_with_derivative(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+elu_with_derivative: _elu_with_derivative
+class _elu_derivative_alpha(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+elu_derivative_alpha: _elu_derivative_alpha
+selu: np.ufunc
+selu_derivative: np.ufunc
+selu_vjp: np.ufunc
+selu_with_derivative: np.ufunc
+class _celu(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+celu: _celu
+class _celu_derivative(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+celu_derivative: _celu_derivative
+class _celu_vjp(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, g: ArrayLike, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+celu_vjp: _celu_vjp
+class _celu_with_derivative(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+celu_with_derivative: _celu_with_derivative
+class _celu_derivative_alpha(Parametrised):
+    def __call__(  # type: ignore[override]
+        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
+    ) -> Any: ...
+
+celu_derivative_alpha: _celu_derivative_alpha
 softmax: np.ufunc
 log_softmax: np.ufunc
 logsumexp: np.ufunc
@@ -221,7 +377,19 @@ hard_silu: np.ufunc
 hard_silu_derivative: np.ufunc
 hard_silu_vjp: np.ufunc
 hard_silu_with_derivative: np.ufunc
+expit: np.ufunc
+expit_derivative: np.ufunc
+expit_vjp: np.ufunc
+expit_with_derivative: np.ufunc
+logistic: np.ufunc
+logistic_derivative: np.ufunc
+logistic_vjp: np.ufunc
+logistic_with_derivative: np.ufunc
 soft_sign: np.ufunc
 soft_sign_derivative: np.ufunc
 soft_sign_vjp: np.ufunc
 soft_sign_with_derivative: np.ufunc
+log_expit: np.ufunc
+log_expit_derivative: np.ufunc
+log_expit_vjp: np.ufunc
+log_expit_with_derivative: np.ufunc

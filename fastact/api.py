@@ -10,7 +10,7 @@ from .activation import Activation, Form, Parameter, all_forms
 from .documentation import docstring
 from .documentation_rows import ROW_DOCS
 from .kernels.catalogue import CATALOGUE
-from .parametrised import Parametrised
+from .parametrised import parametrised
 
 
 @cache
@@ -55,7 +55,7 @@ def elementwise(name: str) -> Any:
     if all(p.default is not None for p in parameters):
         kernel = with_defaults(form.kernel, parameters)
         plain = make(name, kernel, (arrays, outputs), text, 0, record.vectors, label=f"{name}-default")
-    return Parametrised(name, text, ufunc, plain, form.arrays, parameters)
+    return parametrised(name, text, ufunc, plain, form.arrays, parameters)
 
 
 ROWS = ("softmax", "log_softmax", "logsumexp", "softmax_vjp", "log_softmax_vjp", "logsumexp_vjp")

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ def engine_of(kind: str, name: str) -> nn.Engine:
     engine = nn.fastact_engine(name) if kind == "fastact" else nn.numpy_engine(name)
     assert engine is not None
     return engine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_blas_thread() -> Iterator[None]:
+    """As in the command: on a busy machine, threads that wait for each other make matrices this small slow."""
+    with command.one_blas_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import pytest
 
 import fastact as fa
 from fastact.api import elementwise_forms
-from fastact.parametrised import Parametrised
 
 from .functions import ELEMENTWISE, SHAPES, arrays, call, outputs, parameters, same_bits, sample
 
@@ -205,7 +204,7 @@ def test_subclasses_and_array_ufunc() -> None:
 
 def test_parameters_by_position_and_keyword() -> None:
     x = np.float32([-2, 2])
-    assert isinstance(fa.leaky_relu, Parametrised)
+    assert inspect.isfunction(fa.leaky_relu)
     by_default = fa.leaky_relu(x)
     for result in (fa.leaky_relu(x, 0.01), fa.leaky_relu(x, negative_slope=0.01)):
         assert same_bits(result, by_default)
@@ -216,7 +215,7 @@ def test_parameters_by_position_and_keyword() -> None:
     assert same_bits(out, by_default)
     assert same_bits(fa.hard_tanh(x, max_val=1.5), np.float32([-1, 1.5]))
     assert str(inspect.signature(fa.leaky_relu)) == "(x, /, negative_slope=0.01, **kwargs)"
-    assert repr(fa.leaky_relu) == "<function fastact.leaky_relu(x, /, negative_slope=0.01, **kwargs)>"
+    assert "<function leaky_relu at " in repr(fa.leaky_relu)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -18,16 +18,16 @@ __all__ = ["Real", "Scaled", "evaluate", "namespaces", "require", "scaled"]
 Real = Any
 """A number of many digits: gmpy2.mpfr or mpmath.mpf; neither library is typed."""
 
-START = 160
+START = 120
 """First working precision, in bits."""
 AGREE = 90
 """Two evaluations must agree to a relative 2^-90 (the oracles promise 2^-80)."""
 CAP = 5200
 """Zero at this precision is zero: the smallest square of a float64 is 2^-2148, seen here with 2^-80 to spare."""
-CUT = 2**17
-"""Exponents are cut off here: e^-131072 is 2^-189000, which differs from 0 in no dtype, nor e^131072 from infinity."""
-CUT_ERFC = 256
-"""The same for the complementary error function: erfc(256) is 2^-94500."""
+CUT = 2**13
+"""Exponents are cut off here: e^-8192 is 2^-11818, which differs from 0 in no dtype, nor e^8192 from infinity."""
+CUT_ERFC = 91
+"""The same for the complementary error function, a little further out than e^-x^2, for it is the smaller one."""
 FURTHEST = 1 << 20
 """Exponents are kept within +-2^20, which is far outside every dtype: e^-1e300 needs no exact exponent."""
 

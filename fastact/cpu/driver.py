@@ -19,14 +19,17 @@ from .memory import (
     call,
     call_int,
     call_void,
-    clear,
     compare_and_swap,
     copy,
     copy2,
     copy4,
     copy8,
     enter,
+    FILL,
     fence,
+    fill2,
+    fill4,
+    fill8,
     leave,
     peek,
     poke,
@@ -59,7 +62,7 @@ U_DATA = offset(UFunc, "data")
 P_ELEMENTWISE_JOB, P_ROWS_JOB = offset(Pool, "elementwise_job"), offset(Pool, "rows_job")
 
 operands = stack(WORD * MAX_OPERANDS)
-buffers = stack(BUFFER * MAX_OPERANDS + LINE)
+buffers = stack(BUFFER * MAX_OPERANDS + FILL)
 record = stack(WORD * 8)
 
 
@@ -74,6 +77,16 @@ def _gather(to: int, source: int, stride: int, n: int, itemsize: int) -> None:
     else:
         for i in range(n):
             copy2(to + 2 * i, source + stride * i)
+
+
+@jit
+def _fill(to: int, source: int, itemsize: int) -> None:
+    if itemsize == 4:
+        fill4(to, source)
+    elif itemsize == 8:
+        fill8(to, source)
+    else:
+        fill2(to, source)
 
 
 @jit
@@ -143,11 +156,13 @@ def _part(block: int, args: int, steps: int, start: int, n: int, loop: int, vect
                 poke(local + WORD * k, source)
             else:
                 if padded != n:
-                    clear(buffer, padded * itemsize)
-                if step == itemsize:
-                    copy(buffer, source, n * itemsize)
-                else:
-                    _gather(buffer, source, step, n, itemsize)
+                    # the lanes beyond the end compute on a copy of the first element: harmless, and never slower
+                    _fill(buffer + (padded - lanes) * itemsize, source, itemsize)
+                if n > 1:
+                    if step == itemsize:
+                        copy(buffer, source, n * itemsize)
+                    else:
+                        _gather(buffer, source, step, n, itemsize)
         elif k < inputs:
             poke(local + WORD * k, source)
     call_void(block, local, padded)
@@ -156,7 +171,7 @@ def _part(block: int, args: int, steps: int, start: int, n: int, loop: int, vect
         step = peek(steps + WORD * k)
         to = peek(args + WORD * k) + start * step
         buffer = room + BUFFER * k
-        if step != itemsize:
+        if step != itemsize or n == 1:
             _scatter(to, step, buffer, n, itemsize)
         elif whole and to % LINE == 0:
             _stream(to, buffer, n * itemsize)
@@ -205,19 +220,21 @@ def _must_go_one_by_one(args: int, steps: int, n: int, loop: int) -> bool:
 
     NumPy copies such operands away, except in accumulate and reduce, and where a plain loop in order is right.
     """
+    if n == 1:
+        return False
     inputs, outputs = peek(loop + L_INPUTS), peek(loop + L_OUTPUTS)
     itemsize = peek(loop + L_ITEMSIZE)
     for o in range(outputs):
         step = peek(steps + WORD * (inputs + o))
         to = peek(args + WORD * (inputs + o))
         low, high = to + min(0, step * (n - 1)), to + max(0, step * (n - 1)) + itemsize
-        if n > 1 and abs(step) < itemsize:
+        if abs(step) < itemsize:
             return True
         for k in range(inputs):
             s = peek(steps + WORD * k)
             source = peek(args + WORD * k)
             if source + max(0, s * (n - 1)) + itemsize > low and source + min(0, s * (n - 1)) < high:
-                if n > 1 and (source != to or s != step):
+                if source != to or s != step:
                     return True
     return False
 

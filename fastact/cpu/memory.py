@@ -17,6 +17,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from .emit import INTP, POINTER
 from .lanes import call_intrinsic
 
+FILL = 256  # bytes: at least one iteration of any block
+_FLAGS, _INEXACT = 0x3F, 0x20  # of the MXCSR register
 _DEFAULT_MXCSR = 0x1F80  # every exception masked, round to nearest, subnormals kept
 _ARCH = llvm.get_default_triple().split("-")[0]
 
@@ -63,9 +65,18 @@ def _copy(builder: Any, to: Any, source: Any, count: Any) -> None:
     call_intrinsic(builder, "llvm.memcpy.p0.p0.i64", ir.VoidType(), [*arguments, ir.IntType(1)(0)])
 
 
-def _clear(builder: Any, to: Any, count: Any) -> None:
-    arguments = [_pointer(builder, to, POINTER.pointee), ir.IntType(8)(0), count, ir.IntType(1)(0)]
-    call_intrinsic(builder, "llvm.memset.p0.i64", ir.VoidType(), arguments)
+def _fill(kind: ir.Type) -> Callable[..., Any]:
+    """Write the element at `source` all over the `FILL` bytes at `to`."""
+
+    def emit(builder: Any, to: Any, source: Any) -> None:
+        value = builder.load(_pointer(builder, source, kind), align=1)
+        wide = ir.VectorType(kind, FILL * 8 // kind.width)
+        undefined = ir.Constant(wide, ir.Undefined)
+        first = builder.insert_element(undefined, value, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), wide.count), [0] * wide.count)
+        builder.store(builder.shuffle_vector(first, undefined, zeros), _pointer(builder, to, wide), align=1)
+
+    return emit
 
 
 def _element_copy(kind: ir.Type) -> Callable[..., Any]:
@@ -139,12 +150,12 @@ def _enter(builder: Any) -> Any:
     NumPy would report as a warning the user did not cause.
     """
     if _ARCH == "x86_64":
-        room = _mxcsr_room(builder)
-        call_intrinsic(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [builder.bitcast(room, POINTER)])
-        before = builder.zext(builder.load(room), INTP)
-        builder.store(ir.IntType(32)(_DEFAULT_MXCSR), room)
-        call_intrinsic(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [builder.bitcast(room, POINTER)])
-        return before
+        before = _store_mxcsr(builder)
+        flags = ir.IntType(32)(~_FLAGS)
+        other = builder.icmp_unsigned("!=", builder.and_(before, flags), ir.IntType(32)(_DEFAULT_MXCSR))
+        with builder.if_then(other, likely=False):
+            _load_mxcsr(builder, ir.IntType(32)(_DEFAULT_MXCSR))
+        return builder.zext(before, INTP)
     if _ARCH in ("aarch64", "arm64"):
         control = call_intrinsic(builder, "llvm.aarch64.get.fpcr", INTP, [])
         status = call_intrinsic(builder, "llvm.aarch64.get.fpsr", INTP, [])
@@ -156,9 +167,11 @@ def _enter(builder: Any) -> Any:
 def _leave(builder: Any, before: Any) -> None:
     """Put back the floating-point environment that `_enter` returned."""
     if _ARCH == "x86_64":
-        room = _mxcsr_room(builder)
-        builder.store(builder.trunc(before, ir.IntType(32)), room)
-        call_intrinsic(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [builder.bitcast(room, POINTER)])
+        wanted = builder.trunc(before, ir.IntType(32))
+        # that a result was rounded is no news: nobody looks at that flag, and writing the register takes time
+        changed = builder.and_(builder.xor(_store_mxcsr(builder), wanted), ir.IntType(32)(~_INEXACT))
+        with builder.if_then(builder.icmp_unsigned("!=", changed, ir.IntType(32)(0)), likely=False):
+            _load_mxcsr(builder, wanted)
     elif _ARCH in ("aarch64", "arm64"):
         call_intrinsic(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [builder.lshr(before, INTP(32))])
         low = builder.and_(before, INTP(0xFFFFFFFF))
@@ -170,10 +183,24 @@ def _mxcsr_room(builder: Any) -> Any:
         return builder.alloca(ir.IntType(32))
 
 
+def _store_mxcsr(builder: Any) -> Any:
+    room = _mxcsr_room(builder)
+    call_intrinsic(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [builder.bitcast(room, POINTER)])
+    return builder.load(room)
+
+
+def _load_mxcsr(builder: Any, value: Any) -> None:
+    room = _mxcsr_room(builder)
+    builder.store(value, room)
+    call_intrinsic(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [builder.bitcast(room, POINTER)])
+
+
 peek = _instruction(types.intp, _load(INTP))
 poke = _instruction(types.void, _store)
 copy = _instruction(types.void, _copy)
-clear = _instruction(types.void, _clear)
+fill2 = _instruction(types.void, _fill(ir.IntType(16)))
+fill4 = _instruction(types.void, _fill(ir.IntType(32)))
+fill8 = _instruction(types.void, _fill(ir.IntType(64)))
 copy2 = _instruction(types.void, _element_copy(ir.IntType(16)))
 copy4 = _instruction(types.void, _element_copy(ir.IntType(32)))
 copy8 = _instruction(types.void, _element_copy(ir.IntType(64)))

@@ -177,7 +177,7 @@ def train_activation(name: str, data: Data, settings: Settings) -> report.Traine
     return report.Trained(name, nn.scheme(name), histories, facts, before, after)
 
 
-def _one_blas_thread() -> contextlib.AbstractContextManager[Any]:
+def one_blas_thread() -> contextlib.AbstractContextManager[Any]:
     """Small matrices gain nothing from more threads; times and sums become repeatable."""
     if importlib.util.find_spec("threadpoolctl") is None:
         return contextlib.nullcontext()
@@ -215,7 +215,7 @@ def _demo(args: argparse.Namespace) -> None:
         f"{args.layers} hidden layers of {args.width} units, {args.epochs} epochs, seed {args.seed}"
     )
     findings = report.Findings()
-    with _one_blas_thread():
+    with one_blas_thread():
         for place, name in enumerate(names):
             _note(f"training {name} ({place + 1} of {len(names)})")
             findings.results.append(train_activation(name, data, settings))

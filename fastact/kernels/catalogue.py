@@ -12,6 +12,7 @@ from . import sigmoidal
 from . import swish
 from . import gaussian
 from . import softplus
+from . import exponential
 
 RECTIFIED = (
     Activation(
@@ -387,4 +388,67 @@ SOFTPLUS = (
     ),
 )
 
-CATALOGUE: Mapping[str, Activation] = MappingProxyType({record.name: record for record in (*RECTIFIED, *SIGMOIDAL, *SWISH, *GAUSSIAN, *SOFTPLUS)})
+EXPONENTIAL = (
+    Activation(
+        name="elu",
+        family="exponential",
+        summary="The exponential linear unit.",
+        formula="x if x > 0 else alpha * (exp(x) - 1)",
+        derivative_formula="1 if x > 0 else alpha * exp(x)",
+        forward=exponential.elu,
+        derivative=exponential.elu_derivative,
+        parameters=(Parameter("alpha", 1.0, "Minus the limit at -inf."),),
+        parameter_derivatives={"alpha": exponential.elu_derivative_alpha},
+        parameter_formulas={"alpha": "exp(x) - 1 if x <= 0 else 0"},
+        limits=(-1.0, inf),
+        derivative_limits=(0.0, 1.0),
+        range=(-1.0, inf),
+        monotone=True,
+        smoothness="once continuously differentiable for alpha = 1",
+        at_kinks="The derivative at 0 is alpha.",
+        paper="Clevert, Unterthiner & Hochreiter (2015), Fast and accurate deep network learning by ELUs.",
+        see_also=("selu", "celu", "leaky_relu"),
+        founding=True,
+    ),
+    Activation(
+        name="selu",
+        family="exponential",
+        summary="The self-normalising exponential linear unit, its two constants at full precision.",
+        formula="lambda * (x if x > 0 else alpha * (exp(x) - 1)), lambda = 1.0507009873554805, alpha = 1.6732632423543772",
+        derivative_formula="lambda if x > 0 else lambda * alpha * exp(x)",
+        forward=exponential.selu,
+        derivative=exponential.selu_derivative,
+        limits=(-1.7580993408473769, inf),
+        derivative_limits=(0.0, 1.0507009873554805),
+        range=(-1.7580993408473769, inf),
+        kinks=(0.0,),
+        monotone=True,
+        smoothness="continuous, not differentiable at 0",
+        at_kinks="The derivative at 0 is lambda * alpha, the one from the left.",
+        paper="Klambauer, Unterthiner, Mayr & Hochreiter (2017), Self-normalizing neural networks.",
+        see_also=("elu", "celu"),
+        founding=True,
+    ),
+    Activation(
+        name="celu",
+        family="exponential",
+        summary="The continuously differentiable exponential linear unit.",
+        formula="max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))",
+        derivative_formula="1 if x > 0 else exp(x / alpha)",
+        forward=exponential.celu,
+        derivative=exponential.celu_derivative,
+        parameters=(Parameter("alpha", 1.0, "Minus the limit at -inf.", nonzero=True),),
+        parameter_derivatives={"alpha": exponential.celu_derivative_alpha},
+        parameter_formulas={"alpha": "exp(z) (1 - z) - 1 with z = x / alpha if x < 0 else 0"},
+        limits=(-1.0, inf),
+        derivative_limits=(0.0, 1.0),
+        range=(-1.0, inf),
+        monotone=True,
+        smoothness="once continuously differentiable",
+        at_kinks="The derivative at 0 is 1.",
+        paper="Barron (2017), Continuously differentiable exponential linear units.",
+        see_also=("elu", "selu"),
+    ),
+)
+
+CATALOGUE: Mapping[str, Activation] = MappingProxyType({record.name: record for record in (*RECTIFIED, *SIGMOIDAL, *SWISH, *GAUSSIAN, *SOFTPLUS, *EXPONENTIAL)})

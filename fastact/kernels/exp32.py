@@ -1,7 +1,7 @@
 """The exponential in float32, in parts that lose nothing: what the sigmoid family is made of.
 
 e^x = S (1 + m), S = 2^(k/16) rounded and k an integer, m small. The rounding error of S is part of m, so the parts hold
-e^x to 2^-31, and sums such as 1 + e^x = (1 + S) + S m need one exact addition and one fma. A table of 16 powers keeps
+e^x to 2^-29, and sums such as 1 + e^x = (1 + S) + S m need one exact addition and one fma. A table of 16 powers keeps
 |m| < 0.022, so that m's own rounding error is harmless and two coefficients are enough.
 """
 
@@ -46,6 +46,8 @@ TAIL = (0.5000162720680237, 0.16666951775550842)
 TAIL_FINE = (0.5, 0.16666992008686066, 0.04166717082262039)
 
 # 2^(j/16) with j << 19 taken off its bits: adding k << 19, k = 16 n + j, gives 2^n 2^(j/16) without masking k.
+# The last two are rounded to 23 bits, so that S - 1 is exact down to S = 2^(14/16) / 4, where silu' wants it.
+# fmt: off
 _POWERS = (
     1.0, 0.9908868670463562, 0.9827538728713989, 0.9756442904472351,
     0.9696035385131836, 0.9646788835525513, 0.9609197974205017, 0.9583777785301208,
@@ -60,6 +62,7 @@ POWERS_LOW = (
     1.7114270889351246e-08, -3.047683350132502e-08, 5.233334210430485e-09, 6.10759176566944e-09,
     -1.4719605090363075e-08, -5.258795177098818e-09, 5.887106979685086e-08, -5.710295525318543e-08,
 )
+# fmt: on
 
 
 @kernel

@@ -1,6 +1,6 @@
 """elu, selu, celu and expm1: functions of e^x - 1.
 
-e^x - 1 = 2^n (1 + r + q) - 1, with r exact and q small, is kept as a pair, so that a product with a
+e^x - 1 = s (1 + r + q) - 1, with r exact and q small, is kept as a pair, so that a product with a
 parameter rounds only once. Where e^x itself is the result, as in the derivatives, it comes from
 `fastact.kernels.scaled`, which keeps the bits of the smallest results.
 """
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastact.kernels import exp32
 from fastact.kernels.exp64 import exp_parts64
-from fastact.kernels.language import bits, by_dtype, copysign, fabs, fma, from_bits, kernel, select
+from fastact.kernels.language import bits, by_dtype, copysign, fabs, fma, from_bits, kernel, lookup, select
 from fastact.kernels.pairs import two_diff
-from fastact.kernels.polynomials import polynomial
+from fastact.kernels.polynomials import horner, polynomial
 from fastact.kernels.scaled import (
     clamp_minus_fabs,
     exp_scaled,
@@ -24,20 +25,8 @@ from fastact.kernels.scaled import (
 
 Lanes = Any
 
-LOG2E = 1.4426950408889634
-# log(2) in 15 bits, so that n * LN2_HI is exact, and what they leave out.
-LN2_HI = float.fromhex("0x1.62e4p-1")
-LN2_LO = float.fromhex("0x1.7f7d1cf79abcap-20")
-
-# (e^r - 1 - r) / r^2 on |r| <= log(2)/2, by tools/polynomials/expm1_32.py: e^r - 1 to 2^-31 relative.
-EXPM1_TAIL = (
-    0.5,
-    0.1666666567325592,
-    0.04166649281978607,
-    0.008333547040820122,
-    0.0013932337751612067,
-    0.00019760645227506757,
-)
+# (e^r - 1 - r) / r^2 on |r| <= log(2)/32, by tools/polynomials/expm1_32.py: e^r - 1 to 2^-31.5 relative.
+EXPM1_TAIL = (0.5, 0.16666992008686066, 0.04166721552610397)
 
 # lambda - 1 of selu, and lambda * alpha as pairs of the dtype.
 SCALE_MINUS_1 = 0.050700987355480493
@@ -52,8 +41,13 @@ LOWEST = {32: -28.0, 64: -50.0}
 TINY = {32: 2.0**-28, 64: 2.0**-57}
 # 2^-HALF is what celu's e^t - 1 is multiplied by, twice.
 HALF = {32: 32, 64: 256}
-# The largest t for which 2^(-2 HALF) e^t is in range.
+# The largest t = x/alpha that matters to celu, where even a tiny alpha makes e^t infinite.
 HIGHEST = {32: 130.0, 64: 1050.0}
+# e^t itself is infinite here.
+HIGHEST_SLOPE = {32: 100.0, 64: 750.0}
+# Up to here e^t (1 - t) - 1 comes from a series, scaled by SERIES_SCALE^2 so that t^2 is normal.
+SERIES_LIMIT = 0.7
+SERIES_SCALE = {32: 2.0**48, 64: 2.0**400}
 
 # 1/3, and ((1 - e^t (1 - t)) / t^2 - 1/2 - t/3) / t^2 on |t| <= 1, to 2^-32.4 and 2^-61.7 relative;
 # tools/polynomials/expm1_32.py.
@@ -93,13 +87,18 @@ CELU_TAIL = {
 
 @kernel
 def _parts32(x: Lanes, low: Lanes, lift: int) -> tuple[Lanes, Lanes, Lanes]:
-    shift = 12582912.0 + 127.0 + lift
-    t = fma(x, LOG2E, shift)
-    n = t - shift
-    r0 = fma(n, -LN2_HI, x)  # exact
-    rest = fma(n, -LN2_LO, low)
-    r = r0 + rest
-    return from_bits(bits(t) << 23), r0, fma(r * r, polynomial(r, EXPM1_TAIL), rest)
+    shifted = fma(x, exp32.STEPS_PER_LOG, exp32.ROUND)
+    k = shifted - exp32.ROUND
+    r = fma(k, -exp32.STEP_HIGH, x)  # exact where it matters
+    i = bits(shifted)
+    j = i & 15
+    powers = tuple(power * (exp32.UNSCALE * 2.0**lift) for power in exp32.POWERS)
+    s = from_bits(bits(lookup(powers, j)) + (i << 19))
+    rest = fma(k, -exp32.STEP_LOW, lookup(exp32.POWERS_LOW, j))
+    if low is not None:
+        rest = rest + low
+    # e^r - 1 - r, and rest (1 + r)
+    return s, r, fma(r, fma(r, horner(r, EXPM1_TAIL), rest), rest)
 
 
 @kernel
@@ -109,14 +108,15 @@ def _parts64(x: Lanes, low: Lanes, lift: int) -> tuple[Lanes, Lanes, Lanes]:
 
 
 _parts = by_dtype(_parts32, _parts64)
-"""(2^(n + lift), r, q) with e^(x + low) = 2^n (1 + (r + q)), |r| <= 0.35, -2^-20 <= q < 0.08."""
+"""(s, r, q) with 2^lift e^(x + low) = s (1 + (r + q)): s = 1 for the smallest |x| and |s - 1| >= |s r|
+for others, q much smaller than r; float32 takes a sixteenth of a power of two for s."""
 
 
 @kernel
 def expm1_negative(x: Lanes) -> tuple[Lanes, Lanes]:
     """e^x - 1 for x <= 0 as an unevaluated sum; the low part is up to a fifth of the high one."""
     lowest = LOWEST[x.width]
-    s, r, q = _parts(select(lowest > x, lowest, x), x.const(0.0), 0)
+    s, r, q = _parts(select(lowest > x, lowest, x), None, 0)
     # |s - 1| >= |s r| unless s = 1, when s - 1 = 0: the two sums lose nothing.
     a = s - 1.0
     lost = s - (a + 1.0)
@@ -130,7 +130,7 @@ def expm1(x: Lanes) -> Lanes:
     lowest, highest = LOWEST[x.width], {32: 89.0, 64: 710.0}[x.width]
     z = select(lowest > x, lowest, x)
     # Halved, because 2^n itself overflows for the largest x.
-    s, r, q = _parts(select(highest < z, highest, z), x.const(0.0), -1)
+    s, r, q = _parts(select(highest < z, highest, z), None, -1)
     a, lost = two_diff(s, x.const(0.5))
     h = fma(s, r, a)
     y = 2.0 * (h + fma(s, q, fma(s, r, a - h) + lost))
@@ -208,6 +208,7 @@ def _quotient(x: Lanes, alpha: Lanes, lowest: float, highest: float) -> tuple[La
     """x / alpha for x <= 0 as a pair, kept within [lowest, highest]. A reciprocal serves every lane."""
     bound = alpha * select(alpha > 0.0, lowest, alpha.const(highest))
     x = select(bound > x, bound, x)
+    x = select(x > 0.0, 0.0, x)
     y = 1.0 / alpha
     y_low = fma(-y, alpha, 1.0) * y
     t = x * y
@@ -235,8 +236,8 @@ def celu(x: Lanes, alpha: Lanes) -> Lanes:
 def _exp_of_quotient(x: Lanes, alpha: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes, Lanes, Lanes]:
     """t = x / alpha and e^t / unit as pairs for x <= 0, unit and 1 / unit, which are powers of two."""
     f = format_of(x)
-    t, t_low = _quotient(x, alpha, -f.limit, f.limit)
-    lift = select(alpha > 0.0, 0, bits(alpha).const(-2 * f.scale))
+    t, t_low = _quotient(x, alpha, -f.limit, HIGHEST_SLOPE[x.width])
+    lift = select(alpha > 0.0, 0, bits(alpha).const(-3 * f.scale // 2))
     hi, lo = exp_scaled(t, t_low, lift)
     return t, t_low, hi, lo, power_of_two(-f.scale - lift, f), power_of_two(f.scale + lift, f)
 
@@ -252,14 +253,14 @@ def celu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
 def celu_derivative_alpha(x: Lanes, alpha: Lanes) -> Lanes:
     """The derivative by alpha: e^t (1 - t) - 1 with t = x/alpha if x < 0, else 0.
 
-    For |t| <= 1, where that cancels, -t^2 (1/2 + t/3 + t^2 P(t)).
+    For |t| < 0.7, where that cancels, -t^2 (1/2 + t/3 + t^2 P(t)).
     """
     t, t_low, hi, lo, unit, one = _exp_of_quotient(x, alpha)
     g, g_low = two_diff(t.const(1.0), t)
     p = hi * g
     p_low = fma(hi, g, -p) + fma(hi, g_low - t_low, lo * g)
     d, e = two_diff(p, one)
-    y = select(fabs(t) < 1.0, _celu_alpha_series(t, t_low), (d + (e + p_low)) * unit)
+    y = select(fabs(t) < SERIES_LIMIT, _celu_alpha_series(t, t_low), (d + (e + p_low)) * unit)
     return select(x >= 0.0, 0.0, y)
 
 
@@ -273,9 +274,11 @@ def _celu_alpha_series(t: Lanes, t_low: Lanes) -> Lanes:
     p_low = fma(t, r, -p) + fma(t, r_low, t_low * fma(t, tail, r))
     q = 0.5 + p
     q_low = ((0.5 - q) + p) + p_low
+    scale = SERIES_SCALE[t.width]
+    t, t_low = t * scale, t_low * scale
     square = t * t
     square_low = fma(t + t, t_low, fma(t, t, -square))
-    return -fma(square, q, fma(square, q_low, square_low * q))
+    return -fma(square, q, fma(square, q_low, square_low * q)) * scale**-2
 
 
 @kernel

@@ -38,11 +38,11 @@ NEAR = 0.43
 def _gate32(x: Lanes, a: Lanes, parts: tuple[Lanes, Lanes, Lanes]) -> Lanes:
     """x F for x <= 0 and x (1 - F) for x > 0, where 2^64 F(a) = h (1 + r + w) and `parts` is (h, r, w).
 
-    That is max(x, 0) - a F. Where F > 1/3, F and 1 - F are alike and it is x/2 - a (F - 1/2): so the rounding error of
-    the second summand never counts for more than a quarter of an ULP.
+    That is max(x, 0) - a F. Where 0 < x and F > 1/3, F and 1 - F are alike and it must be x/2 - a (F - 1/2): so the
+    rounding error of the second summand never counts for more than a quarter of an ULP.
     """
     h, r, w = parts
-    near = a < NEAR
+    near = (x > 0.0) & (x < NEAR)
     k = select(near, h - 0.5 * UP, h)
     # t + t_low = k + h (r + w)
     t = fma(h, r + w, k)

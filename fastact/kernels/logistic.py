@@ -1,9 +1,10 @@
 """1 / (1 + e^z) as a float and its relative error: what the sigmoid family is made of, for float32 and float64 alike.
 
-e^z is S (1 + m), see `fastact.kernels.exp32`. With S as a float and m small, 1 + e^z = (1 + S) + S m needs one sum and one
-fma, and what they lost needs two subtractions, which are exact, and one fma. One division then gives q, and what q misses
-of 1 / (1 + e^z) follows from the remainder 1 - q (1 + e^z), again two fma. Every value is scaled by `Format.scale`, so
-that neither the exponential overflows nor q and its products become subnormal before the last multiplication.
+e^z is S (1 + m), see `fastact.kernels.exp32`. With S as a float and m small, 1 + e^z = (1 + S) + S m needs one sum and
+one fma, and what they lost needs two subtractions, which are exact, and one fma. One division then gives q, and what q
+misses of 1 / (1 + e^z) follows from the remainder 1 - q (1 + e^z), again two fma. Every value is scaled by
+`Format.scale`, so that neither the exponential overflows nor q and its products become subnormal before the last
+multiplication.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Format:
     mantissa: int  # its bits
 
     bits_of_one: int
+
 
 FORMATS = {
     32: Format(

@@ -15,10 +15,10 @@ from math import inf
 from typing import Any
 
 from .exp64 import exp_mantissa64, exp_parts64, scale_down64
-from .language import bits, by_dtype, fma, from_bits, kernel, select, to_float
-from .log32 import ATANH_TAIL, LARGEST_EXPONENT, TWO_MINUS_124, exp_scaled32
+from .language import bits, by_dtype, fabs, fma, from_bits, kernel, select, to_float
 from .log64 import log_pair64
 from .pairs import fast_two_sum, renormalise, two_diff, two_sum
+from .scaled import ATANH_TAIL, FORMATS, exp_scaled32
 
 Lanes = Any
 State = tuple[Lanes, ...]
@@ -62,7 +62,8 @@ class RowFunction:
 @kernel
 def _term32(hi: Lanes, lo: Lanes) -> State:
     """(h, l, n): e^(hi + lo) = 2^-124 (h + l), for hi <= 0; n is not used."""
-    hi = select(hi < -LARGEST_EXPONENT, -LARGEST_EXPONENT, hi)
+    limit = -FORMATS[32].limit
+    hi = select(hi < limit, limit, hi)
     h, rest = exp_scaled32(hi, lo)
     return h, rest, h
 
@@ -75,7 +76,7 @@ def _term64(hi: Lanes, lo: Lanes) -> State:
 
 
 def _plain32(x: Lanes, n: Lanes) -> Lanes:
-    return x * TWO_MINUS_124
+    return x * FORMATS[32].down
 
 
 # `x` taken back to its true size, rounded once if that is subnormal.
@@ -101,8 +102,8 @@ def _log_pair32(hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
     q = f / d
     q_low = (fma(-q, d_low, fma(-q, d, f)) + rest) / d
     z = q * q
-    tail = z.const(ATANH_TAIL[4])
-    for coefficient in ATANH_TAIL[3::-1]:
+    tail = z.const(ATANH_TAIL[32][4])
+    for coefficient in ATANH_TAIL[32][3::-1]:
         tail = fma(tail, z, coefficient)
     h, rest = two_sum(n * LN2_HIGH, q)
     return renormalise(h, rest + fma(n, LN2_LOW, fma(q * z, tail, q_low)))
@@ -254,13 +255,28 @@ def _step_total(state: State, row: State, *_: Any) -> State:
     return _add_pair(state, row[0], row[0].const(0.0))
 
 
+def _keep_in_range32(hi: Lanes, lo: Lanes) -> State:
+    """A large sum takes the 2^-124 of `_term32` before the product with it would overflow, a small one after."""
+    large = fabs(hi) >= 1.0
+    before, after = select(large, hi.const(FORMATS[32].down), 1.0), select(large, hi.const(1.0), FORMATS[32].down)
+    return hi * before, lo * before, after
+
+
+def _keep_in_range64(hi: Lanes, lo: Lanes) -> State:
+    return hi, lo, hi
+
+
+_keep_in_range = by_dtype(_keep_in_range32, _keep_in_range64)
+_product_plain = by_dtype(lambda x, n, after: x * after, lambda x, n, after: scale_down64(x, n))
+
+
 def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
     g, y = row
     h, rest, n = _term(select(y > 0.0, 0.0, y), y.const(0.0))
-    total, total_low = done
+    total, total_low, after = done
     p = h * total
     p_low = fma(h, total, -p) + fma(h, total_low, rest * total)
-    product, product_low = _plain(p, n), _plain(p_low, n)
+    product, product_low = _product_plain(p, n, after), _product_plain(p_low, n, after)
     hi, lo = two_diff(g, product)
     return (hi + (lo - product_low),)
 
@@ -270,7 +286,7 @@ LOG_SOFTMAX_VJP = RowFunction(
     signature="(n),(n)->(n)",
     rows=(0.0, 0.0),
     passes=(Reduction((0.0, 0.0, 0.0), _step_total, _add3),),
-    finish=lambda values, known: _normal(known[0]),
+    finish=lambda values, known: _keep_in_range(*_normal(known[0])),
     write=_write_log_softmax_vjp,
 )
 

@@ -116,8 +116,9 @@ def exp_scaled32(a: Lanes, low: Lanes, lift: Lanes = 0) -> tuple[Lanes, Lanes]:
     i = bits(shifted)
     j = i & 15
     s = from_bits(bits(lookup(POWERS_SCALED, j)) + (i << 19) + (lift << 23))
-    p = fma(r, exp32.TAIL[1], exp32.TAIL[0])
-    m = fma(r * r, p, r + lookup(exp32.POWERS_LOW, j))
+    # (1 + e) (1 + r + r^2 P), e the rounding error of s
+    e = lookup(exp32.POWERS_LOW, j)
+    m = fma(r, fma(r, fma(r, exp32.TAIL[1], exp32.TAIL[0]), e), r + e)
     hi = fma(s, m, s)
     return hi, fma(s, m, s - hi)
 
@@ -133,7 +134,8 @@ def exp_scaled64(a: Lanes, low: Lanes, lift: Lanes = 0) -> tuple[Lanes, Lanes]:
 exp_scaled = by_dtype(exp_scaled32, exp_scaled64)
 """2^(scale + lift) e^(a + low) as a normal pair, for |low| <= ulp(a). Relative error 2^-28 and 2^-55.
 
-With lift = 0, the default, for -limit <= a <= 0; with lift = -2 scale for 0 <= a <= limit instead.
+With lift = 0, the default, for -limit <= a <= 0; for the positive arguments of celu's derivatives
+it is lift = -1.5 scale.
 16 operations in float32.
 """
 

@@ -1,9 +1,9 @@
 """tanh in float32: a table of 26 polynomials, for less than half of what an exponential and a division cost.
 
-tanh|x| = c0 + t (c1 + t (c2 + ... c5 t^4)), t = |x| - b. Exponent and two leading mantissa bits of |x| choose the piece,
-four an octave, so |t| <= |x| / 8 and the rounding errors made inside the bracket hardly reach the result. Each b is a float
-at which tanh is very nearly a float, c0, so c0 needs no low part (Gal's accurate tables). tools/polynomials/tanh32.py
-computes the tables; the error of a piece is at most 0.26 ULP.
+tanh|x| = c0 + t (c1 + t (c2 + ... c5 t^4)), t = |x| - b. Exponent and two leading mantissa bits of |x| choose the
+piece, four an octave, so |t| <= |x| / 8 and the rounding errors made inside the bracket hardly reach the result. Each b
+is a float at which tanh is very nearly a float, c0, so c0 needs no low part (Gal's accurate tables).
+tools/polynomials/tanh32.py computes the tables; the error of a piece is at most 0.26 ULP.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ LAST = 9.5  # tanh is 1 to half an ULP from 9.011 on
 FIRST = 0.125  # below is one piece, with c0 = |x| and c1 = 0
 BELOW_FIRST = 0.1171875  # any float of the piece below FIRST that has the leading bits of its upper end
 
+# fmt: off
 CENTRE = (
     2.249943256378174, 2.7500667572021484, 3.2499136924743652, 3.7500855922698975,
     4.499931812286377, 5.500190734863281, 6.499809265136719, 7.500190734863281,
@@ -91,6 +92,7 @@ C5 = (
     -0.039567574858665466, -0.058465681970119476, -0.05659819394350052, -0.055008888244628906,
     -0.03202413395047188, -0.009559417143464088, 0.0013784790644422174, 0.004617531318217516,
 )
+# fmt: on
 TABLES = (CENTRE, C0, C1, C2, C3, C4, C5)
 
 

@@ -14,6 +14,9 @@ from typing import Any
 from mpmath import mp, mpf
 from remez import evaluate, fit_rounded, largest_error, round_to, show
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from fastact.kernels import exp32
+
 STEPS = 16
 # The rounded multiple k of log(2)/16 may be off by one part in 2^-24 * k: allow for that.
 INTERVAL = (-mp.log(2) / 32 * mpf("1.002"), mp.log(2) / 32 * mpf("1.002"))
@@ -65,15 +68,12 @@ def main() -> int:
         print(show(high, "POWERS"))
         print(show(low, "POWERS_LOW"))
         return 0
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from fastact.kernels import exp32
-
     reached = largest_error(expm1_tail, evaluate(exp32.TAIL, POWERS), INTERVAL)
     reached_fine = largest_error(expm1_tail, evaluate(exp32.TAIL_FINE, FINE_POWERS), INTERVAL, reciprocal)
     same = [v / exp32.SCALE for v in exp32.POWERS] == high and list(exp32.POWERS_LOW) == low
-    print(f"2^{mp.nstr(mp.log(reached, 2), 5)} 2^{mp.nstr(mp.log(reached_fine, 2), 5)}", "tables agree" if same else "tables differ")
+    print(*(f"2^{mp.nstr(mp.log(e, 2), 5)}" for e in (reached, reached_fine)), "tables agree" if same else "differ")
     far = reached > BOUND or reached_fine > FINE_BOUND
-    return int(far or not same or (exp32.STEP_HIGH, exp32.STEP_LOW) != step())
+    return int(far or not same or step() != (exp32.STEP_HIGH, exp32.STEP_LOW))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Minimax fits: the coefficients c that make the largest weight(x) * |f(x) - sum c_k g_k(x)| smallest.
 
 All arithmetic is mpmath's. The fit is a linear programme solved by Stiefel's exchange (the dual simplex on a grid of
-Chebyshev points), which, unlike the textbook Remez exchange, also works where the g_k do not form a Haar system: fits of
-x^2 P(x) across 0, fits in which some coefficients are prescribed, even or odd powers only.
+Chebyshev points), which, unlike the textbook Remez exchange, also works where the g_k do not form a Haar system: fits
+of x^2 P(x) across 0, fits in which some coefficients are prescribed, even or odd powers only.
 
     from remez import fit, fit_rounded, largest_error
     f = lambda x: (mp.expm1(x) - x) / x**2
@@ -10,8 +10,8 @@ x^2 P(x) across 0, fits in which some coefficients are prescribed, even or odd p
     c, error = fit_rounded(f, (-0.35, 0.35), range(5), dtype="float32")      # each a float32
 
 `weight` multiplies the error; for a relative error give ``lambda x: 1 / f(x)``. `powers` may hold functions instead of
-integers: ``[lambda x: x / (1 + x), 2]``. Where f, g or the weight divides by zero the grid point is left out, so removable
-singularities need no care.
+integers: ``[lambda x: x / (1 + x), 2]``. Where f, g or the weight divides by zero the grid point is left out, so
+removable singularities need no care.
 """
 
 from __future__ import annotations
@@ -119,9 +119,7 @@ def fit(
         columns = mp.matrix([[s_i * rows[i][0][k] for i, s_i in zip(chosen, sign, strict=True)] for k in range(n)]
                             + [[1] * (n + 1)])  # fmt: skip
         step = list(mp.lu_solve(columns, mp.matrix([s * v for v in g] + [1])))
-        ratio, leaving = min(
-            (dual[i] / step[i], i) for i in range(n + 1) if step[i] > mpf(2) ** (30 - mp.prec)
-        )
+        ratio, leaving = min((dual[i] / step[i], i) for i in range(n + 1) if step[i] > mpf(2) ** (30 - mp.prec))
         dual = [y - ratio * d for y, d in zip(dual, step, strict=True)]
         dual[leaving], chosen[leaving], sign[leaving] = ratio, at, s
     raise ArithmeticError("the exchange did not converge; try another grid")
@@ -169,14 +167,15 @@ def fit_rounded(
     powers: Basis,
     weight: Function | None = None,
     dtype: str | Sequence[str] = "float32",
+    *,
     order: Sequence[int] | None = None,
     grid: int = 0,
 ) -> tuple[list[Any], Any]:
     """Coefficients that are floats, and the largest weighted error.
 
-    They are rounded one at a time, each followed by a new fit of those not yet rounded, which makes up for the rounding.
-    `dtype` may name a format per coefficient; `order` says which is rounded first (by default in the order given: the
-    lowest power, whose rounding hurts most, while all the others can still answer).
+    They are rounded one at a time, each followed by a new fit of those not yet rounded, which makes up for the
+    rounding. `dtype` may name a format per coefficient; `order` says which is rounded first (by default in the order
+    given: the lowest power, whose rounding hurts most, while all the others can still answer).
     """
     basis = _basis(powers)
     kinds = [dtype] * len(basis) if isinstance(dtype, str) else list(dtype)

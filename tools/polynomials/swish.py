@@ -12,6 +12,9 @@ from typing import Any
 from mpmath import mp, mpf
 from remez import round_to
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from fastact.kernels import swish
+
 W = mp.lambertw(mp.exp(-1))
 
 
@@ -51,10 +54,6 @@ def main() -> int:
         for name, value in found.items():
             print(f"{name} = {value!r}")
         return 0
-    # This script shares its name with the module it checks.
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
-    from fastact.kernels import swish
-
     wrong = [name for name, value in found.items() if getattr(swish, name) != value]
     print("differ:" if wrong else "constants agree", *wrong)
     return int(bool(wrong))

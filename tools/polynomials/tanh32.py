@@ -15,6 +15,9 @@ from typing import Any
 from mpmath import mp, mpf
 from remez import fit_rounded, round_to
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from fastact.kernels.tanh32 import TABLES
+
 DEGREE = 5
 LAST = mpf("9.5")
 BOUND = mpf("0.27")  # ULP
@@ -86,10 +89,7 @@ def tables() -> list[list[float]]:
 
 
 def main() -> int:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     if "--check" in sys.argv:
-        from fastact.kernels.tanh32 import TABLES
-
         columns = [list(column) for column in TABLES]
     else:
         columns = tables()
