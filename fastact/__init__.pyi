@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .activation import Activation
-from .parametrised import Parametrised
 
 __version__: str
 CATALOGUE: Mapping[str, Activation]
@@ -33,174 +32,147 @@ def cross_entropy_with_logits_with_gradient(
     label_smoothing: float = 0.0,
 ) -> tuple[Any, NDArray[Any]]: ...
 
-class _binary_step(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, threshold: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _binary_step(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, threshold: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 binary_step: _binary_step
-class _binary_step_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, threshold: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _binary_step_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, threshold: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 binary_step_derivative: _binary_step_derivative
-class _binary_step_vjp(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, g: ArrayLike, x: ArrayLike, /, threshold: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _binary_step_vjp(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, g: ArrayLike, x: ArrayLike, /, threshold: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 binary_step_vjp: _binary_step_vjp
-class _binary_step_with_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, threshold: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _binary_step_with_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, threshold: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 binary_step_with_derivative: _binary_step_with_derivative
-class _binary_step_derivative_threshold(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, threshold: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _binary_step_derivative_threshold(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, threshold: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 binary_step_derivative_threshold: _binary_step_derivative_threshold
 relu: np.ufunc
 relu_derivative: np.ufunc
 relu_vjp: np.ufunc
 relu_with_derivative: np.ufunc
-class _leaky_relu(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, negative_slope: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _leaky_relu(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, negative_slope: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 leaky_relu: _leaky_relu
-class _leaky_relu_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, negative_slope: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _leaky_relu_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, negative_slope: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 leaky_relu_derivative: _leaky_relu_derivative
-class _leaky_relu_vjp(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, g: ArrayLike, x: ArrayLike, /, negative_slope: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _leaky_relu_vjp(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, g: ArrayLike, x: ArrayLike, /, negative_slope: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 leaky_relu_vjp: _leaky_relu_vjp
-class _leaky_relu_with_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, negative_slope: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _leaky_relu_with_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, negative_slope: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 leaky_relu_with_derivative: _leaky_relu_with_derivative
-class _leaky_relu_derivative_negative_slope(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, negative_slope: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _leaky_relu_derivative_negative_slope(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, negative_slope: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 leaky_relu_derivative_negative_slope: _leaky_relu_derivative_negative_slope
-class _prelu(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, a: ArrayLike, *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _prelu(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, a: ArrayLike, *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 prelu: _prelu
-class _prelu_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, a: ArrayLike, *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _prelu_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, a: ArrayLike, *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 prelu_derivative: _prelu_derivative
-class _prelu_vjp(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, g: ArrayLike, x: ArrayLike, /, a: ArrayLike, *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _prelu_vjp(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, g: ArrayLike, x: ArrayLike, /, a: ArrayLike, *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 prelu_vjp: _prelu_vjp
-class _prelu_with_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, a: ArrayLike, *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _prelu_with_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, a: ArrayLike, *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 prelu_with_derivative: _prelu_with_derivative
-class _prelu_derivative_a(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, a: ArrayLike, *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _prelu_derivative_a(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, a: ArrayLike, *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 prelu_derivative_a: _prelu_derivative_a
 relu6: np.ufunc
 relu6_derivative: np.ufunc
 relu6_vjp: np.ufunc
 relu6_with_derivative: np.ufunc
-class _hard_tanh(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, min_val: ArrayLike = ..., max_val: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _hard_tanh(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, min_val: ArrayLike = ..., max_val: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 hard_tanh: _hard_tanh
-class _hard_tanh_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, min_val: ArrayLike = ..., max_val: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _hard_tanh_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, min_val: ArrayLike = ..., max_val: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 hard_tanh_derivative: _hard_tanh_derivative
-class _hard_tanh_vjp(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, g: ArrayLike, x: ArrayLike, /, min_val: ArrayLike = ..., max_val: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _hard_tanh_vjp(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, g: ArrayLike, x: ArrayLike, /, min_val: ArrayLike = ..., max_val: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 hard_tanh_vjp: _hard_tanh_vjp
-class _hard_tanh_with_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, min_val: ArrayLike = ..., max_val: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _hard_tanh_with_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, min_val: ArrayLike = ..., max_val: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 hard_tanh_with_derivative: _hard_tanh_with_derivative
-class _hard_tanh_derivative_min_val(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, min_val: ArrayLike = ..., max_val: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _hard_tanh_derivative_min_val(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, min_val: ArrayLike = ..., max_val: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 hard_tanh_derivative_min_val: _hard_tanh_derivative_min_val
-class _hard_tanh_derivative_max_val(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, min_val: ArrayLike = ..., max_val: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _hard_tanh_derivative_max_val(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, min_val: ArrayLike = ..., max_val: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 hard_tanh_derivative_max_val: _hard_tanh_derivative_max_val
-class _hard_sigmoid(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, slope: ArrayLike = ..., offset: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _hard_sigmoid(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, slope: ArrayLike = ..., offset: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 hard_sigmoid: _hard_sigmoid
-class _hard_sigmoid_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, slope: ArrayLike = ..., offset: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _hard_sigmoid_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, slope: ArrayLike = ..., offset: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 hard_sigmoid_derivative: _hard_sigmoid_derivative
-class _hard_sigmoid_vjp(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, g: ArrayLike, x: ArrayLike, /, slope: ArrayLike = ..., offset: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _hard_sigmoid_vjp(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, g: ArrayLike, x: ArrayLike, /, slope: ArrayLike = ..., offset: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 hard_sigmoid_vjp: _hard_sigmoid_vjp
-class _hard_sigmoid_with_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, slope: ArrayLike = ..., offset: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _hard_sigmoid_with_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, slope: ArrayLike = ..., offset: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 hard_sigmoid_with_derivative: _hard_sigmoid_with_derivative
-class _hard_sigmoid_derivative_slope(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, slope: ArrayLike = ..., offset: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _hard_sigmoid_derivative_slope(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, slope: ArrayLike = ..., offset: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 hard_sigmoid_derivative_slope: _hard_sigmoid_derivative_slope
-class _hard_sigmoid_derivative_offset(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, slope: ArrayLike = ..., offset: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _hard_sigmoid_derivative_offset(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, slope: ArrayLike = ..., offset: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 hard_sigmoid_derivative_offset: _hard_sigmoid_derivative_offset
 hard_swish: np.ufunc
@@ -223,34 +195,29 @@ softsign: np.ufunc
 softsign_derivative: np.ufunc
 softsign_vjp: np.ufunc
 softsign_with_derivative: np.ufunc
-class _swish(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _swish(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 swish: _swish
-class _swish_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _swish_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 swish_derivative: _swish_derivative
-class _swish_vjp(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, g: ArrayLike, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _swish_vjp(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, g: ArrayLike, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 swish_vjp: _swish_vjp
-class _swish_with_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _swish_with_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 swish_with_derivative: _swish_with_derivative
-class _swish_derivative_beta(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _swish_derivative_beta(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 swish_derivative_beta: _swish_derivative_beta
 silu: np.ufunc
@@ -265,34 +232,29 @@ gelu_tanh: np.ufunc
 gelu_tanh_derivative: np.ufunc
 gelu_tanh_vjp: np.ufunc
 gelu_tanh_with_derivative: np.ufunc
-class _softplus(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _softplus(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 softplus: _softplus
-class _softplus_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _softplus_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 softplus_derivative: _softplus_derivative
-class _softplus_vjp(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, g: ArrayLike, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _softplus_vjp(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, g: ArrayLike, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 softplus_vjp: _softplus_vjp
-class _softplus_with_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _softplus_with_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 softplus_with_derivative: _softplus_with_derivative
-class _softplus_derivative_beta(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _softplus_derivative_beta(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, beta: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 softplus_derivative_beta: _softplus_derivative_beta
 log_sigmoid: np.ufunc
@@ -303,68 +265,58 @@ mish: np.ufunc
 mish_derivative: np.ufunc
 mish_vjp: np.ufunc
 mish_with_derivative: np.ufunc
-class _elu(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _elu(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 elu: _elu
-class _elu_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _elu_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 elu_derivative: _elu_derivative
-class _elu_vjp(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, g: ArrayLike, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _elu_vjp(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, g: ArrayLike, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 elu_vjp: _elu_vjp
-class _elu_with_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _elu_with_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 elu_with_derivative: _elu_with_derivative
-class _elu_derivative_alpha(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _elu_derivative_alpha(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 elu_derivative_alpha: _elu_derivative_alpha
 selu: np.ufunc
 selu_derivative: np.ufunc
 selu_vjp: np.ufunc
 selu_with_derivative: np.ufunc
-class _celu(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _celu(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 celu: _celu
-class _celu_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _celu_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 celu_derivative: _celu_derivative
-class _celu_vjp(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, g: ArrayLike, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _celu_vjp(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, g: ArrayLike, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 celu_vjp: _celu_vjp
-class _celu_with_derivative(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _celu_with_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 celu_with_derivative: _celu_with_derivative
-class _celu_derivative_alpha(Parametrised):
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., where: ArrayLike = ..., dtype: DTypeLike = ..., **kwargs: Any
-    ) -> Any: ...
+class _celu_derivative_alpha(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
 
 celu_derivative_alpha: _celu_derivative_alpha
 softmax: np.ufunc

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-
 Kernel = Callable[..., Any]
 
 
@@ -92,7 +91,7 @@ def _both(forward: Kernel, derivative: Kernel) -> Kernel:
 
 
 def forms(record: Activation) -> Iterator[tuple[str, str]]:
-    """The kinds of function an activation has, each with its public name: ("forward", "gelu"), ("vjp", "gelu_vjp"), ..."""
+    """The kinds of function an activation has, each with its public name, such as ("vjp", "gelu_vjp")."""
     for form in all_forms(record):
         yield form.kind, form.name
 

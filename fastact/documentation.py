@@ -29,7 +29,10 @@ def docstring(record: Activation, form: Form) -> str:
     lines = [summary, "", f"    {formula}", "", "Parameters", "----------"]
     if "g" in form.arrays:
         lines += ["g : array_like", "    The gradient of the loss by the result, of a shape that broadcasts with `x`."]
-    lines += ["x : array_like", "    float16, bfloat16, float32 or float64, any shape; integers and bool promote as in `numpy.exp`."]
+    lines += [
+        "x : array_like",
+        "    float16, bfloat16, float32 or float64, any shape; integers and bool promote as in `numpy.exp`.",
+    ]
     for p in record.parameters:
         default = "" if p.default is None else f", default {p.default:.17g}" if p.default != 1 / 6 else ", default 1/6"
         lines += [f"{p.name} : array_like{default}", f"    {p.doc} Broadcasts with `x`."]
@@ -42,7 +45,10 @@ def docstring(record: Activation, form: Form) -> str:
     ]
     names = {"y": f"{record.name} of `x`", "dy": "the derivative", "gx": "the gradient of the loss by `x`"}
     for output in form.outputs:
-        lines += [f"{output} : ndarray or scalar", f"    {names[output].capitalize()}, of the broadcast shape, in the dtype of the operands."]
+        lines += [
+            f"{output} : ndarray or scalar",
+            f"    {names[output].capitalize()}, of the broadcast shape, in the dtype of the operands.",
+        ]
     lines += ["", "Raises", "------", "TypeError", "    For complex, object or string operands, as any ufunc."]
     if any(p.nonzero for p in record.parameters):
         named = ", ".join(f"`{p.name}`" for p in record.parameters if p.nonzero)
@@ -77,8 +83,8 @@ def _accuracy(record: Activation, form: Form) -> str:
     if form.kind == "vjp":
         return f"The derivative is within {c.float32:g} ULP in float32; the product with g is rounded once more."
     return (
-        f"The error stays below {c.float32:g} ULP in float32, {c.float64:g} in float64 and {c.float16:g} in the 16-bit types, "
-        "with the same bits for the same input everywhere."
+        f"The error stays below {c.float32:g} ULP in float32, {c.float64:g} in float64 and {c.float16:g} in the 16-bit "
+        "types, with the same bits for the same input everywhere."
     )
 
 
@@ -89,7 +95,9 @@ def _example(record: Activation, form: Form) -> list[str]:
     arguments += ["0.25" for p in record.parameters if p.default is None]
     call = f">>> fa.{form.name}({', '.join(arguments)})"
     value, slope = record.limits[1], record.derivative_limits[1]
-    shown = {"forward": (value,), "derivative": (slope,), "vjp": (2 * slope,), "with_derivative": (value, slope)}.get(form.kind)
+    shown = {"forward": (value,), "derivative": (slope,), "vjp": (2 * slope,), "with_derivative": (value, slope)}.get(
+        form.kind
+    )
     if shown is None:
         return [call.replace("np.float32('inf')", "np.float32('nan')"), "np.float32(nan)"]
     texts = [f"np.float32({float(v)!r})" for v in shown]

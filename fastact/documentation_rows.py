@@ -21,7 +21,9 @@ ValueError
     If the axis has no element."""
 
 
-def _document(summary: str, formula: str, operands: str, returns: str, notes: str, example: str, empty: str = "") -> str:
+def _document(
+    summary: str, formula: str, operands: str, returns: str, notes: str, example: str, empty: str = ""
+) -> str:
     return f"""{summary}
 
     {formula}
@@ -49,8 +51,13 @@ Examples
 """
 
 
-_EDGES = "A row with NaN or +inf, or of nothing but -inf, gives NaN; an entry of -inf among others is a mask and gives exactly {masked}."
-_CONTRACT = "Each element is within 2 ULP, with the same bits for a row wherever it lies and whatever the number of threads."
+_EDGES = (
+    "A row with NaN or +inf, or of nothing but -inf, gives NaN; an entry of -inf among others is a mask and gives "
+    "exactly {masked}."
+)
+_CONTRACT = (
+    "Each element is within 2 ULP, with the same bits for a row wherever it lies and whatever the number of threads."
+)
 
 ROW_DOCS = {
     "softmax": _document(
@@ -76,7 +83,7 @@ ROW_DOCS = {
         "m + log(sum_j exp(x_j - m)), m = max_j x_j",
         _X,
         "Of the shape of `x` without the axis (`keepdims=True` keeps it with length 1).",
-        f"-inf for a row of nothing but -inf and for an empty row, +inf for a row with +inf and without NaN. {_CONTRACT}",
+        f"-inf for a row of nothing but -inf and for an empty row, +inf for a row with +inf but no NaN. {_CONTRACT}",
         ">>> fa.logsumexp(np.float64([0, -1000]))\nnp.float64(0.0)",
     ),
     "softmax_vjp": _document(
@@ -92,7 +99,8 @@ ROW_DOCS = {
         "g_i - exp(y_i) sum_j g_j",
         f"{_G}\n{_Y.format(name='log_softmax')}",
         "The gradient of the loss by the logits, of the shape of `y`.",
-        "Computed from the rounded output `y`, within 2 ULP of the exact value for that `y` where g_i and the second term do not cancel.",
+        "Computed from the rounded output `y`. Within 2 ULP of the exact value for that `y`, and where g_i and the second\n"
+        "term cancel, within 2 ULP of the larger of the two.",
         ">>> fa.log_softmax_vjp(np.float32([1, 0]), np.float32([0, -np.inf]))\narray([0., 0.], dtype=float32)",
     ),
     "logsumexp_vjp": _document(

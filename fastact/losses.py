@@ -29,7 +29,7 @@ def _is_index(targets: np.ndarray[Any, Any]) -> bool:
 
 
 def _check_logits(logits: Any) -> np.ndarray[Any, Any]:
-    array = np.asanyarray(logits)
+    array: np.ndarray[Any, Any] = np.asanyarray(logits)
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
     if array.dtype.kind not in "fV" or array.dtype == np.longdouble:
@@ -62,6 +62,8 @@ def _check_indices(
     if targets.shape != shape:
         raise ValueError(f"targets must have the shape of logits without the class axis, {shape}, not {targets.shape}")
     ignored = None if ignore_index is None else targets == ignore_index
+    if ignored is None and targets.size and 0 <= targets.min() and targets.max() < classes:
+        return targets.astype(np.int64, copy=False), None  # the usual case, at the least cost
     wrong = (targets < 0) | (targets >= classes)
     if ignored is not None:
         wrong &= ~ignored
@@ -83,7 +85,7 @@ def _cross_entropy(
 ) -> tuple[Any, ...]:
     x, t = _check_logits(logits), np.asanyarray(targets)
     place = _axis(axis, x.ndim)
-    moved = np.moveaxis(x, place, -1)
+    moved = x if place == x.ndim - 1 else np.moveaxis(x, place, -1)
     classes = moved.shape[-1]
     if classes == 0:
         raise ValueError("logits must have at least one class, but the class axis has no element")
@@ -91,7 +93,7 @@ def _cross_entropy(
     if _is_index(t):
         index, ignored = _check_indices(t, moved.shape[:-1], classes, ignore_index)
         if not smoothing:
-            factor = np.ones((), x.dtype) if weights is None else weights[index]
+            factor = x.dtype.type(1) if weights is None else weights[index]
             if ignored is not None:
                 factor = np.where(ignored, np.zeros((), x.dtype), factor)
             results = _core(f"CROSS_ENTROPY{suffix}")(moved, index, factor)
@@ -219,7 +221,8 @@ def cross_entropy_with_logits_with_gradient(
     (0.0, array([ 0., -0.]))
     """
     value, gradient = _cross_entropy("_WITH_GRADIENT", logits, targets, axis, weight, ignore_index, label_smoothing)
-    return value, np.moveaxis(gradient, -1, _axis(axis, gradient.ndim))
+    place = _axis(axis, gradient.ndim)
+    return value, gradient if place == gradient.ndim - 1 else np.moveaxis(gradient, -1, place)
 
 
 if cross_entropy_with_logits.__doc__ is not None:

@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-class _progress:  # noqa: N801
+class _progress:
     """A progress bar if rich is installed, else nothing."""
 
     def __init__(self, total: int) -> None:

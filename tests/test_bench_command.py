@@ -70,7 +70,7 @@ def test_only_what_is_installed_is_measured(
 ) -> None:
     monkeypatch.setattr(cases, "installed", lambda library: library in ("fastact", "numpy"))
     assert bench(*SHORT, "--functions", "relu") == 0
-    assert "fastact beside numpy\n" in capsys.readouterr().out
+    assert "fastact beside numpy;" in capsys.readouterr().out
 
 
 def test_json_holds_everything_that_is_needed_to_judge_it(tmp_path: Path) -> None:
@@ -237,9 +237,9 @@ def test_sizes(text: str, number: int) -> None:
     assert parse_size(size_name(number)) == number
 
 
-def test_every_function_has_a_row_of_peers() -> None:
-    missing = [name for name in fa.CATALOGUE if name not in PEERS]
-    assert not missing, f"add to PEERS in fastact/bench/peers.py: {', '.join(missing)}"
+def test_second_names_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(*SHORT, "--libraries", "numpy", "--functions", "expit,sigmoid") == 0
+    assert "of 2 (function, size) cells" in capsys.readouterr().out
 
 
 def test_expressions_name_only_what_is_defined() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -10,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
 import fastact as fa
-from fastact.api import elementwise_forms
 
 from .functions import ELEMENTWISE, arrays, call, outputs, same_bits, sample
 
@@ -85,7 +84,11 @@ print(json.dumps(found))
 def digests(**environment: str) -> dict[str, str]:
     code = DIGESTS.format(root=str(Path(__file__).parents[1]))
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout)
@@ -106,8 +109,6 @@ X86 = {
 
 @pytest.mark.parametrize("level", X86)
 def test_every_vector_width(native: dict[str, str], level: str) -> None:
-    import llvmlite.binding as llvm
-
     features = llvm.get_host_cpu_features()
     needed = {"SSE2 and FMA": "fma", "AVX2": "avx2", "AVX-512": "avx512f"}[level]
     if not features.get(needed, False):

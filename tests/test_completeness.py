@@ -25,10 +25,23 @@ from .functions import ELEMENTWISE
 ROOT = Path(__file__).parents[1]
 RECORDS = list(fa.CATALOGUE.values())
 every = pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.name)
-FOUNDING = (
-    "binary_step sigmoid bipolar_sigmoid tanh relu leaky_relu prelu elu selu swish silu gelu gelu_tanh softmax "
-    "cross_entropy_with_logits"
-).split()
+FOUNDING = [
+    "binary_step",
+    "sigmoid",
+    "bipolar_sigmoid",
+    "tanh",
+    "relu",
+    "leaky_relu",
+    "prelu",
+    "elu",
+    "selu",
+    "swish",
+    "silu",
+    "gelu",
+    "gelu_tanh",
+    "softmax",
+    "cross_entropy_with_logits",
+]
 
 
 def test_the_founding_functions_are_there() -> None:
@@ -49,7 +62,9 @@ def test_the_record_is_complete(record: Activation) -> None:
         assert parameter.name in record.parameter_derivatives, (
             f"add {record.name}_derivative_{parameter.name} to parameter_derivatives of {record.name}"
         )
-        assert parameter.name in record.parameter_formulas, f"add {parameter.name} to parameter_formulas of {record.name}"
+        assert parameter.name in record.parameter_formulas, (
+            f"add {parameter.name} to parameter_formulas of {record.name}"
+        )
     for kernel in (record.forward, record.derivative, *record.parameter_derivatives.values()):
         assert kernel.__doc__, f"add a docstring to the kernel {kernel.__name__} of {record.name}"
     for name in record.see_also:

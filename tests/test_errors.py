@@ -75,7 +75,12 @@ def test_unknown_names() -> None:
 
 @pytest.mark.parametrize(
     ("value", "error", "message"),
-    [(0, ValueError, "at least 1, not 0"), (-2, ValueError, "not -2"), (1.5, TypeError, "float"), ("2", TypeError, "str")],
+    [
+        (0, ValueError, "at least 1, not 0"),
+        (-2, ValueError, "not -2"),
+        (1.5, TypeError, "float"),
+        ("2", TypeError, "str"),
+    ],
 )
 def test_thread_counts(value: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
@@ -86,7 +91,10 @@ def test_thread_counts(value: Any, error: type[Exception], message: str) -> None
 
 def test_thread_count_from_the_environment() -> None:
     code = "import fastact; print(fastact.get_num_threads())"
-    for text, expected in (("3", "3"), ("many", "FASTACT_NUM_THREADS must be a whole number of at least 1, not 'many'")):
+    for text, expected in (
+        ("3", "3"),
+        ("many", "FASTACT_NUM_THREADS must be a whole number of at least 1, not 'many'"),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code], env={"FASTACT_NUM_THREADS": text}, capture_output=True, text=True, check=False
         )

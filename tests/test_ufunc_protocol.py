@@ -133,7 +133,7 @@ def test_strides_and_alignment(name: str, n: int) -> None:
     expected = call(name, *[x] * count)
     for step in (2, 3, -1, -3):
         spread = np.zeros(n * abs(step), np.float32)
-        view = spread[::step] if step > 0 else spread[::-1][:: -step]
+        view = spread[::step] if step > 0 else spread[::-1][::-step]
         view[:n] = x
         assert same_bits(call(name, *[view[:n]] * count), expected)
         out = tuple(np.zeros(n * abs(step), np.float32)[::step][:n] for _ in outputs(expected))

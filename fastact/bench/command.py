@@ -98,19 +98,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _chosen_functions(wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    import fastact as fa
     from fastact.bench.cases import functions
 
     known = functions()
-    for name in wanted or ():
+    if wanted is None:
+        return known
+    if not wanted:
+        raise _BadArgument("argument --functions: no function given")
+    second_names = {alias: record.name for record in fa.CATALOGUE.values() for alias in record.aliases}
+    chosen = tuple(dict.fromkeys(second_names.get(name, name) for name in wanted))
+    for name in chosen:
         if name not in known:
             import difflib
 
             close = difflib.get_close_matches(name, known, 3, 0.5)
             hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
             raise _BadArgument(f"argument --functions: unknown function {name!r}: {hint}")
-    if wanted == ():
-        raise _BadArgument("argument --functions: no function given")
-    return wanted or known
+    return chosen
 
 
 def _chosen_libraries(wanted: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -179,7 +184,8 @@ def _run(args: argparse.Namespace) -> int:
     report = Report(plan)
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     screen = Screen()
-    screen.line(f"fastact beside {', '.join(libraries[1:]) or 'nothing: no peer is chosen'}")
+    beside = ", ".join(libraries[1:]) or "nothing: no peer is chosen"
+    screen.line(f"fastact beside {beside}; times are the best of up to {plan.rounds} rounds")
     start = time.monotonic()
     set_threads(threads, list(libraries))
     status = 0

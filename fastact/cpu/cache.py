@@ -48,11 +48,11 @@ def source_digest() -> str:
 @cache
 def key() -> str:
     """The name of the directory for this package, these compilers and this CPU."""
-    import llvmlite
-    import numpy
-
     # Numba's version decides what it compiles, but asking Numba would import it: the metadata knows too.
     from importlib.metadata import version
+
+    import llvmlite
+    import numpy
 
     parts = (source_digest(), version("numba"), llvmlite.__version__, numpy.__version__, *cpu(), sys.platform)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

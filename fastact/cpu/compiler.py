@@ -32,11 +32,14 @@ def compile_function(
     """
     function.__name__ = function.__qualname__ = name
     with global_compiler_lock:
-        compiled = CFunc(function, (tuple(arguments), result), {}, dict(OPTIONS))._compile_uncached()
+        wrapped: Any = CFunc(function, (tuple(arguments), result), {}, dict(OPTIONS))
+        compiled = wrapped._compile_uncached()
         library = compiled.library
         library.enable_object_caching()
         library.finalize()
-        missing = {f.name for f in library._final_module.functions if f.is_declaration and not f.name.startswith("llvm.")}
+        missing = {
+            f.name for f in library._final_module.functions if f.is_declaration and not f.name.startswith("llvm.")
+        }
         if not missing <= ALLOWED_SYMBOLS:
             raise RuntimeError(f"{name} cannot stand alone: it needs {', '.join(sorted(missing - ALLOWED_SYMBOLS))}")
         return compiled.fndesc.llvm_cfunc_wrapper_name, bytes(library._get_compiled_object())

@@ -1,18 +1,19 @@
 """The loops NumPy calls, shared by every ufunc: they bring any layout to a block, and split large work over threads.
 
-A block (`fastact.cpu.emit`) knows one thing: a contiguous run of a whole number of vectors. Everything else is here, and
-compiled once: ends, strides, alignment, overlap, streaming stores, threads. Code in this file runs only after Numba has
-compiled it; addresses are integers and the structures are those of `fastact.cpu.layout`.
-"""
+A block (`fastact.cpu.emit`) knows one thing: a contiguous run of a whole number of vectors. Everything else is here,
+and compiled once: ends, strides, alignment, overlap, streaming stores, threads. Code in this file runs only after Numba
+has compiled it; addresses are integers and the structures are those of `fastact.cpu.layout`."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numba
 
 from .layout import MAX_OPERANDS, OPEN, SLOTS, Loop, Pool, UFunc, offset
 from .memory import (
+    FILL,
     atomic_add,
     atomic_and,
     atomic_swap,
@@ -25,7 +26,6 @@ from .memory import (
     copy4,
     copy8,
     enter,
-    FILL,
     fence,
     fill2,
     fill4,
@@ -37,8 +37,14 @@ from .memory import (
     stream_line,
 )
 
-# All of it becomes part of its caller: a call that LLVM cannot see through would bring Numba's error handling along.
-jit = numba.njit(error_model="numpy", boundscheck=False, forceinline=True)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def jit(function: F) -> F:
+    """Compile as a part of the caller: a call that LLVM cannot see through would bring Numba's error handling along."""
+    compiled: F = numba.njit(error_model="numpy", boundscheck=False, forceinline=True)(function)
+    return compiled
+
 
 BUFFER = 2048  # bytes of each operand that are in flight when an operand has to be gathered, scattered or streamed
 LINE = 64
@@ -216,7 +222,7 @@ def _piece(args: int, steps: int, start: int, n: int, loop: int, streaming: bool
 
 @jit
 def _must_go_one_by_one(args: int, steps: int, n: int, loop: int) -> bool:
-    """Whether an output lies over an input in any way but exactly: then each element must be stored before the next is read.
+    """Whether an output lies over an input but not exactly: each element must be stored before the next is read.
 
     NumPy copies such operands away, except in accumulate and reduce, and where a plain loop in order is right.
     """
@@ -233,9 +239,12 @@ def _must_go_one_by_one(args: int, steps: int, n: int, loop: int) -> bool:
         for k in range(inputs):
             s = peek(steps + WORD * k)
             source = peek(args + WORD * k)
-            if source + max(0, s * (n - 1)) + itemsize > low and source + min(0, s * (n - 1)) < high:
-                if source != to or s != step:
-                    return True
+            if (
+                source + max(0, s * (n - 1)) + itemsize > low
+                and source + min(0, s * (n - 1)) < high
+                and (source != to or s != step)
+            ):
+                return True
     return False
 
 
@@ -262,7 +271,7 @@ def _take_chunks(pool: int) -> None:
 
 @jit
 def _share(pool: int, threads: int, job: int, context: int, chunks: int) -> bool:
-    """Do a job's chunks with up to `threads` threads, this one included; False, with nothing done, if the pool is taken.
+    """Do a job with up to `threads` threads, this one included; False, with nothing done, if the pool is taken.
 
     The caller takes chunks like any worker and waits only for workers that have joined, so it finishes even when none
     ever comes: in a child of fork(), say, where the workers are gone.
@@ -352,7 +361,7 @@ def elementwise(args: int, dims: int, steps: int, loop: int) -> None:
 
 
 def refuse_empty(ufunc: int, sizes: int) -> int:
-    """NumPy's hook for the core dimensions of a gufunc: an error if a row has no element. It is called with the GIL held."""
+    """NumPy's hook for the core dimensions of a gufunc, called with the GIL held: an error if a row has no element."""
     if peek(sizes) == 0:
         pool = peek(peek(peek(ufunc + U_DATA)) + L_POOL)
         call_void(peek(pool + P_SET_ERROR), peek(pool + P_EMPTY_TYPE), peek(pool + P_EMPTY_VALUE))

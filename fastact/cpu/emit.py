@@ -132,4 +132,3 @@ def _to_float16(x: Lanes) -> Lanes:
     result = i.select(magnitude >= 0x47800000, i.const(0x7C00), result)
     result = i.select(magnitude > 0x7F800000, 0x7E00 | ((magnitude >> 13) & 0x3FF), result)
     return result | ((i >> 16) & 0x8000)
-

@@ -1,4 +1,4 @@
-"""Register the target "fastact" with Numba as soon as both packages are imported, in either order, importing neither."""
+"""Register the target "fastact" with Numba once both packages are imported, in either order, importing neither."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def _register(registries: ModuleType) -> None:
 class _Finder(MetaPathFinder):
     """Finds the one module, once, and registers the target after it has run."""
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != _MODULE:
             return None
         sys.meta_path.remove(self)

@@ -16,7 +16,7 @@ _lock = threading.Lock()
 
 @cache
 def cpu() -> tuple[str, str]:
-    """Name and features of the CPU to compile for, as Numba sees them: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES override."""
+    """The CPU to compile for and its features, as Numba sees them: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES win."""
     name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
     features = os.environ.get("NUMBA_CPU_FEATURES")
     if features is None:

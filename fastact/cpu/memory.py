@@ -10,13 +10,14 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import types
+from numba.core import types as numba_types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
 from .emit import INTP, POINTER
 from .lanes import call_intrinsic
 
+types: Any = numba_types  # its names are made at run time
 FILL = 256  # bytes: at least one iteration of any block
 _FLAGS, _INEXACT = 0x3F, 0x20  # of the MXCSR register
 _DEFAULT_MXCSR = 0x1F80  # every exception masked, round to nearest, subnormals kept
@@ -24,7 +25,7 @@ _ARCH = llvm.get_default_triple().split("-")[0]
 
 
 def _instruction(result: Any, emit: Callable[..., Any]) -> Any:
-    """A function for Numba code whose arguments are all integers and whose LLVM code `emit(builder, *values)` appends."""
+    """A function for Numba code that takes integers and whose LLVM code `emit(builder, *values)` appends."""
 
     def instruction(*arguments: int) -> Any:
         raise TypeError("only compiled code can do that")
@@ -195,7 +196,7 @@ def _load_mxcsr(builder: Any, value: Any) -> None:
     call_intrinsic(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [builder.bitcast(room, POINTER)])
 
 
-peek = _instruction(types.intp, _load(INTP))
+peek: Callable[..., int] = _instruction(types.intp, _load(INTP))
 poke = _instruction(types.void, _store)
 copy = _instruction(types.void, _copy)
 fill2 = _instruction(types.void, _fill(ir.IntType(16)))
@@ -204,14 +205,14 @@ fill8 = _instruction(types.void, _fill(ir.IntType(64)))
 copy2 = _instruction(types.void, _element_copy(ir.IntType(16)))
 copy4 = _instruction(types.void, _element_copy(ir.IntType(32)))
 copy8 = _instruction(types.void, _element_copy(ir.IntType(64)))
-atomic_add = _instruction(types.intp, _atomic("add"))
-atomic_and = _instruction(types.intp, _atomic("and"))
-atomic_swap = _instruction(types.intp, _atomic("xchg"))
-compare_and_swap = _instruction(types.intp, _compare_and_swap)
-call = _instruction(types.intp, _call)
-call_int = _instruction(types.intp, _call_int)
+atomic_add: Callable[..., int] = _instruction(types.intp, _atomic("add"))
+atomic_and: Callable[..., int] = _instruction(types.intp, _atomic("and"))
+atomic_swap: Callable[..., int] = _instruction(types.intp, _atomic("xchg"))
+compare_and_swap: Callable[..., int] = _instruction(types.intp, _compare_and_swap)
+call: Callable[..., int] = _instruction(types.intp, _call)
+call_int: Callable[..., int] = _instruction(types.intp, _call_int)
 call_void = _instruction(types.void, _call_void)
 stream_line = _instruction(types.void, _stream_line)
 fence = _instruction(types.void, _fence)
-enter = _instruction(types.intp, _enter)
+enter: Callable[..., int] = _instruction(types.intp, _enter)
 leave = _instruction(types.void, _leave)

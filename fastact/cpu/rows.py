@@ -28,7 +28,9 @@ class _Row:
     padding: float
 
 
-def emit_rows(builder: Builder, args: Any, dims: Any, steps: Any, function: RowFunction, dtype: str, target: Target) -> None:
+def emit_rows(
+    builder: Builder, args: Any, dims: Any, steps: Any, function: RowFunction, dtype: str, target: Target
+) -> None:
     """Append the loop over rows: ``void (*)(char **args, intp *dims, intp *steps)`` as NumPy calls a gufunc's."""
     width = 64 if dtype == "float64" else 32
     count = WIDTH * 8 // width
@@ -63,9 +65,7 @@ class _Emitter:
     def row(self, pointers: Sequence[Any], core: Sequence[Any], length: Any) -> None:
         function = self.function
         inputs = len(function.rows)
-        rows = [
-            _Row(p, s, self.dtype, pad) for p, s, pad in zip(pointers, core, function.rows, strict=False)
-        ]
+        rows = [_Row(p, s, self.dtype, pad) for p, s, pad in zip(pointers, core, function.rows, strict=False)]
         numbers = [self._number(p, kind) for p, kind in zip(pointers[inputs:], function.values, strict=False)]
         known: list[State] = []
         for reduction in function.passes:
@@ -133,7 +133,9 @@ class _Emitter:
     def _position(self, start: Any) -> Lanes:
         """The index of each element of a block, as integer lanes."""
         builder, kind = self.builder, ir.IntType(self.width)
-        first = Lanes(builder, builder.trunc(start, kind) if self.width < 64 else start, "int", self.width, 1, self.target)
+        first = Lanes(
+            builder, builder.trunc(start, kind) if self.width < 64 else start, "int", self.width, 1, self.target
+        )
         steps = ir.Constant(ir.VectorType(kind, self.count), list(range(self.count)))
         return splat(first, self.count) + first.like(steps, count=self.count)
 

@@ -1,4 +1,4 @@
-"""What Numba learns from this package: the target "fastact" of vectorize and guvectorize, and kernels in anyone's @njit."""
+"""What Numba learns from this package: a target of vectorize and guvectorize, and kernels in anyone's @njit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import types as numba_types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.imputils import lower_builtin
 from numba.core.registry import cpu_target
@@ -25,8 +25,11 @@ from .lanes import Lanes
 from .layout import MAX_CORE_DIMS
 from .ufunc import BuiltLoop, make_ufunc, new_loop
 
+types: Any = numba_types  # its names are made at run time
 _FLOATS = {types.float32: (32, "float32"), types.float64: (64, "float64")}
-_BY_NUMBER = {np.dtype(code).num: np.dtype(code) for code in np.typecodes["All"] if code not in "SUVOMm"}
+_BY_NUMBER: dict[int, np.dtype[Any]] = {
+    np.dtype(code).num: np.dtype(code) for code in np.typecodes["All"] if code not in "SUVOMm"
+}
 _serial = itertools.count()
 _keep: list[Any] = []
 _VECTORS = 2  # native vectors in flight: what most formulas need to hide the latency of arithmetic
@@ -71,7 +74,7 @@ def _as_numba_function(kernel: Callable[..., Any]) -> None:
 
 
 class FastactUFunc(UFuncBuilder):  # type: ignore[misc]
-    """``numba.vectorize([...], target="fastact")``: a numpy.ufunc with this package's loops over a formula of one's own.
+    """``numba.vectorize([...], target="fastact")``: a numpy.ufunc with this package's loops over a user's formula.
 
     A formula in the kernel language is traced and runs on SIMD vectors; any other is compiled by Numba as a scalar
     function. Both get threads, ``where=`` and everything else a ufunc of this package has.
@@ -120,7 +123,9 @@ class FastactGUFunc(GUFuncBuilder):  # type: ignore[misc]
             raise TypeError(f'guvectorize(target="fastact") needs a signature for {self.py_func.__name__}')
         names = {n for operand in (*self.sin, *self.sout) for n in operand}
         if len(names) > MAX_CORE_DIMS:
-            raise ValueError(f"{self.signature!r} has {len(names)} core dimensions; at most {MAX_CORE_DIMS} are possible")
+            raise ValueError(
+                f"{self.signature!r} has {len(names)} core dimensions; at most {MAX_CORE_DIMS} are possible"
+            )
         if self.writable_args:
             raise ValueError('guvectorize(target="fastact") takes no writable_args: inputs are never written')
         loops = []

@@ -51,9 +51,8 @@ class Resolver:
     field: str = "block"
 
 
-@ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t)
-def _resolve(address: int, scalars: int) -> int:
-    """Called by the driver when a loop is used for the first time; an exception reaches the caller through the driver."""
+def _resolve_loop(address: int, scalars: int) -> int:
+    """Called by the driver when a loop is used for the first time; the driver passes an exception on to the caller."""
     resolver = _pending[address]
     try:
         with _lock:
@@ -67,6 +66,9 @@ def _resolve(address: int, scalars: int) -> int:
         _keep.append(error)
         resolver.loop.error_type, resolver.loop.error_value = id(type(error)), id(error)
         return 0
+
+
+_resolve = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t)(_resolve_loop)
 
 
 def _new_lock_after_fork() -> None:
@@ -105,7 +107,8 @@ def _numpy_api() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """PyUFunc_FromFuncAndDataAndSignature and PyUFunc_RegisterLoopForType."""
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    table = ctypes.cast(get(np._core._multiarray_umath._UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))  # type: ignore[attr-defined]
+    capsule = np._core._multiarray_umath._UFUNC_API  # type: ignore[attr-defined]
+    table = ctypes.cast(get(capsule, None), ctypes.POINTER(ctypes.c_void_p))
     i, p = ctypes.c_int, ctypes.c_void_p
     make = ctypes.PYFUNCTYPE(ctypes.py_object, p, p, p, i, i, i, i, p, p, i, p)(table[31])
     register = ctypes.PYFUNCTYPE(i, ctypes.py_object, i, p, p, p)(table[2])
@@ -114,7 +117,10 @@ def _numpy_api() -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 @cache
 def _dtypes() -> list[tuple[np.dtype[Any], str]]:
-    """The dtypes of every ufunc, in the order NumPy tries them, so that integers promote as in np.exp; bfloat16 is the one ml_dtypes gives NumPy, if that package is installed."""
+    """The dtypes of every ufunc, in the order NumPy tries them, so that integers promote as in np.exp.
+
+    bfloat16 is the one ml_dtypes gives NumPy, if that package is installed.
+    """
     found = [(np.dtype(name), name) for name in ("float16", "float32", "float64")]
     try:
         import ml_dtypes
@@ -171,14 +177,14 @@ def make_ufunc(
         extra = [d.num for d in built.dtypes if d.num >= _FIRST_USER_DTYPE]
         if extra:
             own = (ctypes.c_int * len(built.dtypes))(*[d.num for d in built.dtypes])
-            register(
-                made, extra[0], addresses[built.driver], ctypes.addressof(own), ctypes.addressof(built.loop)
-            )
-    made.__module__, made.__qualname__ = module, name  # type: ignore[attr-defined]
+            register(made, extra[0], addresses[built.driver], ctypes.addressof(own), ctypes.addressof(built.loop))
+    vars(made).update(__module__=module, __qualname__=name)
     return made
 
 
-def block_loop(name: str, kernel: Callable[..., Any], operands: tuple[int, int], dtype: str, scalars: int, vectors: int) -> Loop:
+def block_loop(
+    name: str, kernel: Callable[..., Any], operands: tuple[int, int], dtype: str, scalars: int, vectors: int
+) -> Loop:
     """The loop of an elementwise kernel for one dtype, compiled on first use and kept on disk."""
     inputs, outputs = operands
     width = 8 if dtype == "float64" else 4  # 16-bit types compute in float32
@@ -212,7 +218,11 @@ def elementwise(
     `label` names the compiled code on disk and must be unique to the kernel; by default it is `name`.
     """
     loops = [
-        BuiltLoop([dtype] * sum(operands), block_loop(label or name, kernel, operands, dtype_name, scalars, vectors), "elementwise")
+        BuiltLoop(
+            [dtype] * sum(operands),
+            block_loop(label or name, kernel, operands, dtype_name, scalars, vectors),
+            "elementwise",
+        )
         for dtype, dtype_name in _dtypes()
     ]
     return make_ufunc(name, doc, operands, loops)

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.kernels import exp32
+from fastact.kernels.exp32 import (
+    POWERS,
+    POWERS_LOW,
+    ROUND,
+    STEP_HIGH,
+    STEP_LOW,
+    STEPS_PER_LOG,
+    UNSCALE,
+)
 from fastact.kernels.exp64 import exp_parts64
 from fastact.kernels.language import bits, by_dtype, copysign, fabs, fma, from_bits, kernel, lookup, select
 from fastact.kernels.pairs import two_diff
@@ -87,14 +95,14 @@ CELU_TAIL = {
 
 @kernel
 def _parts32(x: Lanes, low: Lanes, lift: int) -> tuple[Lanes, Lanes, Lanes]:
-    shifted = fma(x, exp32.STEPS_PER_LOG, exp32.ROUND)
-    k = shifted - exp32.ROUND
-    r = fma(k, -exp32.STEP_HIGH, x)  # exact where it matters
+    shifted = fma(x, STEPS_PER_LOG, ROUND)
+    k = shifted - ROUND
+    r = fma(k, -STEP_HIGH, x)  # exact where it matters
     i = bits(shifted)
     j = i & 15
-    powers = tuple(power * (exp32.UNSCALE * 2.0**lift) for power in exp32.POWERS)
+    powers = tuple(power * (UNSCALE * 2.0**lift) for power in POWERS)
     s = from_bits(bits(lookup(powers, j)) + (i << 19))
-    rest = fma(k, -exp32.STEP_LOW, lookup(exp32.POWERS_LOW, j))
+    rest = fma(k, -STEP_LOW, lookup(POWERS_LOW, j))
     if low is not None:
         rest = rest + low
     # e^r - 1 - r, and rest (1 + r)

@@ -1,13 +1,13 @@
 """The language kernels are written in.
 
-A kernel is a plain Python function made of float and integer arithmetic on *lanes*: one value, or several side by side in a
-SIMD register. Every operation is one IEEE 754 operation or a pure bit operation, so one source gives the same bits whatever
-the number of lanes, the instruction set or the device.
+A kernel is a plain Python function made of float and integer arithmetic on *lanes*: one value, or several side by side
+in a SIMD register. Every operation is one IEEE 754 operation or a pure bit operation, so one source gives the same bits
+whatever the number of lanes, the instruction set or the device.
 
-A kernel is *traced*: it is called once with lanes that record each operation as LLVM code (`fastact.cpu.lanes`), inside a
-function that Numba compiles. So Python's own control flow (a loop over coefficients, a helper, a tuple) is free and leaves
-no trace, while a branch on the value of a lane is an error: write ``select(mask, a, b)``. Python numbers take the dtype of
-the lanes they meet, so no float64 can slip into a float32 kernel.
+A kernel is *traced*: it is called once with lanes that record each operation as LLVM code (`fastact.cpu.lanes`), inside
+a function that Numba compiles. So Python's own control flow (a loop over coefficients, a helper, a tuple) is free and
+leaves no trace, while a branch on the value of a lane is an error: write ``select(mask, a, b)``. Python numbers take
+the dtype of the lanes they meet, so no float64 can slip into a float32 kernel.
 
 Nothing in `fastact.kernels` imports Numba, so reading the catalogue costs nothing.
 """

@@ -1,11 +1,11 @@
-"""Piecewise linear and piecewise quadratic functions: the rectifiers and the "hard" copies of smooth functions.
+"""Piecewise linear and quadratic functions: the rectifiers and the "hard" copies of smooth functions.
 
-All of them are generic: one source for float32 and float64. They are bounded by memory, not by arithmetic, so the few extra
-operations that make the error at most half an ULP and keep the limits and signs right cost nothing measurable.
+All of them are generic: one source for float32 and float64. They are bounded by memory, not by
+arithmetic, so the few extra operations that make the error half an ULP and keep the limits and
+signs right cost little.
 
-Two habits hold throughout. A comparison with NaN is false, so the value returned when every test fails is `x` itself or
-something computed from it: NaN in, NaN out. And where a select has two constant sides, one of the tests is repeated instead,
-for the same reason.
+One habit holds throughout: a comparison with NaN is false, so the value returned when every test
+fails is `x` itself or something computed from it. NaN in, NaN out.
 """
 
 from __future__ import annotations
@@ -298,10 +298,10 @@ _over3 = by_dtype(_over3_32, _over3_64)
 
 @kernel
 def hard_swish(x: Lanes) -> Lanes:
-    """x * clip(x + 3, 0, 6) / 6, within 0.501 ULP; the sign of zero is kept, and -3 and all below give -0.0.
+    """x * clip(x + 3, 0, 6) / 6, within 0.501 ULP; -0.0 from -3 down, and the sign of zero is kept.
 
-    x + 3 and 1/6 are pairs, each with its rounding error beside it, and so is their product s. Multiplying by x comes last:
-    for a subnormal x, s is exactly 0.5 and x * s is rounded once.
+    x + 3 and 1/6 are pairs, each with its rounding error beside it, and so is their product s.
+    Multiplying by x comes last: for a subnormal x, s is exactly 0.5 and x * s is rounded once.
     """
     t = x + 3.0
     s, s_low = _over6(t, x - (t - 3.0))  # the remainder of the sum is exact for |x| <= 3

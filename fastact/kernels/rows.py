@@ -3,13 +3,13 @@
 A row function is a list of reductions followed by what is written. The lanes of a reduction are merged in a fixed order
 that depends on the length of the row alone, so a row's result does not depend on where it lies or who computes it.
 
-The difference x - max is kept with its rounding error, exponentials are pairs and sums are compensated, so that nothing is
-lost before the last rounding: each element of softmax, log_softmax and the gradients is within 2 ULP of the true value.
-"""
+The difference x - max is kept with its rounding error, exponentials are pairs and sums are compensated, so that nothing
+is lost before the last rounding: each element of softmax, log_softmax and the gradients is within 2 ULP of the true
+value."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -28,10 +28,9 @@ State = tuple[Lanes, ...]
 class Reduction:
     """One pass that folds a row into a few numbers.
 
-    `step(state, row, values, position, known)` takes in `row` (one lanes an input row); `values` are the operands that are
-    one number a row, `position` the index of each element, `known` the states of the passes before. `merge` joins two
-    states. What is beyond the end of the row reads as the row's padding.
-    """
+    `step(state, row, values, position, known)` takes in `row` (one lanes an input row); `values` are the operands that
+    are one number a row, `position` the index of each element, `known` the states of the passes before. `merge` joins
+    two states. What is beyond the end of the row reads as the row's padding."""
 
     initial: tuple[float, ...]
     step: Callable[..., State]
@@ -40,9 +39,11 @@ class Reduction:
 
 @dataclass(frozen=True, slots=True)
 class RowFunction:
-    """A function of rows: `rows` are the paddings of its array operands, `values` its operands of one number a row ("float"
-    or "index"). Once the passes are done, `finish(values, known)` computes on single numbers what the outputs need; the
-    first `results` of them are outputs of one number, and `write(row, values, position, finished)` gives the output rows.
+    """A function of rows.
+
+    `rows` are the paddings of its array operands, `values` its operands of one number a row ("float" or "index"). Once
+    the passes are done, `finish(values, known)` computes on single numbers what the outputs need; the first `results`
+    of them are outputs of one number, and `write(row, values, position, finished)` gives the output rows.
     """
 
     name: str
@@ -83,6 +84,21 @@ def _plain32(x: Lanes, n: Lanes) -> Lanes:
 _plain = by_dtype(_plain32, scale_down64)
 _term = by_dtype(_term32, _term64)
 
+# e^x is 0 for x <= ZERO. Said so with a select: a product that underflows takes a CPU some hundred cycles, and masked
+# entries and the padding of a short row would all pay them.
+ZERO = {32: -104.0, 64: -745.5}
+# In a sum of such terms the largest is 1, and what is below SMALLEST does not count.
+SMALLEST = {32: -87.0, 64: -700.0}
+# Sums are kept multiplied by this, so that their low parts are not subnormal.
+SUM_SCALE = {32: 2.0**64, 64: 1.0}
+
+
+def _for_sum32(x: Lanes, n: Lanes) -> Lanes:
+    return x * (FORMATS[32].down * SUM_SCALE[32])
+
+
+_for_sum = by_dtype(_for_sum32, scale_down64)
+
 LN2_HIGH = 0.693145751953125  # 16 bits, so that its product with an exponent is exact
 LN2_LOW = 1.428606765330187e-06
 
@@ -113,7 +129,7 @@ _log_pair = by_dtype(_log_pair32, log_pair64)
 
 
 def _difference(x: Lanes, m: Lanes) -> tuple[Lanes, Lanes]:
-    """x - m exactly, as a pair; the low part is 0 where the difference is so large that nothing hangs on it, or infinite."""
+    """x - m exactly, as a pair; the low part is 0 where it does not matter, or the difference is infinite."""
     hi, lo = two_diff(x, m)
     return hi, select(hi > -800.0, lo, 0.0)
 
@@ -147,10 +163,24 @@ def _normal(total: State) -> tuple[Lanes, Lanes]:
     return fast_two_sum(hi, mid + low)
 
 
+def _sum(total: State) -> tuple[Lanes, Lanes]:
+    """The true value of a sum of exponentials, as a normal pair."""
+    hi, lo = _normal(total)
+    down = 1.0 / SUM_SCALE[hi.width]
+    return hi * down, lo * down
+
+
+def _at_least(x: Lanes, floor: Mapping[int, float]) -> Lanes:
+    """max(x, floor), NaN for NaN."""
+    return select(x < floor[x.width], floor[x.width], x)
+
+
 def _exp(x: Lanes, m: Lanes) -> tuple[Lanes, Lanes]:
-    """e^(x - m) as a pair, for x <= m."""
-    h, rest, n = _term(*_difference(x, m))
-    return _plain(h, n), _plain(rest, n)
+    """SUM_SCALE e^(x - m) as a pair, for x <= m."""
+    hi, lo = _difference(x, m)
+    h, rest, n = _term(_at_least(hi, SMALLEST), lo)
+    small = hi <= SMALLEST[x.width]  # not so for NaN
+    return _for_sum(select(small, 0.0, h), n), _for_sum(select(small, 0.0, rest), n)
 
 
 def _step_maximum(state: State, row: State, *_: Any) -> State:
@@ -172,8 +202,10 @@ def _inverse(total: tuple[Lanes, Lanes]) -> State:
 
 
 def _softmax_of(x: Lanes, m: Lanes, r: Lanes, r_low: Lanes) -> Lanes:
-    h, rest, n = _term(*_difference(x, m))
-    return _plain(fma(h, r, fma(h, r_low, rest * r)), n)
+    hi, lo = _difference(x, m)
+    h, rest, n = _term(_at_least(hi, ZERO), lo)
+    # 0 * r, because a NaN anywhere in the row is to reach every entry
+    return _plain(select(hi <= ZERO[x.width], 0.0 * r, fma(h, r, fma(h, r_low, rest * r))), n)
 
 
 # --- softmax, log_softmax, logsumexp
@@ -183,7 +215,7 @@ SOFTMAX = RowFunction(
     signature="(n)->(n)",
     rows=(-inf,),
     passes=(MAXIMUM, SUM_OF_EXP),
-    finish=lambda values, known: (known[0][0], *_inverse(_normal(known[1]))),
+    finish=lambda values, known: (known[0][0], *_inverse(_sum(known[1]))),
     write=lambda row, values, position, done: (_softmax_of(row[0], *done),),
     refuses_empty=True,
 )
@@ -202,7 +234,7 @@ LOG_SOFTMAX = RowFunction(
     signature="(n)->(n)",
     rows=(-inf,),
     passes=(MAXIMUM, SUM_OF_EXP),
-    finish=lambda values, known: (known[0][0], *_log_pair(*_normal(known[1]))),
+    finish=lambda values, known: (known[0][0], *_log_pair(*_sum(known[1]))),
     write=_write_log_softmax,
     refuses_empty=True,
 )
@@ -210,7 +242,7 @@ LOG_SOFTMAX = RowFunction(
 
 def _finish_logsumexp(values: State, known: tuple[State, ...]) -> State:
     (m,), total = known
-    log, log_low = _log_pair(*_normal(total))
+    log, log_low = _log_pair(*_sum(total))
     h, e = two_sum(m, log)
     # all -inf, or no element at all: -inf; +inf somewhere: +inf; NaN somewhere: the maximum is NaN
     return (select((m == inf) | (m == -inf), m, h + (e + log_low)),)
@@ -334,13 +366,13 @@ def _finish_cross_entropy(values: State, known: tuple[State, ...]) -> State:
     (m,), (*others, target) = known
     weight = values[1]
     t, t_low = _exp(target, m)
-    others_high, others_low = _normal(tuple(others))
-    total = _add_pair((others_high, others_low, others_low.const(0.0)), t, t_low)
-    log, log_low = _log_pair(*_normal(total))
+    total = _sum(_add_pair(tuple(others), t, t_low))
+    others_high, others_low = _sum(tuple(others))
+    log, log_low = _log_pair(*total)
     d, d_low = two_diff(m, target)
     h, e = two_sum(d, log)
     loss = select(d == inf, d, h + (e + (log_low + d_low)))
-    r, r_low = _inverse(_normal(total))
+    r, r_low = _inverse(total)
     share = fma(others_high, r, fma(others_high, r_low, others_low * r))
     zero = weight == 0.0
     return (
@@ -405,22 +437,25 @@ WEIGHTED = Reduction((0.0,) * 6, _step_weighted, _merge_weighted)
 
 def _finish_soft_cross_entropy(values: State, known: tuple[State, ...]) -> State:
     (m,), total, weighted = known
-    log, log_low = _log_pair(*_normal(total))
+    exponentials = _sum(total)
+    log, log_low = _log_pair(*exponentials)
     s, s_low = _normal(weighted[:3])
     q, q_low = _normal(weighted[3:])
     p = log * q
     p_low = fma(log, q, -p) + fma(log, q_low, log_low * q)
     h, e = two_sum(s, p)
     loss = select(s == inf, s, h + (e + (s_low + p_low)))
-    r, r_low = _inverse(_normal(total))
+    r, r_low = _inverse(exponentials)
     return loss, m, r, r_low, q, q_low
 
 
 def _write_soft_cross_entropy_gradient(row: State, values: State, position: Lanes, done: State) -> State:
     _, m, r, r_low, q_total, q_total_low = done
-    h, rest, n = _term(*_difference(row[0], m))
-    y = h * r
-    y_low = fma(h, r, -y) + fma(h, r_low, rest * r)
+    hi, lo = _difference(row[0], m)
+    h, rest, n = _term(_at_least(hi, ZERO), lo)
+    zero = hi <= ZERO[h.width]
+    y = select(zero, 0.0 * r, h * r)
+    y_low = select(zero, 0.0, fma(h, r, -y) + fma(h, r_low, rest * r))
     p = y * q_total
     p_low = fma(y, q_total, -p) + fma(y, q_total_low, y_low * q_total)
     hi, lo = two_diff(_plain(p, n), row[1])

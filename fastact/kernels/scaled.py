@@ -12,7 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastact.kernels import exp32
+from fastact.kernels.exp32 import (
+    POWERS,
+    POWERS_LOW,
+    ROUND,
+    STEP_HIGH,
+    STEP_LOW,
+    STEPS_PER_LOG,
+    TAIL,
+    UNSCALE,
+)
 from fastact.kernels.exp64 import exp_mantissa64, exp_parts64
 from fastact.kernels.language import bits, by_dtype, fabs, fma, from_bits, kernel, lookup, select
 from fastact.kernels.polynomials import polynomial
@@ -90,7 +99,7 @@ ATANH_TAIL = {
     ),
 }
 
-POWERS_SCALED = tuple(exp32.UNSCALE * 2.0**124 * power for power in exp32.POWERS)
+POWERS_SCALED = tuple(UNSCALE * 2.0**124 * power for power in POWERS)
 
 
 @kernel
@@ -110,15 +119,15 @@ def clamp_minus_fabs(x: Lanes) -> Lanes:
 
 @kernel
 def exp_scaled32(a: Lanes, low: Lanes, lift: Lanes = 0) -> tuple[Lanes, Lanes]:
-    shifted = fma(a, exp32.STEPS_PER_LOG, exp32.ROUND)
-    k = shifted - exp32.ROUND
-    r = fma(k, -exp32.STEP_HIGH, a) + fma(k, -exp32.STEP_LOW, low)
+    shifted = fma(a, STEPS_PER_LOG, ROUND)
+    k = shifted - ROUND
+    r = fma(k, -STEP_HIGH, a) + fma(k, -STEP_LOW, low)
     i = bits(shifted)
     j = i & 15
     s = from_bits(bits(lookup(POWERS_SCALED, j)) + (i << 19) + (lift << 23))
     # (1 + e) (1 + r + r^2 P), e the rounding error of s
-    e = lookup(exp32.POWERS_LOW, j)
-    m = fma(r, fma(r, fma(r, exp32.TAIL[1], exp32.TAIL[0]), e), r + e)
+    e = lookup(POWERS_LOW, j)
+    m = fma(r, fma(r, fma(r, TAIL[1], TAIL[0]), e), r + e)
     hi = fma(s, m, s)
     return hi, fma(s, m, s - hi)
 
