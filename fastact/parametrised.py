@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .activation import Parameter
+from .cpu.ufunc import choice
 
 
 class Parametrised(Protocol):
@@ -37,7 +38,7 @@ def parametrised(
     defaults = {p.name: p.default for p in parameters}
     nonzero = [p.name for p in parameters if p.nonzero]
 
-    def with_parameters(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def with_parameters(*args: Any, **kwargs: Any) -> Any:
         given = args[count:]
         if len(args) < count or len(given) > len(names):
             few = f"{count} to {count + len(names)}"
@@ -60,26 +61,6 @@ def parametrised(
                 raise ValueError(f"{name}(): {parameter} must not be 0, but it is {value!r}")
         return ufunc(*args[:count], *(values.get(n, defaults[n]) for n in names), **kwargs)
 
-    # The usual call, arrays only, goes straight to the ufunc: this function is all that it costs more.
-    if plain is None:
-
-        def function(*args: Any, **kwargs: Any) -> Any:
-            return with_parameters(args, kwargs)
-
-    elif count == 1:
-
-        def function(*args: Any, **kwargs: Any) -> Any:
-            if kwargs or len(args) != 1:
-                return with_parameters(args, kwargs)
-            return plain(args[0])
-
-    else:
-
-        def function(*args: Any, **kwargs: Any) -> Any:
-            if kwargs or len(args) != count:
-                return with_parameters(args, kwargs)
-            return plain(*args)
-
     kinds = inspect.Parameter
     signature = inspect.Signature(
         [kinds(a, kinds.POSITIONAL_ONLY) for a in arrays]
@@ -89,13 +70,14 @@ def parametrised(
         ]
         + [kinds("kwargs", kinds.VAR_KEYWORD)]
     )
-    made: Any = function
+    # The usual call, arrays only, goes straight to the ufunc.
+    made: Any = with_parameters if plain is None else choice(count, plain, with_parameters)
     made.__name__ = made.__qualname__ = name
     made.__module__ = "fastact"
     made.__doc__ = doc
     made.__signature__ = signature
     made.ufunc = ufunc
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def _is_default(value: Any, default: float | None) -> bool:

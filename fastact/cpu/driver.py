@@ -36,6 +36,7 @@ from .memory import (
     stack,
     stream_line,
 )
+from .vectorcall import Choice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,6 +65,8 @@ P_IDENTIFY, P_OVERRIDES, P_SLOTS = (offset(Pool, f) for f in ("identify", "overr
 P_GIL_ENSURE, P_GIL_RELEASE, P_SET_ERROR = (offset(Pool, f) for f in ("gil_ensure", "gil_release", "set_error"))
 P_STREAM = offset(Pool, "stream_bytes")
 P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
+C_CALL, C_COUNT, C_FIRST, C_SECOND = (offset(Choice, f) for f in ("call", "count", "first", "second"))
+OFFSET_FLAG = -1 << 63  # PY_VECTORCALL_ARGUMENTS_OFFSET
 U_DATA = offset(UFunc, "data")
 P_ELEMENTWISE_JOB, P_ROWS_JOB = offset(Pool, "elementwise_job"), offset(Pool, "rows_job")
 
@@ -358,6 +361,14 @@ def elementwise(args: int, dims: int, steps: int, loop: int) -> None:
         for i in range(n // at_once):
             _piece(args, steps, i * at_once, at_once, loop, streaming and not in_order)
     leave(before)
+
+
+def choose(function: int, args: int, count: int, keywords: int) -> int:
+    """The vectorcall of `fastact.cpu.vectorcall`: nothing but which function the arguments go to."""
+    target = peek(function + C_SECOND)
+    if keywords == 0 and count & ~OFFSET_FLAG == peek(function + C_COUNT):
+        target = peek(function + C_FIRST)
+    return call(peek(function + C_CALL), target, args, count, keywords)
 
 
 def refuse_empty(ufunc: int, sizes: int) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..kernels.rows import RowFunction
 from . import cache as disk
-from . import machine, threads
+from . import machine, threads, vectorcall
 from .emit import ITEMSIZE, Block
 from .layout import MAX_OPERANDS, Loop, UFunc
 
@@ -91,12 +91,20 @@ def _drivers() -> dict[str, int]:
             from . import driver
             from .compiler import compile_function
 
-            result = types.int32 if name == "refuse_empty" else types.void
+            result = {"refuse_empty": types.int32, "choose": types.intp}.get(name, types.void)
             return compile_function(getattr(driver, name), f"fastact_{name}", (types.intp,) * arguments, result)
 
         return now
 
-    arities = {"elementwise": 4, "elementwise_chunk": 2, "rows": 4, "rows_chunk": 2, "refuse_empty": 2, "worker": 1}
+    arities = {
+        "elementwise": 4,
+        "elementwise_chunk": 2,
+        "rows": 4,
+        "rows_chunk": 2,
+        "choose": 4,
+        "refuse_empty": 2,
+        "worker": 1,
+    }
     found = {name: machine.load(*disk.load_or_compile(name, compile(name, n))) for name, n in arities.items()}
     threads.set_up(found["worker"], found["elementwise_chunk"], found["rows_chunk"])
     return found
@@ -226,6 +234,11 @@ def elementwise(
         for dtype, dtype_name in _dtypes()
     ]
     return make_ufunc(name, doc, operands, loops)
+
+
+def choice(count: int, first: Callable[..., Any], second: Callable[..., Any]) -> Any:
+    """An object that calls `first` with `count` positional arguments, `second` with anything else."""
+    return vectorcall.make(_drivers()["choose"], count, first, second)
 
 
 def rows(function: RowFunction, doc: str) -> np.ufunc:

@@ -14,7 +14,7 @@ from typing import Any
 
 from fastact.kernels import exp32
 from fastact.kernels.exp64 import exp_fast64
-from fastact.kernels.language import by_dtype, fma, from_bits, kernel, select
+from fastact.kernels.language import bits, by_dtype, fma, from_bits, kernel, select
 
 __all__ = [
     "FORMATS",
@@ -22,6 +22,7 @@ __all__ = [
     "exp_parts",
     "format_of",
     "reciprocal_of_one_plus_exp",
+    "reciprocal_of_one_plus_far_exp",
     "reciprocal_of_one_plus_small_exp",
 ]
 
@@ -36,6 +37,10 @@ class Format:
     limit: float  # limit e^-limit is less than half the smallest subnormal
     one_from: float  # 1 / (1 + e^-x) rounds to 1 for x above it
     reach: float  # scale e^reach is finite
+    far_from: float  # e^-x is so small above it that far_scale may be taken out
+    far_reach: float  # far_scale scale e^far_reach is finite, and |x| e^-far_reach and x^2 e^-far_reach are negligible
+    far_scale: float
+    far_bits: int  # what multiplying by far_scale takes off the bits of a float
     largest: float  # finite float
     large: float  # large / scale is finite
     mantissa: int  # its bits
@@ -49,6 +54,10 @@ FORMATS = {
         limit=110.0,
         one_from=17.5,
         reach=130.0,
+        far_from=80.0,
+        far_reach=208.0,
+        far_scale=2.0**-110,
+        far_bits=110 << 23,
         largest=float.fromhex("0x1.fffffep127"),
         large=2.0**60,
         mantissa=(1 << 23) - 1,
@@ -59,6 +68,10 @@ FORMATS = {
         limit=752.5,
         one_from=38.0,
         reach=1060.0,
+        far_from=600.0,
+        far_reach=1480.0,
+        far_scale=2.0**-768,
+        far_bits=768 << 52,
         largest=float.fromhex("0x1.fffffffffffffp1023"),
         large=2.0**500,
         mantissa=(1 << 52) - 1,
@@ -107,6 +120,27 @@ def reciprocal_of_one_plus_small_exp(z: Lanes, low: Lanes | None = None) -> tupl
     smaller = select(power > one, one, power)
     d = fma(power, m, larger + smaller)
     return _reciprocal(d, fma(power, m, smaller - (d - larger)))
+
+
+@kernel
+def reciprocal_of_one_plus_far_exp(z: Lanes, low: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    """(q, error, one, far) for -one_from <= z <= far_reach, where e^z may be too large even for scaling by `scale`.
+
+    Where the mask `far` is false, q and error are as above, and one = scale. Where it is true, q is 1 / far_scale times
+    that, and one = 0: nobody can see the 1 in 1 + e^z.
+    """
+    f = format_of(z)
+    power, m = exp_parts(z, low)
+    far = z > f.far_from
+    # The exponent of power may have overflowed into its sign; as an integer it comes back unharmed.
+    i = bits(power)
+    power = from_bits(select(far, i - f.far_bits, i))
+    one = select(far, 0.0, z.const(f.scale))
+    larger = select(power > one, power, one)
+    smaller = select(power > one, one, power)
+    d = fma(power, m, larger + smaller)
+    q, error = _reciprocal(d, fma(power, m, smaller - (d - larger)))
+    return q, error, one, far
 
 
 @kernel
