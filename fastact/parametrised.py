@@ -77,7 +77,8 @@ def parametrised(
     made.__doc__ = doc
     made.__signature__ = signature
     made.ufunc = ufunc
-    return made
+    function: Parametrised = made
+    return function
 
 
 def _is_default(value: Any, default: float | None) -> bool:

@@ -36,13 +36,14 @@ def stratified(case: Case, dtype: str, count: int) -> np.ndarray:
 @pytest.mark.parametrize("dtype", WIDE)
 @pytest.mark.parametrize("case", DEFAULTS, ids=lambda case: case.title)
 def test_against_multi_precision(case: Case, dtype: str) -> None:
-    holds(case, dtype, stratified(case, dtype, 1500), precise=True)
+    # test_a_million_float32 looks at more, with the reference that test_ulp.py holds against multi-precision
+    holds(case, dtype, stratified(case, dtype, 1000)[:: 3 if dtype == "float32" else 1], precise=True)
 
 
 @pytest.mark.parametrize("dtype", WIDE)
 @pytest.mark.parametrize("case", [c for c in GRID if c.given], ids=lambda case: case.title)
 def test_at_other_parameters(case: Case, dtype: str) -> None:
-    holds(case, dtype, stratified(case, dtype, 300), precise=dtype == "float64")
+    holds(case, dtype, stratified(case, dtype, 300)[:: 4 if dtype == "float64" else 1])
 
 
 @pytest.mark.parametrize("case", DEFAULTS, ids=lambda case: case.title)
@@ -69,7 +70,7 @@ def test_next_to_the_zero_of_a_derivative(case: Case) -> None:
     slope = reference64(case.name, case.form, x, *case.parameters("float32"))
     assert slope.min() < 0 < slope.max()
     holds(case, "float32", x)
-    coarse = np.linspace(nearest - 2e-3, nearest + 2e-3, 801)
+    coarse = np.linspace(nearest - 2e-3, nearest + 2e-3, 201)
     holds(case, "float64", np.concatenate([coarse, neighbours([nearest], "float64", 20)]))
     # The float64 next to the root too: that is where the sign changes.
     low, high = nearest - 1e-3, nearest + 1e-3
@@ -82,7 +83,7 @@ def test_next_to_the_zero_of_a_derivative(case: Case) -> None:
 @pytest.mark.parametrize("dtype", WIDE)
 @pytest.mark.parametrize("case", FUSED, ids=lambda case: case.title)
 def test_with_derivative_gives_both(case: Case, dtype: str) -> None:
-    x = stratified(case, dtype, 4000 if dtype == "float32" else 800)
+    x = stratified(case, dtype, 1000)[:: 8 if dtype == "float64" else 1]
     holds(case, dtype, x)
     y, dy = case.function(dtype)(x)
     assert y.dtype == dy.dtype == x.dtype

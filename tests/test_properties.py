@@ -17,7 +17,7 @@ import fastact as fa
 from fastact.activation import Activation, forms
 
 RECORDS = [r for r in fa.CATALOGUE.values() if all(p.default is not None for p in r.parameters)]
-SETTINGS = settings(max_examples=60, deadline=None)
+SETTINGS = settings(max_examples=40, deadline=None)
 DTYPES = [np.float32, np.float64]
 
 
@@ -97,7 +97,7 @@ def test_one_result_for_one_input(record: Activation, dtype: type[np.floating]) 
     shapes = array_shapes(max_dims=3, max_side=40)
     elements = st.floats(width=np.dtype(dtype).itemsize * 8)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=12, deadline=None)
     @given(arrays(dtype, shapes, elements=elements), st.data())
     def check(x: np.ndarray, data: st.DataObject) -> None:
         at = tuple(data.draw(st.integers(0, side - 1)) for side in x.shape)
@@ -136,7 +136,7 @@ def test_both_at_once_are_the_two_alone(record: Activation, dtype: type[np.float
 rows = arrays(np.float64, st.integers(1, 60), elements=st.floats(-700, 700))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(rows)
 def test_softmax_is_a_distribution(x: np.ndarray) -> None:
     y = fa.softmax(x)
@@ -147,7 +147,7 @@ def test_softmax_is_a_distribution(x: np.ndarray) -> None:
     assert (np.diff(y[order]) >= -2 * np.spacing(y[order][1:])).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(rows)
 def test_log_softmax_and_logsumexp_agree(x: np.ndarray) -> None:
     y = fa.log_softmax(x)

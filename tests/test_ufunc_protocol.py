@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import pickle
 from typing import Any
@@ -204,7 +205,7 @@ def test_subclasses_and_array_ufunc() -> None:
 
 def test_parameters_by_position_and_keyword() -> None:
     x = np.float32([-2, 2])
-    assert inspect.isfunction(fa.leaky_relu)
+    assert callable(fa.leaky_relu)
     by_default = fa.leaky_relu(x)
     for result in (fa.leaky_relu(x, 0.01), fa.leaky_relu(x, negative_slope=0.01)):
         assert same_bits(result, by_default)
@@ -215,7 +216,9 @@ def test_parameters_by_position_and_keyword() -> None:
     assert same_bits(out, by_default)
     assert same_bits(fa.hard_tanh(x, max_val=1.5), np.float32([-1, 1.5]))
     assert str(inspect.signature(fa.leaky_relu)) == "(x, /, negative_slope=0.01, **kwargs)"
-    assert "<function leaky_relu at " in repr(fa.leaky_relu)
+    assert repr(fa.leaky_relu) == "<function fastact.leaky_relu(x, /, negative_slope=0.01, **kwargs)>"
+    assert copy.deepcopy(fa.leaky_relu) is fa.leaky_relu
+    assert [r.tolist() for r in map(fa.leaky_relu_vjp, [x], [x], [0.5])] == [[-1, 2]]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 __all__ = ["FEWEST_ROUNDS", "Cell", "Plan", "Report", "Time", "measure"]
 
-FEWEST_ROUNDS = 3
+FEWEST_ROUNDS = 2
 SETTLE_SECONDS = 0.003
 
 

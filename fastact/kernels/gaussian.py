@@ -1,4 +1,8 @@
-"""gelu, its tanh form gelu_tanh, and their derivatives."""
+"""gelu, its tanh form gelu_tanh, and their derivatives.
+
+The errors in the docstrings of the float32 kernels were measured on every float32 with 2^-40 <= |x| < 16 and on
+every 61st of the others; those of the float64 kernels on some 300,000 random ones.
+"""
 
 from __future__ import annotations
 
@@ -54,14 +58,14 @@ def _gate32(x: Lanes, a: Lanes, parts: tuple[Lanes, Lanes, Lanes]) -> Lanes:
 
 @kernel
 def _gelu32(x: Lanes) -> Lanes:
-    """x Phi(x), Phi the normal distribution."""
+    """x Phi(x), Phi the normal distribution. Error 0.840 ULP."""
     a = clamp_above(fabs(x), GELU_INTERVALS[2])
     return _gate32(x, a, tail(a, *minus_half_square(a), GELU, GELU_INTERVALS))
 
 
 @kernel
 def _gelu_tanh32(x: Lanes) -> Lanes:
-    """x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
+    """x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3). Error 0.829 ULP."""
     a = clamp_above(fabs(x), GELU_TANH_INTERVALS[2])
     return _gate32(x, a, tail(a, *minus_cubic(a), GELU_TANH, GELU_TANH_INTERVALS))
 
@@ -80,14 +84,14 @@ def _slope32(x: Lanes, a: Lanes, parts: tuple[Lanes, Lanes, Lanes], root: tuple[
 
 @kernel
 def _gelu_derivative32(x: Lanes) -> Lanes:
-    """Phi(x) + x phi(x)."""
+    """Phi(x) + x phi(x). Error 0.833 ULP."""
     a = clamp_above(fabs(x), GELU_SLOPE_INTERVALS[2])
     return _slope32(x, a, tail(a, *minus_half_square(a), GELU_SLOPE, GELU_SLOPE_INTERVALS), GELU_ROOT)
 
 
 @kernel
 def _gelu_tanh_derivative32(x: Lanes) -> Lanes:
-    """s(2u) (1 + 2 x u' s(-2u)), s the logistic function."""
+    """s(2u) (1 + 2 x u' s(-2u)), s the logistic function. Error 0.849 ULP."""
     a = clamp_above(fabs(x), GELU_TANH_SLOPE_INTERVALS[2])
     return _slope32(x, a, tail(a, *minus_cubic(a), GELU_TANH_SLOPE, GELU_TANH_SLOPE_INTERVALS), GELU_TANH_ROOT)
 
@@ -123,7 +127,7 @@ def _exp_minus_two_u64(a: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
 
 @kernel
 def _gelu_tanh64(x: Lanes) -> Lanes:
-    """x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
+    """x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3). Error 1.06 ULP."""
     a = clamp_above(fabs(x), GELU_TANH_LIMIT64)
     big, big_low, e, y = _exp_minus_two_u64(a)
     negative = x < 0.0
@@ -137,7 +141,7 @@ def _gelu_tanh64(x: Lanes) -> Lanes:
 
 @kernel
 def _gelu_tanh_derivative64(x: Lanes) -> Lanes:
-    """D = e (1 + e - 2 a u'(a)) / (1 + e)^2 at -a, and 1 - D at a; e = e^-2u(a)."""
+    """D = e (1 + e - 2 a u'(a)) / (1 + e)^2 at -a, and 1 - D at a; e = e^-2u(a). Error 1.5 ULP."""
     a = clamp_above(fabs(x), GELU_TANH_LIMIT64)
     big, big_low, e, y = _exp_minus_two_u64(a)
     g, g_low = _times_quadratic64(a, *two_square(a), CUBIC_3_HI, CUBIC_3_LO)

@@ -202,7 +202,8 @@ def swish_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
     # unless the result does, come last. A subnormal c gives 0, as it must.
     i = bits(c)
     mantissa = from_bits((i & f.mantissa) | f.bits_of_one)
-    power = from_bits(i & ~f.mantissa) * select(far, x.const((f.scale * f.far_scale) ** 0.5), f.scale**0.5)
+    root = f.scale**0.5
+    power = from_bits(i & ~f.mantissa) * select(far, x.const(root * f.far_scale**0.5), root)
     square = mantissa * mantissa
     y = fma(square, slope, fma(square, slope_low, fma(mantissa, mantissa, -square) * slope))
     return y * power * power

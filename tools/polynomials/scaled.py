@@ -4,7 +4,7 @@ ATANH_TAIL: (2 atanh(q/2) - q) / q^3 in z = q^2, for q in [0, 2/3], so that log(
 q = w / (1 + w/2) and w in [0, 1]; the error is relative to the logarithm. One set for float32 and one for float64.
 
 ROOT, SLOPE, NEAR_ROOT: mish' about its zero r. r and mish''(r) are pairs of float32, the rest is
-(mish'(r + d)/d - SLOPE)/d on |d| <= 0.3; the error is relative to mish'.
+(mish'(r + d)/d - SLOPE)/d on |d| <= 1/16; the error is relative to mish'.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fastact.kernels.softplus import NEAR_ROOT, ROOT, SLOPE
 
 mp.prec = 220
 Z = (mpf(10) ** -9, mpf(4) / 9)
-NEAR = (mpf(-0.3), mpf(0.3))
+NEAR = (mpf(-1) / 16, mpf(1) / 16)
 ATANH = {32: ("float32", 5, mpf(2) ** -33), 64: ("float64", 11, mpf(2) ** -64.5)}
 BOUND_NEAR = mpf(2) ** -29.6
 
@@ -89,7 +89,7 @@ def main() -> int:
         print(show(tail, f"ATANH_TAIL[{width}]"), f"# 2^{mp.nstr(mp.log(error, 2), 5)}")
     print(show(ABOUT[1], "ROOT"))
     print(show(ABOUT[2], "SLOPE"))
-    tail, error = fit_rounded(near_root, NEAR, range(7), near_root_weight)
+    tail, error = fit_rounded(near_root, NEAR, range(4), near_root_weight)
     print(show(tail, "NEAR_ROOT"), f"# 2^{mp.nstr(mp.log(error, 2), 5)}")
     return 0
 
