@@ -48,13 +48,14 @@ def elementwise(name: str) -> Any:
     record, form = elementwise_forms()[name]
     arrays, outputs, parameters = len(form.arrays), len(form.outputs), record.parameters
     text = docstring(record, form)
-    ufunc = make(name, form.kernel, (arrays + len(parameters), outputs), text, len(parameters), record.vectors)
+    vectors = record.vectors if outputs == 1 else 2  # two results need twice the registers
+    ufunc = make(name, form.kernel, (arrays + len(parameters), outputs), text, len(parameters), vectors)
     if not parameters:
         return ufunc
     plain = None
     if all(p.default is not None for p in parameters):
         kernel = with_defaults(form.kernel, parameters)
-        plain = make(name, kernel, (arrays, outputs), text, 0, record.vectors, label=f"{name}-default")
+        plain = make(name, kernel, (arrays, outputs), text, 0, vectors, label=f"{name}-default")
     return parametrised(name, text, ufunc, plain, form.arrays, parameters)
 
 

@@ -99,8 +99,8 @@ ROW_DOCS = {
         "g_i - exp(y_i) sum_j g_j",
         f"{_G}\n{_Y.format(name='log_softmax')}",
         "The gradient of the loss by the logits, of the shape of `y`.",
-        "Computed from the rounded output `y`. Within 2 ULP of the exact value for that `y`, and where g_i and the second\n"
-        "term cancel, within 2 ULP of the larger of the two.",
+        "Computed from the rounded output `y`. Within 2 ULP of the exact value for that `y`, and where g_i and the\n"
+        "second term cancel, within 2 ULP of the larger of the two.",
         ">>> fa.log_softmax_vjp(np.float32([1, 0]), np.float32([0, -np.inf]))\narray([0., 0.], dtype=float32)",
     ),
     "logsumexp_vjp": _document(

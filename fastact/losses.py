@@ -62,7 +62,7 @@ def _check_indices(
     if targets.shape != shape:
         raise ValueError(f"targets must have the shape of logits without the class axis, {shape}, not {targets.shape}")
     ignored = None if ignore_index is None else targets == ignore_index
-    if ignored is None and targets.size and 0 <= targets.min() and targets.max() < classes:
+    if ignored is None and targets.size and targets.min() >= 0 and targets.max() < classes:
         return targets.astype(np.int64, copy=False), None  # the usual case, at the least cost
     wrong = (targets < 0) | (targets >= classes)
     if ignored is not None:

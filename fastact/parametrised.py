@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from .activation import Parameter
-from .cpu.ufunc import choice
 
 
 class Parametrised(Protocol):
@@ -34,32 +33,42 @@ def parametrised(
     Called without parameters it uses `plain`, a second ufunc that has the defaults built in: NumPy then converts no
     scalars, and the compiled loop knows them. `plain` is None if there is a parameter without a default.
     """
-    count, names = len(arrays), [p.name for p in parameters]
-    defaults = {p.name: p.default for p in parameters}
-    nonzero = [p.name for p in parameters if p.nonzero]
+    count, names = len(arrays), tuple(p.name for p in parameters)
+    defaults = tuple(p.default for p in parameters)
+    nonzero = tuple(k for k, p in enumerate(parameters) if p.nonzero)
+    full = count + len(names)
 
     def with_parameters(*args: Any, **kwargs: Any) -> Any:
-        given = args[count:]
-        if len(args) < count or len(given) > len(names):
-            few = f"{count} to {count + len(names)}"
-            raise TypeError(f"{name}{signature} takes {few} positional arguments but {len(args)} were given")
-        values = dict(zip(names, given, strict=False))
-        for parameter in names:
-            if parameter in kwargs:
-                if parameter in values:
+        if len(args) != full or kwargs:
+            args = complete(args, kwargs)
+        # The defaults, spelt out, must give the same bits, in float16 too, where NumPy would round them first.
+        for value, default in zip(args[count:], defaults, strict=True):
+            if type(value) not in (float, int) or value != default:  # a numpy scalar is not weak: it promotes
+                break
+        else:
+            if plain is not None:
+                return plain(*args[:count], **kwargs)
+        for k in nonzero:
+            if np.any(np.equal(args[count + k], 0)):
+                raise ValueError(f"{name}(): {names[k]} must not be 0, but it is {args[count + k]!r}")
+        return ufunc(*args, **kwargs)
+
+    def complete(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The operands with a value for every parameter; those given by name are taken out of `kwargs`."""
+        if not count <= len(args) <= full:
+            given = f"{len(args)} were given"
+            raise TypeError(f"{name}{signature} takes {count} to {full} positional arguments but {given}")
+        completed = list(args)
+        for k, parameter in enumerate(names):
+            if count + k < len(args):
+                if parameter in kwargs:
                     raise TypeError(f"{name}() got multiple values for argument {parameter!r}")
-                values[parameter] = kwargs.pop(parameter)
-        if plain is not None and all(_is_default(v, defaults[n]) for n, v in values.items()):
-            # The default itself, spelt out, must give the same bits, in float16 too, where NumPy would round it first.
-            return plain(*args[:count], **kwargs)
-        for parameter in names:
-            if parameter not in values and defaults[parameter] is None:
+                continue
+            value = kwargs.pop(parameter, defaults[k])
+            if value is None:
                 raise TypeError(f"{name}() needs the argument {parameter!r}")
-        for parameter in nonzero:
-            value = values.get(parameter, 1)
-            if np.any(np.equal(value, 0)):
-                raise ValueError(f"{name}(): {parameter} must not be 0, but it is {value!r}")
-        return ufunc(*args[:count], *(values.get(n, defaults[n]) for n in names), **kwargs)
+            completed.append(value)
+        return tuple(completed)
 
     kinds = inspect.Parameter
     signature = inspect.Signature(
@@ -71,6 +80,8 @@ def parametrised(
         + [kinds("kwargs", kinds.VAR_KEYWORD)]
     )
     # The usual call, arrays only, goes straight to the ufunc.
+    from .cpu.ufunc import choice
+
     made: Any = with_parameters if plain is None else choice(count, plain, with_parameters)
     made.__name__ = made.__qualname__ = name
     made.__module__ = "fastact"
@@ -79,7 +90,3 @@ def parametrised(
     made.ufunc = ufunc
     function: Parametrised = made
     return function
-
-
-def _is_default(value: Any, default: float | None) -> bool:
-    return type(value) in (int, float) and value == default  # a numpy scalar is not weak: it takes part in promotion

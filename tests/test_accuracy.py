@@ -6,14 +6,18 @@ comes from the record's contract and from nowhere else. `test_derivatives.py` ho
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastact as fa
+from fastact.__main__ import main
 from fastact.accuracy.cases import Case, cases
+from fastact.accuracy.oracles import Truth
 from fastact.accuracy.rows import cross_entropy_truth, row_truth
 from fastact.accuracy.samples import samples, walk
 from fastact.accuracy.sweep import measure, sweep
@@ -99,6 +103,21 @@ ROWS = [(dtype, name) for dtype in (np.float32, np.float64) for name in adversar
 ROW_IDS = [f"{dtype.__name__}-{name.replace(' ', '-')}" for dtype, name in ROWS]
 
 
+def check_difference(result: np.ndarray, true: Truth, terms: np.ndarray) -> None:
+    """Judge a difference of two terms; `terms` holds the larger of the two in magnitude.
+
+    Where less than half of it is left, the terms cancel. They are irrational, and only a third float for each could hold
+    the difference to all its bits: there the error is counted in the spacing of the larger term.
+    """
+    error = ulp_error(result, true.hi, true.lo, exponent=true.exponent)
+    terms = np.abs(terms).astype(result.dtype)
+    cancelled = np.abs(true.rounded()) < terms / 2
+    with np.errstate(all="ignore"):
+        error = np.where(cancelled, np.abs(result - true.rounded()) / np.spacing(terms), error)
+    worst = int(np.argmax(error))
+    assert error[worst] < ROW_ULP, f"{error[worst]:.4g} ULP at {worst} of {len(error)}"
+
+
 def check_row(result: Any, name: str, *rows: np.ndarray) -> None:
     true = row_truth(name, *rows)
     result = np.atleast_1d(result)
@@ -116,12 +135,16 @@ def test_rows(function: str, dtype: type[np.floating], name: str) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "name"), ROWS, ids=ROW_IDS)
-@pytest.mark.parametrize("function", ["softmax", "log_softmax"])
-def test_row_gradients(function: str, dtype: type[np.floating], name: str) -> None:
-    y = getattr(fa, function)(adversarial_rows(dtype)[name])
+def test_row_gradients(dtype: type[np.floating], name: str) -> None:
+    x = adversarial_rows(dtype)[name]
     rng = np.random.default_rng(3)
-    for g in (np.ones_like(y), rng.normal(size=y.shape).astype(dtype), (np.arange(y.size) == 0).astype(dtype)):
-        check_row(getattr(fa, f"{function}_vjp")(g, y), f"{function}_vjp", g, y)
+    for g in (np.ones_like(x), rng.normal(size=x.shape).astype(dtype), (np.arange(x.size) == 0).astype(dtype)):
+        y = fa.softmax(x)
+        check_row(fa.softmax_vjp(g, y), "softmax_vjp", g, y)
+        y = fa.log_softmax(x)
+        terms = np.maximum(np.abs(g), np.exp(y.astype(np.float64)) * abs(math.fsum(g.tolist())))
+        check_difference(fa.log_softmax_vjp(g, y), row_truth("log_softmax_vjp", g, y), terms)
+    check_row(fa.logsumexp_vjp(x, dtype(-0.7)), "logsumexp_vjp", x, np.array([dtype(-0.7)]))
 
 
 @pytest.mark.parametrize(("dtype", "name"), ROWS, ids=ROW_IDS)
@@ -141,12 +164,7 @@ def check_cross_entropy(x: np.ndarray, q: np.ndarray, value: Any, gradient: np.n
     assert value.dtype == gradient.dtype == x.dtype
     error = ulp_error(np.atleast_1d(value), true.hi, true.lo, exponent=true.exponent)
     assert error.max() < ROW_ULP, f"value: {error.max():.4g} ULP"
-    # Where the two terms of W softmax(x) - q cancel, only a third float each could hold the difference: there the error
-    # is counted in the spacing of the larger term.
-    weight = math.fsum(q.tolist())
-    terms = np.maximum(np.abs(q), (weight * fa.softmax(x.astype(np.float64))).astype(x.dtype))
-    distance = np.abs(gradient - slope.rounded()) / np.spacing(terms)
-    assert distance.max() < ROW_ULP, f"gradient: {distance.max():.4g} ULP at {int(np.argmax(distance))}"
+    check_difference(gradient, slope, np.maximum(q, math.fsum(q.tolist()) * fa.softmax(x.astype(np.float64))))
 
 
 @pytest.mark.parametrize(("dtype", "name"), ROWS, ids=ROW_IDS)
@@ -202,3 +220,32 @@ def test_a_million_float64_entries() -> None:
             hi = np.array([float(t) for t in true])
             lo = np.array([float(t - h) for t, h in zip(true, hi.tolist(), strict=True)])
             assert ulp_error(found, hi, lo).max() < ROW_ULP, name
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """``fastact accuracy``: a table and a verdict, or JSON; status 1 for a broken bound, 2 for a wrong question."""
+    arguments = ["accuracy", "tanh", "--form", "forward", "--stride", "100003", "--quiet"]
+    target = tmp_path / "found.json"
+    assert main([*arguments, "--json", str(target)]) == 0
+    text = capsys.readouterr().out
+    assert "all within their bounds" in text
+    (row,) = json.loads(target.read_text())
+    assert row["inputs"] == -(-(2**32) // 100003)
+    assert row["max_ulp"] < row["bound"] == 1.0
+    assert row["holds"]
+    assert 0.9 < row["share_correctly_rounded"] <= 1.0
+    assert main([*arguments, "--json", "-", "--dtype", "float16"]) == 0
+    assert [found["inputs"] for found in json.loads(capsys.readouterr().out)] == [65536]
+    for wrong in (["accuracy", "tanhh"], ["accuracy"], ["accuracy", "tanh", "--form", "derivative_beta"]):
+        assert main(wrong) == 2
+        assert "fastact accuracy:" in capsys.readouterr().err
+    assert main([*arguments, "--stride", "0"]) == 2
+
+
+def test_the_command_says_what_is_broken(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fa, "tanh", lambda x: np.where(x > 20, np.float32(0), fa.softsign(x)), raising=False)
+    assert main(["accuracy", "tanh", "--form", "forward", "--stride", "1000003", "--quiet"]) == 1
+    text = capsys.readouterr().out
+    assert "WRONG" in text
+    assert "zero" in text
+    assert "1 above their bound" in text

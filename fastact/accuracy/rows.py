@@ -54,6 +54,10 @@ def _log_softmax_vjp(m: Any, g: Row, y: Row) -> list[Real]:
     return [a - m.exp(b) * total for a, b in zip(g, y, strict=True)]
 
 
+def _logsumexp_vjp(m: Any, x: Row, g: Row) -> list[Real]:
+    return [g[0] * v for v in _softmax(m, x)]
+
+
 def _cross_entropy(m: Any, x: Row, q: Row) -> list[Real]:
     """sum q (log sum e^x - x), every term of which is positive, then its gradient by x."""
     top, rest = _shifted(m, x)
@@ -68,6 +72,7 @@ ROWS: Mapping[str, Formula] = {
     "logsumexp": _logsumexp,
     "softmax_vjp": _softmax_vjp,
     "log_softmax_vjp": _log_softmax_vjp,
+    "logsumexp_vjp": _logsumexp_vjp,
 }
 """name -> formula(m, *rows): the result of one row."""
 
@@ -104,25 +109,25 @@ def _agree(coarse: Real, fine: Real) -> bool:
 
 
 def row_truth(name: str, *rows: npt.ArrayLike) -> Truth:
-    """The true result of one row of a function in `ROWS`: of x, or of (g, y) for a vjp."""
+    """The true result of one row of a function in `ROWS`: of x; of (g, y) for a vjp, but of (x, [g]) for logsumexp_vjp."""
     formula = ROWS[name]
     columns = [np.asarray(row).astype(np.float64).tolist() for row in rows]
-    if name.endswith("_vjp"):
+    if name in ("softmax_vjp", "log_softmax_vjp"):
         g, y = columns
         if name == "log_softmax_vjp":
             # e^-inf = 0 leaves g alone.
             y = [max(v, -1e15) for v in y]
         return _truth(_evaluate(formula, g, y))
-    (x,) = columns
+    x, *others = columns
     kept = [v for v in x if v > -math.inf]
     if any(math.isnan(v) or v == math.inf for v in x) or not kept:
         dead = not kept and name == "logsumexp"
         value = Scaled(-math.inf if dead else math.nan, 0.0, 0)
         return _truth([value] * (1 if name == "logsumexp" else len(x)))
-    found = iter(_evaluate(formula, kept))
+    found = iter(_evaluate(formula, kept, *others))
     if name == "logsumexp":
         return _truth(list(found))
-    masked = Scaled(0.0 if name == "softmax" else -math.inf, 0.0, 0)
+    masked = Scaled(-math.inf if name == "log_softmax" else 0.0, 0.0, 0)
     return _truth([next(found) if v > -math.inf else masked for v in x])
 
 

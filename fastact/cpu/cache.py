@@ -54,7 +54,15 @@ def key() -> str:
     import llvmlite
     import numpy
 
-    parts = (source_digest(), version("numba"), llvmlite.__version__, numpy.__version__, *cpu(), sys.platform)
+    parts = (
+        source_digest(),
+        version("numba"),
+        llvmlite.__version__,
+        numpy.__version__,
+        *cpu(),
+        sys.platform,
+        sys.version,
+    )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 

@@ -36,7 +36,7 @@ from .memory import (
     stack,
     stream_line,
 )
-from .vectorcall import Choice
+from .vectorcall import KEYWORDS, Choice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +66,8 @@ P_GIL_ENSURE, P_GIL_RELEASE, P_SET_ERROR = (offset(Pool, f) for f in ("gil_ensur
 P_STREAM = offset(Pool, "stream_bytes")
 P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
 C_CALL, C_COUNT, C_FIRST, C_SECOND = (offset(Choice, f) for f in ("call", "count", "first", "second"))
+C_KEYWORDS = offset(Choice, "keywords")
+TUPLE_SIZE, TUPLE_ITEMS = object.__basicsize__, tuple.__basicsize__  # where a tuple keeps its length and its elements
 OFFSET_FLAG = -1 << 63  # PY_VECTORCALL_ARGUMENTS_OFFSET
 U_DATA = offset(UFunc, "data")
 P_ELEMENTWISE_JOB, P_ROWS_JOB = offset(Pool, "elementwise_job"), offset(Pool, "rows_job")
@@ -365,9 +367,14 @@ def elementwise(args: int, dims: int, steps: int, loop: int) -> None:
 
 def choose(function: int, args: int, count: int, keywords: int) -> int:
     """The vectorcall of `fastact.cpu.vectorcall`: nothing but which function the arguments go to."""
-    target = peek(function + C_SECOND)
-    if keywords == 0 and count & ~OFFSET_FLAG == peek(function + C_COUNT):
-        target = peek(function + C_FIRST)
+    plain = count & ~OFFSET_FLAG == peek(function + C_COUNT)
+    if keywords != 0:
+        for i in range(peek(keywords + TUPLE_SIZE)):
+            name, known = peek(keywords + TUPLE_ITEMS + WORD * i), False
+            for k in range(len(KEYWORDS)):
+                known |= peek(function + C_KEYWORDS + WORD * k) == name
+            plain &= known
+    target = peek(function + C_FIRST) if plain else peek(function + C_SECOND)
     return call(peek(function + C_CALL), target, args, count, keywords)
 
 

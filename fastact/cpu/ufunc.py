@@ -26,7 +26,9 @@ Compiled = tuple[str, bytes]
 
 NO_IDENTITY = -1  # PyUFunc_None: reduce and accumulate only where NumPy can do them without a first value
 _FIRST_USER_DTYPE = 256  # NPY_USERDEF
-_THREADS_PAY = 1 << 16  # elements; below this, waking a thread costs more than it saves
+# Elements below which waking a thread costs more than it saves: the first for arithmetic that takes about as long as
+# reading the operands, the second for a few dozen operations an element.
+_THREADS_PAY = {4: 1 << 18, 2: 1 << 17}
 
 _keep: list[Any] = []  # NumPy holds bare pointers to what a ufunc is made of
 _pending: dict[int, Resolver] = {}
@@ -145,7 +147,7 @@ def new_loop(inputs: int, outputs: int, itemsize: int, make: Callable[[bool], in
         inputs=inputs,
         outputs=outputs,
         itemsize=itemsize,
-        **{"threshold": _THREADS_PAY, **fields},
+        **{"threshold": _THREADS_PAY[2], **fields},
     )
     _pending[ctypes.addressof(loop)] = Resolver(loop, make, field)
     return loop
@@ -209,7 +211,16 @@ def block_loop(
 
         return machine.load(*disk.load_or_compile(label, compile))
 
-    return new_loop(inputs, outputs, ITEMSIZE[dtype], make, "block", scalars=scalars, lanes=lanes)
+    return new_loop(
+        inputs,
+        outputs,
+        ITEMSIZE[dtype],
+        make,
+        "block",
+        scalars=scalars,
+        lanes=lanes,
+        threshold=_THREADS_PAY.get(vectors, _THREADS_PAY[2]),
+    )
 
 
 def elementwise(

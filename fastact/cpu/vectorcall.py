@@ -2,12 +2,14 @@
 
 A Python function around a ufunc costs a quarter of what a whole call on one element costs. An object of the type made
 here costs next to nothing: the interpreter calls the compiled `choose` with the arguments where they are (PEP 590),
-which passes them on to the first function if they are just so many positional ones, and to the second otherwise.
+which passes them on to the first function if they are just so many positional ones, with or without the keywords of a
+ufunc, and to the second otherwise.
 """
 
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -15,6 +17,8 @@ from typing import Any
 _HEAD = object.__basicsize__
 _HAVE_VECTORCALL = 1 << 11  # Py_TPFLAGS_HAVE_VECTORCALL
 _T_PYSSIZET, _READONLY = 19, 1
+# Interned, so that the names in a call are these very objects; one that is not goes the longer way, to the same result.
+KEYWORDS = tuple(sys.intern(name) for name in ("out", "where", "dtype", "casting", "order", "subok"))
 _TP_CALL, _TP_MEMBERS = 50, 72  # numbers of type slots, fixed by the stable ABI
 
 
@@ -26,9 +30,10 @@ class Choice(ctypes.Structure):
         ("attributes", ctypes.c_void_p),
         ("vectorcall", ctypes.c_void_p),
         ("call", ctypes.c_void_p),  # PyObject_Vectorcall
-        ("count", ctypes.c_ssize_t),  # so many positional arguments and no others go
+        ("count", ctypes.c_ssize_t),  # so many positional arguments go
         ("first", ctypes.c_void_p),  # to this function
         ("second", ctypes.c_void_p),
+        ("keywords", ctypes.c_void_p * len(KEYWORDS)),
     ]
 
 
@@ -84,7 +89,7 @@ _made: list[Any] = []  # the objects live as long as the process, as the compile
 
 
 def make(choose: int, count: int, first: Callable[..., Any], second: Callable[..., Any]) -> Any:
-    """An object that calls `first` with `count` positional arguments, `second` with anything else.
+    """An object that calls `first` with `count` positional arguments and any of `KEYWORDS`, `second` otherwise.
 
     `choose` is the address of the compiled function. Attributes can be set on the object.
     """
@@ -92,6 +97,7 @@ def make(choose: int, count: int, first: Callable[..., Any], second: Callable[..
     memory = Choice.from_address(id(made))
     memory.call = _address(ctypes.pythonapi.PyObject_Vectorcall)
     memory.count, memory.first, memory.second = count, id(first), id(second)
+    memory.keywords = (ctypes.c_void_p * len(KEYWORDS))(*map(id, KEYWORDS))
     memory.vectorcall = choose
     _made.append((made, first, second))
     return made

@@ -1,7 +1,7 @@
 """What gelu, gelu_tanh and their derivatives are made of in float32.
 
 Each is made of one function F(a), a = |x|, that falls like e^-m(a), m a polynomial: gelu of 1 - Phi(a), for which
-m = a^2/2; gelu_tanh of 1/(1 + e^2u), m close to 2u; and each derivative of its own values at -a, divided by
+m = a^2/2; gelu_tanh of 1/(1 + e^2u), m like 2u; and each derivative of its own values at -a, divided by
 (root - a) so that it has no zero. The exponential takes care of the tail, with m as an exact pair; the slowly varying
 rest G(a) = F(a) e^m(a) comes from a table of 32 intervals, as G = C e^(c1 d + c2 d^2 + c3 d^3 + c4 d^4), d = a - A.
 
@@ -49,7 +49,8 @@ LOG_2 = 0.6931472
 # Adding this to |v| < 2^22 rounds v to an integer; the low bits of the sum are that integer + 127 + 64.
 ROUND = 1.5 * 2.0**23 + 127 + 64
 
-# m(a) = a (LINEAR + CUBIC a^2) for gelu_tanh: 2u to a few bits, the difference is part of the tables.
+# m(a) = a (LINEAR + CUBIC a^2) for gelu_tanh. It differs from 2u, and the tables make up for it: coefficients of few
+# bits make m(a) cheap, and a small LINEAR keeps rounding errors small where F(a) is near 1/2.
 LINEAR = 5 / 4
 CUBIC = 73 / 1024
 
@@ -85,7 +86,7 @@ def minus_cubic(a: Lanes) -> tuple[Lanes, Lanes]:
 def tail(a: Lanes, q: Lanes, q_low: Lanes, table: Table, intervals: Intervals) -> tuple[Lanes, Lanes, Lanes]:
     """(H, r, w) with 2^64 F(a) = H (1 + r + w), for 0 <= a <= top and q + q_low = -m(a).
 
-    H has the bits of the table and r is exact, so nothing but w is rounded: |w| < 0.25, error 2^-26.
+    H has the bits of the table and r is exact, so nothing but w is rounded: |w| < 0.3, error 2^-26.
     """
     start, slope, _ = intervals
     points, values, c1, c2, c3, c4 = table

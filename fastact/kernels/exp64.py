@@ -26,17 +26,12 @@ __all__ = [
     "exp64",
     "exp_fast64",
     "exp_mantissa64",
-    "exp_negative64",
-    "exp_pair64",
     "exp_parts64",
     "expm1_64",
     "expm1_pair64",
-    "logistic_parts64",
-    "logistic_slope64",
     "power_of_two64",
     "scale64",
     "scale_down64",
-    "sigmoid64",
     "tanh64",
 ]
 
@@ -142,23 +137,6 @@ def exp64(x: Lanes) -> Lanes:
 
 
 @kernel
-def exp_negative64(x: Lanes) -> Lanes:
-    """e^x for every x <= 0 (up to 600): subnormal results and 0 included. Error 0.77 ULP."""
-    i, r, q = exp_parts64(clamp_below(x, -746.0))
-    h = 1.0 + r
-    return scale_down64(h + ((r - (h - 1.0)) + q), i)
-
-
-@kernel
-def exp_pair64(hi: Lanes, lo: Lanes = None) -> tuple[Lanes, Lanes]:
-    """e^(hi + lo) as a normal pair, relative error 2^-55, for -650 <= hi <= 709."""
-    i, r, q = exp_parts64(hi, lo)
-    h, rest = exp_mantissa64(r, q)
-    s = power_of_two64(i)
-    return h * s, rest * s
-
-
-@kernel
 def expm1_pair64(hi: Lanes, lo: Lanes = None) -> tuple[Lanes, Lanes]:
     """e^(hi + lo) - 1 as a pair, for -700 <= hi <= 709.
 
@@ -186,52 +164,6 @@ def expm1_64(x: Lanes) -> Lanes:
     h = fma(s, r, a)
     y = 2.0 * (h + fma(s, q, fma(s, r, a - h) + lost))
     return select(fabs(x) < 1e-17, x, y)
-
-
-@kernel
-def logistic_parts64(x: Lanes, lo: Lanes = None) -> tuple[Lanes, Lanes, Lanes, Lanes]:
-    """(E, el, e, y) for every x (+ lo): E + el = 2^64 e^-|x|, e = E 2^-64, y = 1 / (1 + e) rounded.
-
-    E never underflows, so the smallest results round once more only in the final multiplication by
-    TWO_MINUS_64. E + el has a relative error of 2^-53.7. A quotient q = N * y of anything by 1 + e is
-    corrected by y * (fma(-q, e, N - q) - q * el * 2^-64): N - q is exact for N = 1 and for N = e.
-    """
-    a = fabs(x)
-    if lo is not None:
-        # -|x + lo|; beyond the clamp lo does not matter, and is NaN where x is infinite.
-        lo = select(a < 746.0, select(x > 0.0, -lo, lo), 0.0)
-    i, m = exp_fast64(-clamp_above(a, 746.0), lo)
-    p = power_of_two_up64(i)
-    big = fma(p, m, p)
-    e = big * TWO_MINUS_64
-    return big, fma(p, m, p - big), e, 1.0 / (1.0 + e)
-
-
-@kernel
-def sigmoid64(x: Lanes, lo: Lanes = None) -> Lanes:
-    """1 / (1 + e^-(x + lo)) for every x, subnormal results included. Error 1.03 ULP."""
-    big, rest, e, y = logistic_parts64(x, lo)
-    negative = x < 0.0
-    n = select(negative, big, TWO_64)
-    q = n * y
-    # What q (1 + e) misses of n, with the rounding error of e itself.
-    miss = fma(-q, e, n - q) + select(negative, rest, 0.0)
-    return fma(miss, y, q) * TWO_MINUS_64
-
-
-@kernel
-def logistic_slope64(x: Lanes, lo: Lanes = None) -> Lanes:
-    """e / (1 + e)^2, e = e^-|x + lo|: the derivative of sigmoid, for every x. Error 1.03 ULP."""
-    big, rest, e, y = logistic_parts64(x, lo)
-    miss = fma(-y, e, 1.0 - y)
-    q = big * y
-    v = q * y
-    # The two products' errors, twice that of y, and that of e, to which the whole has the
-    # sensitivity (1 - e) / (1 + e) = 2 y - 1.
-    low = fma(fma(big, y, -q), y, fma(q, y, -v))
-    low = fma(v + v, miss, low)
-    low = fma(rest * y * y, fma(2.0, y, -1.0), low)
-    return (v + low) * TWO_MINUS_64
 
 
 @kernel

@@ -134,7 +134,7 @@ def expm1_negative(x: Lanes) -> tuple[Lanes, Lanes]:
 
 @kernel
 def expm1(x: Lanes) -> Lanes:
-    """e^x - 1 for every x; signed zeros, subnormal values and overflow included."""
+    """e^x - 1 for every x; signed zeros, subnormal values and overflow included. Error 0.52 ULP."""
     lowest, highest = LOWEST[x.width], {32: 89.0, 64: 710.0}[x.width]
     z = select(lowest > x, lowest, x)
     # Halved, because 2^n itself overflows for the largest x.
@@ -150,7 +150,7 @@ def expm1(x: Lanes) -> Lanes:
 
 @kernel
 def elu(x: Lanes, alpha: Lanes) -> Lanes:
-    """x if x > 0 else alpha * (e^x - 1)."""
+    """x if x > 0 else alpha * (e^x - 1). Error 0.53 ULP; below 1 in float64."""
     h, low = expm1_negative(x)
     y = fma(alpha, h, alpha * low)
     return select(x > 0.0, x, copysign(y, times_sign(x, alpha)))
@@ -158,7 +158,7 @@ def elu(x: Lanes, alpha: Lanes) -> Lanes:
 
 @kernel
 def elu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
-    """1 if x > 0 else alpha * e^x."""
+    """1 if x > 0 else alpha * e^x. Error 0.77 ULP, where it is subnormal; 0.71 in float64."""
     hi, lo = exp_scaled(clamp_minus_fabs(x), x.const(0.0))
     c, scale = factor_scaled(alpha)
     return select(x > 0.0, 1.0, fma(hi, c, lo * c) * scale)
@@ -166,7 +166,7 @@ def elu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
 
 @kernel
 def elu_derivative_alpha(x: Lanes, alpha: Lanes) -> Lanes:
-    """The derivative by alpha: e^x - 1 if x <= 0 else 0."""
+    """The derivative by alpha: e^x - 1 if x <= 0 else 0. Error 0.53 ULP; 0.64 in float64."""
     h, low = expm1_negative(x)
     return select(x > 0.0, 0.0, copysign(h + low, x))
 
@@ -185,7 +185,8 @@ def selu(x: Lanes) -> Lanes:
     """scale * (x if x > 0 else alpha * (e^x - 1)).
 
     scale * x = x + (scale - 1) x takes one fma, with a hundredth of an ULP from the constant; a
-    pair would lose its low part where x is tiny, and give NaN where it is infinite.
+    pair would lose its low part where x is tiny, and give NaN where it is infinite. Error 0.73 ULP,
+    where it is subnormal; 0.87 in float64.
     """
     c, c_low = SCALE_ALPHA[x.width]
     h, low = expm1_negative(x)
@@ -195,7 +196,7 @@ def selu(x: Lanes) -> Lanes:
 
 @kernel
 def selu_derivative(x: Lanes) -> Lanes:
-    """scale if x > 0 else scale * alpha * e^x."""
+    """scale if x > 0 else scale * alpha * e^x. Error 0.77 ULP; 0.59 in float64."""
     c, c_low = SCALE_ALPHA[x.width]
     hi, lo = exp_scaled(clamp_minus_fabs(x), x.const(0.0))
     y = fma(hi, c, fma(lo, c, hi * c_low)) * format_of(x).down
@@ -227,7 +228,8 @@ def _quotient(x: Lanes, alpha: Lanes, lowest: float, highest: float) -> tuple[La
 def celu(x: Lanes, alpha: Lanes) -> Lanes:
     """max(x, 0) + min(0, alpha * (e^(x/alpha) - 1)).
 
-    A negative alpha is allowed, as the formula has it; alpha = 0 gives NaN for x <= 0.
+    A negative alpha is allowed, as the formula has it; alpha = 0 gives NaN for x <= 0, and so may
+    an |alpha| beyond 2^95. Error 0.53 ULP; below 1 in float64.
     """
     half = HALF[x.width]
     t, t_low = _quotient(x, alpha, LOWEST[x.width], HIGHEST[x.width])
@@ -252,7 +254,7 @@ def _exp_of_quotient(x: Lanes, alpha: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes
 
 @kernel
 def celu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
-    """1 if x > 0 else e^(x/alpha)."""
+    """1 if x > 0 else e^(x/alpha). Error 0.77 ULP, where it is subnormal; 0.71 in float64."""
     _, _, hi, lo, unit, _ = _exp_of_quotient(x, alpha)
     return select(x > 0.0, 1.0, (hi + lo) * unit)
 
@@ -261,7 +263,8 @@ def celu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
 def celu_derivative_alpha(x: Lanes, alpha: Lanes) -> Lanes:
     """The derivative by alpha: e^t (1 - t) - 1 with t = x/alpha if x < 0, else 0.
 
-    For |t| < 0.7, where that cancels, -t^2 (1/2 + t/3 + t^2 P(t)).
+    For |t| < 0.7, where that cancels, -t^2 (1/2 + t/3 + t^2 P(t)). Error 0.76 ULP, where it is
+    subnormal; below 1 in float64.
     """
     t, t_low, hi, lo, unit, one = _exp_of_quotient(x, alpha)
     g, g_low = two_diff(t.const(1.0), t)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.kernels.exp64 import LN2_HI, LN2_LO, TWO_MINUS_64, logistic_parts64
+from fastact.kernels.exp64 import LN2_HI, LN2_LO
 from fastact.kernels.language import bits, fma, from_bits, kernel, select, to_float
-from fastact.kernels.pairs import fast_two_sum, renormalise, two_prod, two_sum
+from fastact.kernels.pairs import fast_two_sum, renormalise, two_prod
 from fastact.kernels.polynomials import polynomial
 
-__all__ = ["log1p_exp_pair64", "log1p_pair64", "log_pair64", "softplus64"]
+__all__ = ["log1p_pair64", "log_pair64"]
 
 Lanes = Any
 
@@ -77,20 +77,3 @@ def log_pair64(hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
     p, e = two_prod(n, LN2_HI)
     h, rest2 = fast_two_sum(p, h)
     return renormalise(h, rest2 + (rest + fma(n, LN2_LO, e)))
-
-
-@kernel
-def log1p_exp_pair64(x: Lanes, lo: Lanes = None) -> tuple[Lanes, Lanes]:
-    """log(1 + e^-|x + lo|) as a normal pair, for every x; relative error 2^-53.7."""
-    _, rest, e, _ = logistic_parts64(x, lo)
-    return log1p_pair64(e, rest * TWO_MINUS_64)
-
-
-@kernel
-def softplus64(x: Lanes) -> Lanes:
-    """log(1 + e^x) for every x: max(x, 0) + log1p(e^-|x|). Error 1.03 ULP."""
-    h, lo = log1p_exp_pair64(x)
-    z, low = two_sum(select(x < 0.0, 0.0, x), h)
-    y = z + (low + lo)
-    # two_sum's error is NaN for an infinite x.
-    return select(x > 1e300, x, y)

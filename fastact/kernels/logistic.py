@@ -36,7 +36,6 @@ class Format:
     scale: float  # exponentials are multiplied by it, their reciprocals divided
     limit: float  # limit e^-limit is less than half the smallest subnormal
     one_from: float  # 1 / (1 + e^-x) rounds to 1 for x above it
-    reach: float  # scale e^reach is finite
     far_from: float  # e^-x is so small above it that far_scale may be taken out
     far_reach: float  # far_scale scale e^far_reach is finite, and |x| e^-far_reach and x^2 e^-far_reach are negligible
     far_scale: float
@@ -53,7 +52,6 @@ FORMATS = {
         scale=exp32.SCALE,
         limit=110.0,
         one_from=17.5,
-        reach=130.0,
         far_from=80.0,
         far_reach=208.0,
         far_scale=2.0**-110,
@@ -67,7 +65,6 @@ FORMATS = {
         scale=2.0**-512,
         limit=752.5,
         one_from=38.0,
-        reach=1060.0,
         far_from=600.0,
         far_reach=1480.0,
         far_scale=2.0**-768,
@@ -97,12 +94,15 @@ def _exp_parts64(x: Lanes, low: Lanes | None) -> tuple[Lanes, Lanes]:
 
 
 exp_parts = by_dtype(_exp_parts32, _exp_parts64)
-"""(S, m) with scale e^(x + low) = S (1 + m), for -one_from <= x <= reach; `low` may be None."""
+"""(S, m) with scale e^(x + low) = S (1 + m), for -one_from <= x <= limit; `low` may be None.
+
+For x up to far_reach S has the right bits but for those of the exponent that do not fit.
+"""
 
 
 @kernel
 def reciprocal_of_one_plus_exp(a: Lanes, low: Lanes | None = None) -> tuple[Lanes, Lanes]:
-    """(q, error) with 1 / (1 + e^(a + low)) = scale q (1 + error), for 0 <= a <= reach."""
+    """(q, error) with 1 / (1 + e^(a + low)) = scale q (1 + error), for 0 <= a <= limit."""
     power, m = exp_parts(a, low)
     one = format_of(a).scale
     # d - power is exact, and so is 1 less that wherever the 1 still matters: this is all that d lacks, though the sum
@@ -113,7 +113,7 @@ def reciprocal_of_one_plus_exp(a: Lanes, low: Lanes | None = None) -> tuple[Lane
 
 @kernel
 def reciprocal_of_one_plus_small_exp(z: Lanes, low: Lanes | None = None) -> tuple[Lanes, Lanes]:
-    """The same for -one_from <= z <= reach, where e^z may be the smaller summand: two operations more."""
+    """The same for -one_from <= z <= limit, where e^z may be the smaller summand: two operations more."""
     power, m = exp_parts(z, low)
     one = format_of(z).scale
     larger = select(power > one, power, one)

@@ -18,16 +18,9 @@ from typing import Any
 from fastact.kernels.language import fma, kernel
 
 __all__ = [
-    "add_float_to_pair",
-    "add_pairs",
-    "divide_pairs",
     "fast_two_sum",
-    "multiply_pair_by_float",
     "multiply_pairs",
-    "quotient_with_residual",
-    "reciprocal_pair",
     "renormalise",
-    "square_pair",
     "two_diff",
     "two_prod",
     "two_square",
@@ -82,70 +75,7 @@ def two_square(a: Lanes) -> tuple[Lanes, Lanes]:
 
 
 @kernel
-def add_float_to_pair(hi: Lanes, lo: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
-    """(hi + lo) + b as a normal pair, error 2 u². 10 operations."""
-    s, e = two_sum(hi, b)
-    return fast_two_sum(s, e + lo)
-
-
-@kernel
-def add_pairs(ahi: Lanes, alo: Lanes, bhi: Lanes, blo: Lanes) -> tuple[Lanes, Lanes]:
-    """(ahi + alo) + (bhi + blo) as a normal pair, error 3 u² even if they cancel. 20 operations."""
-    s, e = two_sum(ahi, bhi)
-    t, f = two_sum(alo, blo)
-    s, e = fast_two_sum(s, e + t)
-    return fast_two_sum(s, e + f)
-
-
-@kernel
-def multiply_pair_by_float(hi: Lanes, lo: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
-    """(hi + lo) * b as a normal pair, error 2 u². 6 operations."""
-    p, e = two_prod(hi, b)
-    return fast_two_sum(p, fma(lo, b, e))
-
-
-@kernel
 def multiply_pairs(ahi: Lanes, alo: Lanes, bhi: Lanes, blo: Lanes) -> tuple[Lanes, Lanes]:
     """(ahi + alo) * (bhi + blo) as a normal pair, error 5 u². 7 operations."""
     p, e = two_prod(ahi, bhi)
     return fast_two_sum(p, e + fma(ahi, blo, alo * bhi))
-
-
-@kernel
-def square_pair(hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
-    """(hi + lo)² as a normal pair, error 5 u². 7 operations."""
-    p, e = two_square(hi)
-    return fast_two_sum(p, fma(hi + hi, lo, e))
-
-
-@kernel
-def reciprocal_pair(hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
-    """1 / (hi + lo) as a pair, error about 3 u². One division and 3 operations.
-
-    The pair is normal but for the last bit of `hi`. The residual 1 - q·hi is exact in one fma, so
-    multiplying it by q instead of dividing again costs no accuracy.
-    """
-    q = 1.0 / hi
-    r = fma(-q, lo, fma(-q, hi, 1.0))
-    return q, r * q
-
-
-@kernel
-def divide_pairs(ahi: Lanes, alo: Lanes, bhi: Lanes, blo: Lanes) -> tuple[Lanes, Lanes]:
-    """(ahi + alo) / (bhi + blo) as a pair, error about 10 u². One division and 6 operations.
-
-    The pair is normal but for the last bits of `hi`; `renormalise` makes it normal. There is only
-    one division because 1/bhi serves for the quotient and for its residual.
-    """
-    y = 1.0 / bhi
-    q = ahi * y
-    r = fma(-q, bhi, ahi)
-    r = r + fma(-q, blo, alo)
-    return q, r * y
-
-
-@kernel
-def quotient_with_residual(ahi: Lanes, alo: Lanes, bhi: Lanes, blo: Lanes) -> Lanes:
-    """(ahi + alo) / (bhi + blo) as one float, error 0.501 ULP if normal. One division, 7 operations."""
-    q, e = divide_pairs(ahi, alo, bhi, blo)
-    return q + e

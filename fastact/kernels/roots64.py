@@ -2,7 +2,7 @@
 
 silu', gelu', gelu_tanh' and mish' change sign at an irrational point r, where their usual formulas
 cancel. About it f'(x) = u P(u), u = x - r, with r stored as a pair, is accurate down to the
-floats next to the zero: error 0.6 ULP. tools/polynomials/roots64.py makes all numbers.
+floats next to the zero. tools/polynomials/roots64.py makes all numbers.
 """
 
 from __future__ import annotations
@@ -126,13 +126,9 @@ MISH_TAIL = (
 
 
 def _with_root(
-    x: Lanes,
-    elsewhere: Lanes,
-    root: Sequence[float],
-    slope: Sequence[float],
-    tail: Sequence[float],
-    lo: Lanes = None,
+    x: Lanes, elsewhere: Lanes, data: tuple[Sequence[float], Sequence[float], Sequence[float]], lo: Lanes = None
 ) -> Lanes:
+    root, slope, tail = data
     # Exact where it matters: x and r are within 1/2 of each other and |x| >= 1/4.
     d = x - root[0]
     offset = root[1] if lo is None else root[1] - lo
@@ -147,22 +143,22 @@ def _with_root(
 @kernel
 def with_silu_root64(x: Lanes, elsewhere: Lanes, lo: Lanes = None) -> Lanes:
     """silu'(x + lo) where x is within 0.49 of its zero, `elsewhere` elsewhere."""
-    return _with_root(x, elsewhere, SILU_ROOT, SILU_SLOPE, SILU_TAIL, lo)
+    return _with_root(x, elsewhere, (SILU_ROOT, SILU_SLOPE, SILU_TAIL), lo)
 
 
 @kernel
 def with_gelu_root64(x: Lanes, elsewhere: Lanes) -> Lanes:
     """gelu'(x) where x is within 0.49 of its zero, `elsewhere` elsewhere."""
-    return _with_root(x, elsewhere, GELU_ROOT, GELU_SLOPE, GELU_TAIL)
+    return _with_root(x, elsewhere, (GELU_ROOT, GELU_SLOPE, GELU_TAIL))
 
 
 @kernel
 def with_gelu_tanh_root64(x: Lanes, elsewhere: Lanes) -> Lanes:
     """gelu_tanh'(x) where x is within 0.49 of its zero, `elsewhere` elsewhere."""
-    return _with_root(x, elsewhere, GELU_TANH_ROOT, GELU_TANH_SLOPE, GELU_TANH_TAIL)
+    return _with_root(x, elsewhere, (GELU_TANH_ROOT, GELU_TANH_SLOPE, GELU_TANH_TAIL))
 
 
 @kernel
 def with_mish_root64(x: Lanes, elsewhere: Lanes) -> Lanes:
     """mish'(x) where x is within 0.49 of its zero, `elsewhere` elsewhere."""
-    return _with_root(x, elsewhere, MISH_ROOT, MISH_SLOPE, MISH_TAIL)
+    return _with_root(x, elsewhere, (MISH_ROOT, MISH_SLOPE, MISH_TAIL))

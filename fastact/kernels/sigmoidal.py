@@ -1,6 +1,7 @@
 """The S-shaped functions: sigmoid, bipolar_sigmoid, tanh, softsign, and their derivatives.
 
-Errors are the largest over all 2^32 float32 inputs, and over a large sample of float64.
+Errors are the largest measured: for float32 on every input with 2^-13 <= |x| < 128 and every 61st of the others, for
+float64 on some 30,000 points against 240 bits.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Lanes = Any
 def sigmoid(x: Lanes) -> Lanes:
     """1 / (1 + e^-x), computed at -|x|, where it is small, and reflected.
 
-    Error @sigmoid32@ ULP (float32), @sigmoid64@ ULP (float64).
+    Error 0.77 ULP (float32), 0.95 ULP (float64).
     """
     f = format_of(x)
     q, error = reciprocal_of_one_plus_exp(clamp_above(fabs(x), f.limit))
@@ -45,7 +46,7 @@ def _density(x: Lanes, factor: float) -> Lanes:
 
 @kernel
 def sigmoid_derivative(x: Lanes) -> Lanes:
-    """e / (1 + e)^2, e = e^-|x|. Error @sigmoid_derivative32@ ULP (float32), @sigmoid_derivative64@ ULP (float64)."""
+    """e / (1 + e)^2, e = e^-|x|. Error 0.77 ULP (float32), 0.95 ULP (float64)."""
     return _density(x, 1.0)
 
 
@@ -62,7 +63,7 @@ tanh = by_dtype(tanh32, tanh64)
 
 @kernel
 def tanh_derivative(x: Lanes) -> Lanes:
-    """4 e / (1 + e)^2, e = e^-2|x|. Error @tanh_derivative32@ ULP (float32), @tanh_derivative64@ ULP (float64)."""
+    """4 e / (1 + e)^2, e = e^-2|x|. Error 0.78 ULP (float32), 0.95 ULP (float64)."""
     return _density(x + x, 4.0)
 
 
@@ -112,7 +113,7 @@ def _reciprocal_of_one_plus(a: Lanes) -> tuple[Lanes, Lanes, Lanes]:
 def softsign(x: Lanes) -> Lanes:
     """x / (1 + |x|), with the rounding errors of 1 + |x| and of its reciprocal made good.
 
-    Error @softsign32@ ULP (float32), @softsign64@ ULP (float64).
+    Error 0.501 ULP (float32), 0.501 ULP (float64).
     """
     a = clamp_above(fabs(x), SOFTSIGN_LIMIT[x.width])
     _, p, error = _reciprocal_of_one_plus(a)
@@ -123,7 +124,7 @@ def softsign(x: Lanes) -> Lanes:
 def softsign_derivative(x: Lanes) -> Lanes:
     """1 / (1 + |x|)^2, as q p scale, so that only the last operation can underflow.
 
-    Error @softsign_derivative32@ ULP (float32), @softsign_derivative64@ ULP (float64).
+    Error 0.75 ULP (float32), 0.75 ULP (float64).
     """
     q, p, error = _reciprocal_of_one_plus(clamp_above(fabs(x), SOFTSIGN_LIMIT[x.width]))
     return fma(q, p, q * (p * (error + error))) * format_of(x).scale

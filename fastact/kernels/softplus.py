@@ -31,18 +31,10 @@ NEARLY_LINEAR = {32: 15.9, 64: 40.0}
 MISH_NEARLY_LINEAR = {32: 12.0, 64: 22.0}
 
 # The zero of mish', the derivative there, each as a pair of float32, and the rest:
-# (mish'(root + d)/d - SLOPE)/d on |d| <= 0.3; tools/polynomials/scaled.py, 2^-29.6 relative.
+# (mish'(root + d)/d - SLOPE)/d on |d| <= 1/16; tools/polynomials/scaled.py, 2^-29.7 relative.
 ROOT = (-1.1924312114715576, -3.0439375464652585e-09)
 SLOPE = (0.2669479250907898, -1.1041255021382312e-08)
-NEAR_ROOT = (
-    0.2047312706708908,
-    0.04190783202648163,
-    -0.020272307097911835,
-    -0.015822535380721092,
-    -0.003351010615006089,
-    0.001128698349930346,
-    0.0009288092260248959,
-)
+NEAR_ROOT = (0.204731285572052, 0.04190783202648163, -0.020290814340114594, -0.015822969377040863)
 
 
 # --- softplus
@@ -72,7 +64,8 @@ def softplus(x: Lanes, beta: Lanes) -> Lanes:
     """log(1 + e^(beta x)) / beta, as max(beta x, 0)/beta + log(1 + e^-|beta x|)/beta.
 
     A negative beta: softplus(x, beta) = -softplus(-x, -beta). With beta = 0 it is infinite, with
-    the sign of beta, as log(2)/0 is.
+    the sign of beta, as log(2)/0 is. Error 0.77 ULP in float32 (every input with
+    2^-30 <= |x| < 256, every 61st elsewhere), 0.71 in float64 (30,000 points).
     """
     hi, lo = log1p_exp_scaled(*exp_scaled(*_minus_fabs_product(x, beta)))
     c, c_low, scale, unscale = reciprocal_scaled(beta)
@@ -91,7 +84,10 @@ def softplus(x: Lanes, beta: Lanes) -> Lanes:
 
 @kernel
 def softplus_derivative(x: Lanes, beta: Lanes) -> Lanes:
-    """sigmoid(beta x)."""
+    """sigmoid(beta x). Error 0.77 ULP, where it is subnormal; 0.71 in float64.
+
+    A beta below 5e-37 (float32) times an infinite x counts as times the largest finite x.
+    """
     w, w_low = exp_scaled(*_minus_fabs_product(x, beta))
     q, q_low = logistic_scaled(times_sign(x, beta) > 0.0, w, w_low)
     return (q + q_low) * format_of(x).down
@@ -102,7 +98,8 @@ def softplus_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
     """(t sigmoid(t) - log(1 + e^t)) / beta^2 with t = beta x.
 
     That is -(log(1 + w) + |t| w/(1 + w)) / beta^2 with w = e^-|t|, for either sign of t: two
-    positive terms, so nothing cancels.
+    positive terms, so nothing cancels. Error 0.77 ULP; 0.74 in float64. For |beta| < 1e-14
+    (float32) values below e^-173 / beta^2 are given as 0.
     """
     a, a_low = _minus_fabs_product(x, beta)
     w, w_low = exp_scaled(a, a_low)
@@ -128,7 +125,7 @@ def softplus_with_derivative(x: Lanes, beta: Lanes) -> tuple[Lanes, Lanes]:
 
 @kernel
 def log_sigmoid(x: Lanes) -> Lanes:
-    """-log(1 + e^-x) = min(x, 0) - log(1 + e^-|x|)."""
+    """-log(1 + e^-x) = min(x, 0) - log(1 + e^-|x|). Error 0.77 ULP; 0.71 in float64."""
     f = format_of(x)
     hi, lo = log1p_exp_scaled(*exp_scaled(clamp_minus_fabs(x), x.const(0.0)))
     ramp = select(x < 0.0, x, 0.0) * f.up
@@ -141,7 +138,7 @@ def log_sigmoid(x: Lanes) -> Lanes:
 
 @kernel
 def log_sigmoid_derivative(x: Lanes) -> Lanes:
-    """sigmoid(-x)."""
+    """sigmoid(-x). Error 0.77 ULP; 0.71 in float64."""
     w, w_low = exp_scaled(clamp_minus_fabs(x), x.const(0.0))
     q, q_low = logistic_scaled(x < 0.0, w, w_low)
     return (q + q_low) * format_of(x).down
@@ -185,7 +182,7 @@ def _mish_parts(x: Lanes) -> tuple[Lanes, ...]:
 
 @kernel
 def mish(x: Lanes) -> Lanes:
-    """x tanh(log(1 + e^x))."""
+    """x tanh(log(1 + e^x)). Error 0.77 ULP; 0.61 in float64."""
     a, _, _, _, _, n, n_low, d, d_low = _mish_parts(x)
     inverse = 1.0 / d
     q = n * inverse
@@ -199,7 +196,7 @@ def mish_derivative(x: Lanes) -> Lanes:
     """T + x T' with T = tanh(softplus(x)) = N/D: (N + x C/D)/D.
 
     x > 0: C = w^2 (1 + w). Else C = 4 w (1 + w). By the zero, where the terms cancel, a polynomial
-    about it.
+    about it. Error 0.77 ULP, 0.76 near the zero; 0.70 in float64.
     """
     a, w, w_low, v, v_low, n, n_low, d, d_low = _mish_parts(x)
     positive = x > 0.0
@@ -226,13 +223,13 @@ def mish_derivative(x: Lanes) -> Lanes:
 
 @kernel
 def _with_mish_root32(x: Lanes, elsewhere: Lanes) -> Lanes:
-    """mish'(x) for |x - ROOT| < 0.3, as d (SLOPE + d R(d)), d = x - ROOT as a pair."""
+    """mish'(x) for |x - ROOT| < 1/16, as d (SLOPE + d R(d)), d = x - ROOT as a pair."""
     d0 = x - ROOT[0]  # exact
     d = d0 - ROOT[1]
     d_low = (d0 - d) - ROOT[1]
     rest = fma(d, horner(d, NEAR_ROOT), SLOPE[1])
     y = fma(d, SLOPE[0], fma(d, rest, d_low * SLOPE[0]))
-    return select(fabs(d0) < 0.3, y, elsewhere)
+    return select(fabs(d0) < 0.0625, y, elsewhere)
 
 
 _with_mish_root = by_dtype(_with_mish_root32, with_mish_root64)

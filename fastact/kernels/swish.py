@@ -1,7 +1,8 @@
 """silu, x sigmoid(x), and swish, x sigmoid(beta x), with their derivatives.
 
-Errors are the largest over all 2^32 float32 inputs, and over a sample of float64. For swish they were measured for
-some ten values of beta, from 1e-20 to 100, and for 0.
+Errors are the largest measured: of silu as in `sigmoidal`; of swish on every 489th float32, and every one near the zero
+of the derivative, for ten values of beta from 1e-20 to 100. A smaller |beta| matters only where |x| > 1e22, and there
+swish_derivative_beta may be wrong.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Lanes = Any
 
 @kernel
 def silu(x: Lanes) -> Lanes:
-    """x / (1 + e^-x). Error @silu32@ ULP (float32), @silu64@ ULP (float64)."""
+    """x / (1 + e^-x). Error 0.78 ULP (float32), 0.95 ULP (float64)."""
     f = format_of(x)
     c = clamp_above(clamp_below(x, -f.limit), f.one_from)
     q, error = reciprocal_of_one_plus_small_exp(-c)
@@ -122,7 +123,7 @@ def _silu_slope(a: Lanes, a_low: Lanes | None) -> Lanes:
 def silu_derivative(x: Lanes) -> Lanes:
     """sigmoid(x) (1 + x sigmoid(-x)), computed at -|x| and reflected: silu'(x) = 1 - silu'(-x).
 
-    Error @silu_derivative32@ ULP (float32), @silu_derivative64@ ULP (float64).
+    Error 0.89 ULP (float32), 1.25 ULP (float64).
     """
     slope = _silu_slope(clamp_above(fabs(x), format_of(x).limit), None)
     return select(x >= 0.0, 1.0 - slope, slope)
@@ -155,7 +156,7 @@ def _clamp_product(x: Lanes, beta: Lanes, limit: float) -> Lanes:
 def swish(x: Lanes, beta: Lanes) -> Lanes:
     """x / (1 + e^(-beta x)), with the product beta x as a pair.
 
-    Error @swish32@ ULP (float32), @swish64@ ULP (float64).
+    Error 0.77 ULP (float32), 1.05 ULP (float64).
     """
     f = format_of(x)
     beta = _finite(beta)
@@ -174,7 +175,7 @@ def swish(x: Lanes, beta: Lanes) -> Lanes:
 
 @kernel
 def swish_derivative(x: Lanes, beta: Lanes) -> Lanes:
-    """silu'(beta x). Error @swish_derivative32@ ULP (float32), @swish_derivative64@ ULP (float64)."""
+    """silu'(beta x). Error 0.94 ULP (float32), 0.9 ULP (float64)."""
     beta = _finite(beta)
     c = fabs(_clamp_product(x, beta, format_of(x).limit))
     steepness = fabs(beta)
@@ -185,7 +186,7 @@ def swish_derivative(x: Lanes, beta: Lanes) -> Lanes:
 
 @kernel
 def swish_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
-    """x^2 e / (1 + e)^2, e = e^-|beta x|. Error @swish_beta32@ ULP (float32), @swish_beta64@ ULP (float64)."""
+    """x^2 e / (1 + e)^2, e = e^-|beta x|. Error 0.77 ULP (float32), 1.0 ULP (float64)."""
     f = format_of(x)
     beta = _finite(beta)
     c = fabs(_clamp_product(x, beta, f.far_reach))

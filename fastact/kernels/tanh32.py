@@ -98,7 +98,7 @@ TABLES = (CENTRE, C0, C1, C2, C3, C4, C5)
 
 @kernel
 def tanh32(x: Lanes) -> Lanes:
-    """tanh x; largest error MAXULP ULP, over all 2^32 inputs."""
+    """tanh x; largest error 0.76 ULP."""
     a = clamp_above(fabs(x), LAST)
     j = (bits(clamp_below(a, BELOW_FIRST)) >> 21) & 31
     t = a - lookup(CENTRE, j)

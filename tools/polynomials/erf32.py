@@ -39,7 +39,8 @@ TAIL_INTERVAL = (mpf("-0.5"), mpf("0.5"))
 TAIL_POWERS = (2, 3, 4, 5, 6, 7)
 TAIL_BOUND = mpf(2) ** -29
 
-# m(a) of gelu_tanh is a (LINEAR + CUBIC a^2), close to 2u, with few bits.
+# m(a) of gelu_tanh is a (LINEAR + CUBIC a^2), like 2u but with coefficients of few bits. CUBIC is close to that of 2u,
+# so that log G varies little in each interval; LINEAR is smaller, for the rounding errors where F is near 1/2.
 LINEAR, CUBIC = mpf(5) / 4, mpf(73) / 1024
 
 Function = Callable[[Any], Any]

@@ -1,7 +1,7 @@
 """Minimax coefficients of fastact/kernels/erf64.py: prints them, or with --check measures the stored ones.
 
-Q(x) = erfc(x/sqrt 2)/2 = e^(-x^2/2) R(x), and (x + 13/16) R(x) = P(t), t = (x - 4)/(x + 4), for 0 <= x <= 38.8, where P is
-between 0.39 and 0.48: the shift 13/16 makes it flat, the 4 makes the series short. The error is relative.
+Q(x) = erfc(x/sqrt 2)/2 = e^(-x^2/2) R(x), and (x + 13/16) R(x) = P(t), t = (x - 4)/(x + 4), for 0 <= x <= 38.8, where P
+is between 0.39 and 0.48: the shift 13/16 makes it flat, the 4 makes the series short. The error is relative.
 P(0) is stored as a pair.
 """
 
@@ -14,6 +14,8 @@ from mpmath import mp, mpf
 from remez import evaluate, fit_rounded, largest_error, round_to, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from fastact.kernels import erf64
 
 TOP = mpf("38.8")
 INTERVAL = (-1, (TOP - 4) / (TOP + 4))
@@ -35,8 +37,6 @@ def weight(t: mpf) -> mpf:
 
 
 def check() -> bool:
-    from fastact.kernels import erf64
-
     stored = [sum(map(mpf, erf64.TAIL_HEAD)), *erf64.TAIL]
     error = largest_error(f, evaluate(stored, range(TERMS)), INTERVAL, weight)
     print(f"TAIL: relative error 2^{mp.nstr(mp.log(error, 2), 5)}")

@@ -1,7 +1,7 @@
 """Minimax coefficients of fastact/kernels/exp64.py: prints them, or with --check measures the stored ones.
 
-e^r = 1 + r + r^2 P(r) on |r| <= ln(2)/2 (2^-40 wider, because the reduction rounds), weighted so that the error is relative
-to e^r. The first coefficient is held at 1/2, which makes the kernel exact for tiny r.
+e^r = 1 + r + r^2 P(r) on |r| <= ln(2)/2 (2^-40 wider, because the reduction rounds), weighted so that the error is
+relative to e^r. The first coefficient is held at 1/2, which makes the kernel exact for tiny r.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from remez import evaluate, fit_rounded, largest_error, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from fastact.kernels import exp64  # noqa: E402
+from fastact.kernels import exp64
 
 B = mp.log(2) / 2 * (1 + mpf(2) ** -40)
 BOUND = mpf(2) ** -57.3

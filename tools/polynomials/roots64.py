@@ -1,7 +1,7 @@
 """Coefficients of fastact/kernels/roots64.py: prints them, or with --check measures the stored ones.
 
-About its zero r, a derivative f'(x) is u P(u) with u = x - r; r and P(0) = f''(r) are stored as pairs of float64, the other
-coefficients are minimax on |u| <= 1/2 for the relative error of P.
+About its zero r, a derivative f'(x) is u P(u) with u = x - r; r and P(0) = f''(r) are stored as pairs of float64, the
+other coefficients are minimax on |u| <= 1/2 for the relative error of P.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from mpmath import mp, mpf
 from remez import evaluate, fit_rounded, largest_error, round_to, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from fastact.kernels import roots64
 
 mp.prec = 220
 BOUND = mpf(2) ** -56.5
@@ -64,7 +66,7 @@ def exact(name: str) -> tuple[Any, Any, list[Any]]:
 def problem(name: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """(P(u) - P(0)) / u, and the weight that makes its error relative to P."""
     f = DERIVATIVES[name][0]
-    root, slope, pair = exact(name)
+    root, _, pair = exact(name)
     seen: dict[Any, Any] = {}
 
     def p(u: Any) -> Any:
@@ -76,8 +78,6 @@ def problem(name: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
 
 
 def check() -> bool:
-    from fastact.kernels import roots64
-
     good = True
     for name in DERIVATIVES:
         root, _, pair = exact(name)

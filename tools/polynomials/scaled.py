@@ -25,7 +25,7 @@ mp.prec = 220
 Z = (mpf(10) ** -9, mpf(4) / 9)
 NEAR = (mpf(-1) / 16, mpf(1) / 16)
 ATANH = {32: ("float32", 5, mpf(2) ** -33), 64: ("float64", 11, mpf(2) ** -64.5)}
-BOUND_NEAR = mpf(2) ** -29.6
+BOUND_NEAR = mpf(2) ** -29.7
 
 
 def atanh_ratio(z: Any) -> Any:
