@@ -56,7 +56,7 @@ def contents() -> dict[str, list[str]]:
         family: [name for record in records for form in all_forms(record) for name in public_names(record, form)]
         for family, records in families().items()
     }
-    return {**pages, "rows": list(ROWS), "losses": list(LOSSES), "threads": list(THREADS)}
+    return {**pages, "rows": [*ROWS], "losses": [*LOSSES], "threads": [*THREADS], "api": ["CATALOGUE"]}
 
 
 def write(directory: Path) -> None:
@@ -98,20 +98,24 @@ def anchor(name: str) -> str:
 
 
 def gallery_page() -> str:
+    pages = {page: names for page, names in contents().items() if page != "api"}
     lines = [*heading("Functions by family"), ".. py:module:: fastact", "   :no-index-entry:", ""]
     lines += [
-        "Solid is the function, dashed its derivative, at default parameters. A dot is the value at a kink. The",
-        "pictures were drawn by the library itself when these pages were built.",
+        "Solid is the function, dashed its derivative, at default parameters. A dot is the value at a jump. The",
+        "pictures were drawn by the library itself when these pages were built. Click one for the function's page.",
         "",
         ".. toctree::",
-        "   :maxdepth: 2",
+        "   :hidden:",
         "",
-        *(f"   {page}" for page in contents()),
+        *(f"   {page}" for page in pages),
         "",
     ]
     for family, records in families().items():
-        lines += [*heading(TITLES.get(family, family.capitalize()), "-"), ".. rst-class:: gallery", ""]
+        lines += [f":doc:`{family}`", "", ".. rst-class:: gallery", ""]
         lines += [" ".join(f"|{record.name}|" for record in records), ""]
+    for page in [page for page in pages if page not in families()]:
+        lines += [f":doc:`{page}`", "   " + ", ".join(f"`{name}`" for name in pages[page]), ""]
+    lines += [".. py:data:: CATALOGUE", "", "   A mapping from each elementwise function's name to its record.", ""]
     for record in fa.CATALOGUE.values():
         lines += [f".. |{record.name}| image:: plots/{record.name}.svg", f"   :alt: {record.name} and its derivative"]
         lines += [f"   :target: {record.family}.html#{anchor(record.name)}", ""]
@@ -133,7 +137,8 @@ def family_page(family: str, records: Iterable[Activation]) -> str:
 
 
 def code(value: Any) -> str:
-    return f"``{value:g}``" if isinstance(value, float) else f"``{value}``"
+    """As literal text: 0.25, -0.0, inf, or a formula."""
+    return f"``{value}``"
 
 
 def number(value: float) -> str:
@@ -213,7 +218,7 @@ def rendered(text: str) -> list[str]:
     from numpydoc.docscrape_sphinx import SphinxDocString
 
     # An indented formula is a quotation to reST, in which |x| and x_i are markup: make it literal.
-    text = re.sub(r"\A([^\n]*)\n\n(?= {4})", r"\1\n\n::\n\n", text)
+    text = re.sub(r"\A([^\n]*)\n\n(?= {4})", r"\1\n\n.. code-block:: none\n\n", text)
     return str(SphinxDocString(text, config={"use_plots": False, "show_class_members": False})).split("\n")
 
 

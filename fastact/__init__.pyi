@@ -179,6 +179,60 @@ hard_swish: np.ufunc
 hard_swish_derivative: np.ufunc
 hard_swish_vjp: np.ufunc
 hard_swish_with_derivative: np.ufunc
+class _elu(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
+
+elu: _elu
+class _elu_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
+
+elu_derivative: _elu_derivative
+class _elu_vjp(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, g: ArrayLike, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
+
+elu_vjp: _elu_vjp
+class _elu_with_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
+
+elu_with_derivative: _elu_with_derivative
+class _elu_derivative_alpha(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
+
+elu_derivative_alpha: _elu_derivative_alpha
+selu: np.ufunc
+selu_derivative: np.ufunc
+selu_vjp: np.ufunc
+selu_with_derivative: np.ufunc
+class _celu(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
+
+celu: _celu
+class _celu_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
+
+celu_derivative: _celu_derivative
+class _celu_vjp(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, g: ArrayLike, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
+
+celu_vjp: _celu_vjp
+class _celu_with_derivative(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
+
+celu_with_derivative: _celu_with_derivative
+class _celu_derivative_alpha(Protocol):
+    ufunc: np.ufunc
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
+
+celu_derivative_alpha: _celu_derivative_alpha
 sigmoid: np.ufunc
 sigmoid_derivative: np.ufunc
 sigmoid_vjp: np.ufunc
@@ -265,60 +319,6 @@ mish: np.ufunc
 mish_derivative: np.ufunc
 mish_vjp: np.ufunc
 mish_with_derivative: np.ufunc
-class _elu(Protocol):
-    ufunc: np.ufunc
-    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
-
-elu: _elu
-class _elu_derivative(Protocol):
-    ufunc: np.ufunc
-    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
-
-elu_derivative: _elu_derivative
-class _elu_vjp(Protocol):
-    ufunc: np.ufunc
-    def __call__(self, g: ArrayLike, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
-
-elu_vjp: _elu_vjp
-class _elu_with_derivative(Protocol):
-    ufunc: np.ufunc
-    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
-
-elu_with_derivative: _elu_with_derivative
-class _elu_derivative_alpha(Protocol):
-    ufunc: np.ufunc
-    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
-
-elu_derivative_alpha: _elu_derivative_alpha
-selu: np.ufunc
-selu_derivative: np.ufunc
-selu_vjp: np.ufunc
-selu_with_derivative: np.ufunc
-class _celu(Protocol):
-    ufunc: np.ufunc
-    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
-
-celu: _celu
-class _celu_derivative(Protocol):
-    ufunc: np.ufunc
-    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
-
-celu_derivative: _celu_derivative
-class _celu_vjp(Protocol):
-    ufunc: np.ufunc
-    def __call__(self, g: ArrayLike, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
-
-celu_vjp: _celu_vjp
-class _celu_with_derivative(Protocol):
-    ufunc: np.ufunc
-    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
-
-celu_with_derivative: _celu_with_derivative
-class _celu_derivative_alpha(Protocol):
-    ufunc: np.ufunc
-    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = ..., *, out: Any = ..., **kwargs: Any) -> Any: ...
-
-celu_derivative_alpha: _celu_derivative_alpha
 softmax: np.ufunc
 log_softmax: np.ufunc
 logsumexp: np.ufunc

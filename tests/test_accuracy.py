@@ -106,8 +106,8 @@ ROW_IDS = [f"{dtype.__name__}-{name.replace(' ', '-')}" for dtype, name in ROWS]
 def check_difference(result: np.ndarray, true: Truth, terms: np.ndarray) -> None:
     """Judge a difference of two terms; `terms` holds the larger of the two in magnitude.
 
-    Where less than half of it is left, the terms cancel. They are irrational, and only a third float for each could hold
-    the difference to all its bits: there the error is counted in the spacing of the larger term.
+    Where less than half of it is left, the terms cancel. They are irrational, and only a third float for each could
+    hold the difference to all its bits: there the error is counted in the spacing of the larger term.
     """
     error = ulp_error(result, true.hi, true.lo, exponent=true.exponent)
     terms = np.abs(terms).astype(result.dtype)

@@ -56,7 +56,9 @@ def test_what_is_wrong_is_named(arguments: list[str], message: str) -> None:
 
 
 def test_warmup_fills_the_cache(tmp_path: Path) -> None:
-    done = run("warmup", "--functions", "relu,leaky_relu,softmax", "--dtypes", "float32", FASTACT_CACHE_DIR=str(tmp_path))
+    done = run(
+        "warmup", "--functions", "relu,leaky_relu,softmax", "--dtypes", "float32", FASTACT_CACHE_DIR=str(tmp_path)
+    )
     assert done.returncode == 0, done.stderr
     assert "3 functions, 1 dtypes" in done.stdout
     code = (

@@ -109,7 +109,7 @@ def _agree(coarse: Real, fine: Real) -> bool:
 
 
 def row_truth(name: str, *rows: npt.ArrayLike) -> Truth:
-    """The true result of one row of a function in `ROWS`: of x; of (g, y) for a vjp, but of (x, [g]) for logsumexp_vjp."""
+    """The true result of one row of a function in `ROWS`: of x, or (g, y) for a vjp, or (x, [g]) for logsumexp_vjp."""
     formula = ROWS[name]
     columns = [np.asarray(row).astype(np.float64).tolist() for row in rows]
     if name in ("softmax_vjp", "log_softmax_vjp"):

@@ -21,7 +21,6 @@ from fastact.kernels.pairs import renormalise
 from fastact.kernels.polynomials import polynomial
 
 __all__ = [
-    "TWO_64",
     "TWO_MINUS_64",
     "exp64",
     "exp_fast64",
@@ -30,6 +29,7 @@ __all__ = [
     "expm1_64",
     "expm1_pair64",
     "power_of_two64",
+    "power_of_two_up64",
     "scale64",
     "scale_down64",
     "tanh64",
@@ -44,7 +44,6 @@ LN2_LO = float.fromhex("0x1.abc9e3b39803fp-56")
 # Adding this rounds to an integer, and leaves the biased exponent n + 1023 in the sum's low bits.
 ROUND_BIASED = 1.5 * 2.0**52 + 1023.0
 
-TWO_64 = 2.0**64
 TWO_MINUS_64 = 2.0**-64
 
 # (e^r - 1 - r) / r^2 on |r| <= ln(2)/2, by tools/polynomials/exp64.py: e^r to 2^-57.36 relative.

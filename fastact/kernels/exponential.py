@@ -7,6 +7,7 @@ parameter rounds only once. Where e^x itself is the result, as in the derivative
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from fastact.kernels.exp32 import (
@@ -30,6 +31,8 @@ from fastact.kernels.scaled import (
     power_of_two,
     times_sign,
 )
+
+from ..activation import Activation, Parameter
 
 Lanes = Any
 
@@ -171,12 +174,6 @@ def elu_derivative_alpha(x: Lanes, alpha: Lanes) -> Lanes:
     return select(x > 0.0, 0.0, copysign(h + low, x))
 
 
-@kernel
-def elu_with_derivative(x: Lanes, alpha: Lanes) -> tuple[Lanes, Lanes]:
-    """elu and its derivative by x."""
-    return elu(x, alpha), elu_derivative(x, alpha)
-
-
 # --- selu
 
 
@@ -201,12 +198,6 @@ def selu_derivative(x: Lanes) -> Lanes:
     hi, lo = exp_scaled(clamp_minus_fabs(x), x.const(0.0))
     y = fma(hi, c, fma(lo, c, hi * c_low)) * format_of(x).down
     return select(x > 0.0, 1.0 + SCALE_MINUS_1, y)
-
-
-@kernel
-def selu_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """selu and its derivative."""
-    return selu(x), selu_derivative(x)
 
 
 # --- celu
@@ -292,7 +283,68 @@ def _celu_alpha_series(t: Lanes, t_low: Lanes) -> Lanes:
     return -fma(square, q, fma(square, q_low, square_low * q)) * scale**-2
 
 
-@kernel
-def celu_with_derivative(x: Lanes, alpha: Lanes) -> tuple[Lanes, Lanes]:
-    """celu and its derivative by x."""
-    return celu(x, alpha), celu_derivative(x, alpha)
+RECORDS = (
+    Activation(
+        name="elu",
+        family="exponential",
+        summary="The exponential linear unit.",
+        formula="x if x > 0 else alpha * (exp(x) - 1)",
+        derivative_formula="1 if x > 0 else alpha * exp(x)",
+        forward=elu,
+        derivative=elu_derivative,
+        parameters=(Parameter("alpha", 1.0, "Minus the limit at -inf."),),
+        parameter_derivatives={"alpha": elu_derivative_alpha},
+        parameter_formulas={"alpha": "exp(x) - 1 if x <= 0 else 0"},
+        limits=(-1.0, inf),
+        derivative_limits=(0.0, 1.0),
+        range=(-1.0, inf),
+        monotone=True,
+        smoothness="once continuously differentiable for alpha = 1",
+        at_kinks="The derivative at 0 is alpha.",
+        paper="Clevert, Unterthiner & Hochreiter (2015), Fast and accurate deep network learning by ELUs.",
+        see_also=("selu", "celu", "leaky_relu"),
+        founding=True,
+        vectors=4,
+    ),
+    Activation(
+        name="selu",
+        family="exponential",
+        summary="The self-normalising exponential linear unit, its two constants at full precision.",
+        formula="lambda (x if x > 0 else alpha (exp(x) - 1)), lambda = 1.0507009873554805, alpha = 1.6732632423543772",
+        derivative_formula="lambda if x > 0 else lambda * alpha * exp(x)",
+        forward=selu,
+        derivative=selu_derivative,
+        limits=(-1.7580993408473769, inf),
+        derivative_limits=(0.0, 1.0507009873554805),
+        range=(-1.7580993408473769, inf),
+        kinks=(0.0,),
+        monotone=True,
+        smoothness="continuous, not differentiable at 0",
+        at_kinks="The derivative at 0 is lambda * alpha, the one from the left.",
+        paper="Klambauer, Unterthiner, Mayr & Hochreiter (2017), Self-normalizing neural networks.",
+        see_also=("elu", "celu"),
+        founding=True,
+        vectors=4,
+    ),
+    Activation(
+        name="celu",
+        family="exponential",
+        summary="The continuously differentiable exponential linear unit.",
+        formula="max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))",
+        derivative_formula="1 if x > 0 else exp(x / alpha)",
+        forward=celu,
+        derivative=celu_derivative,
+        parameters=(Parameter("alpha", 1.0, "Minus the limit at -inf.", nonzero=True),),
+        parameter_derivatives={"alpha": celu_derivative_alpha},
+        parameter_formulas={"alpha": "exp(z) (1 - z) - 1 with z = x / alpha if x < 0 else 0"},
+        limits=(-1.0, inf),
+        derivative_limits=(0.0, 1.0),
+        range=(-1.0, inf),
+        monotone=True,
+        smoothness="once continuously differentiable",
+        at_kinks="The derivative at 0 is 1.",
+        paper="Barron (2017), Continuously differentiable exponential linear units.",
+        see_also=("elu", "selu"),
+        vectors=4,
+    ),
+)

@@ -6,6 +6,7 @@ every 61st of the others; those of the float64 kernels on some 300,000 random on
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from fastact.kernels.erf32 import (
@@ -31,6 +32,8 @@ from fastact.kernels.exp64 import exp_fast64, power_of_two_up64
 from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, select
 from fastact.kernels.pairs import two_diff, two_square
 from fastact.kernels.roots64 import with_gelu_tanh_root64
+
+from ..activation import Activation
 
 Lanes = Any
 
@@ -165,13 +168,37 @@ gelu_tanh = by_dtype(_gelu_tanh32, _gelu_tanh64)
 gelu_tanh_derivative = by_dtype(_gelu_tanh_derivative32, _gelu_tanh_derivative64)
 
 
-@kernel
-def gelu_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """gelu and its derivative: LLVM computes what they share once."""
-    return gelu(x), gelu_derivative(x)
-
-
-@kernel
-def gelu_tanh_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """gelu_tanh and its derivative."""
-    return gelu_tanh(x), gelu_tanh_derivative(x)
+RECORDS = (
+    Activation(
+        name="gelu",
+        family="gaussian",
+        summary="The Gaussian error linear unit, in its exact form.",
+        formula="x * Phi(x) = x * erfc(-x / sqrt(2)) / 2",
+        derivative_formula="Phi(x) + x * phi(x)",
+        forward=gelu,
+        derivative=gelu_derivative,
+        limits=(-0.0, inf),
+        derivative_limits=(-0.0, 1.0),
+        range=(-0.16997121, inf),
+        paper="Hendrycks & Gimpel (2016), Gaussian error linear units.",
+        see_also=("gelu_tanh", "silu"),
+        founding=True,
+        vectors=4,
+    ),
+    Activation(
+        name="gelu_tanh",
+        family="gaussian",
+        summary="The tanh form of the Gaussian error linear unit.",
+        formula="x * sigmoid(2 u) with u = sqrt(2/pi) * (x + 0.044715 x^3)",
+        derivative_formula="sigmoid(2 u) * (1 + 2 x u' sigmoid(-2 u))",
+        forward=gelu_tanh,
+        derivative=gelu_tanh_derivative,
+        limits=(-0.0, inf),
+        derivative_limits=(-0.0, 1.0),
+        range=(-0.17004076, inf),
+        paper="Hendrycks & Gimpel (2016), Gaussian error linear units.",
+        see_also=("gelu", "silu"),
+        founding=True,
+        vectors=4,
+    ),
+)

@@ -10,10 +10,13 @@ fails is `x` itself or something computed from it. NaN in, NaN out.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, select
 from fastact.kernels.pairs import fast_two_sum
+
+from ..activation import Activation, Parameter
 
 Lanes = Any
 
@@ -79,12 +82,6 @@ def relu_derivative(x: Lanes) -> Lanes:
     return select(x > 0.0, 1.0, _zero_or_nan(x))
 
 
-@kernel
-def relu_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """relu and its derivative."""
-    return relu(x), relu_derivative(x)
-
-
 # --- leaky relu and prelu
 
 
@@ -110,12 +107,6 @@ def leaky_relu_derivative_negative_slope(x: Lanes, negative_slope: Lanes) -> Lan
 
 
 @kernel
-def leaky_relu_with_derivative(x: Lanes, negative_slope: Lanes) -> tuple[Lanes, Lanes]:
-    """leaky_relu and its derivative."""
-    return leaky_relu(x, negative_slope), leaky_relu_derivative(x, negative_slope)
-
-
-@kernel
 def prelu(x: Lanes, a: Lanes) -> Lanes:
     """leaky_relu with a slope that is learned."""
     return leaky_relu(x, a)
@@ -133,12 +124,6 @@ def prelu_derivative_a(x: Lanes, a: Lanes) -> Lanes:
     return leaky_relu_derivative_negative_slope(x, a)
 
 
-@kernel
-def prelu_with_derivative(x: Lanes, a: Lanes) -> tuple[Lanes, Lanes]:
-    """prelu and its derivative by x."""
-    return prelu(x, a), prelu_derivative(x, a)
-
-
 # --- clips
 
 
@@ -152,12 +137,6 @@ def relu6(x: Lanes) -> Lanes:
 def relu6_derivative(x: Lanes) -> Lanes:
     """1 if 0 < x < 6 else 0."""
     return select((x > 0.0) & (x < 6.0), 1.0, _zero_or_nan(x))
-
-
-@kernel
-def relu6_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """relu6 and its derivative."""
-    return relu6(x), relu6_derivative(x)
 
 
 @kernel
@@ -184,12 +163,6 @@ def hard_tanh_derivative_max_val(x: Lanes, min_val: Lanes, max_val: Lanes) -> La
     """The derivative by max_val: 1 where that bound is active, max_val <= max(x, min_val), else 0."""
     active = (x >= max_val) | ((min_val >= max_val) & (fabs(x) <= INFINITY))
     return select(active, 1.0, _zero_or_nan(x))
-
-
-@kernel
-def hard_tanh_with_derivative(x: Lanes, min_val: Lanes, max_val: Lanes) -> tuple[Lanes, Lanes]:
-    """hard_tanh and its derivative by x."""
-    return hard_tanh(x, min_val, max_val), hard_tanh_derivative(x, min_val, max_val)
 
 
 # --- hard sigmoid
@@ -261,12 +234,6 @@ def hard_sigmoid_derivative_offset(x: Lanes, slope: Lanes, offset: Lanes) -> Lan
     return select(_hard_sigmoid_inside(x, slope, offset), 1.0, _zero_or_nan(x))
 
 
-@kernel
-def hard_sigmoid_with_derivative(x: Lanes, slope: Lanes, offset: Lanes) -> tuple[Lanes, Lanes]:
-    """hard_sigmoid and its derivative by x."""
-    return hard_sigmoid(x, slope, offset), hard_sigmoid_derivative(x, slope, offset)
-
-
 # --- hard swish
 
 
@@ -317,7 +284,186 @@ def hard_swish_derivative(x: Lanes) -> Lanes:
     return select(x >= 3.0, 1.0, select(x <= -3.0, 0.0, y))
 
 
-@kernel
-def hard_swish_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """hard_swish and its derivative."""
-    return hard_swish(x), hard_swish_derivative(x)
+RECORDS = (
+    Activation(
+        name="binary_step",
+        family="rectified",
+        summary="The step function: 1 above a threshold, 0 elsewhere.",
+        formula="1 if x > threshold else 0",
+        derivative_formula="0",
+        forward=binary_step,
+        derivative=binary_step_derivative,
+        parameters=(Parameter("threshold", 0.0, "The largest x that gives 0."),),
+        parameter_derivatives={"threshold": binary_step_derivative_threshold},
+        parameter_formulas={"threshold": "0"},
+        limits=(0.0, 1.0),
+        derivative_limits=(0.0, 0.0),
+        range=(0.0, 1.0),
+        kinks=(0.0,),
+        monotone=True,
+        smoothness="not continuous at the threshold",
+        at_kinks="The derivative is 0 at the threshold too.",
+        paper="McCulloch & Pitts (1943), A logical calculus of the ideas immanent in nervous activity.",
+        see_also=("sigmoid", "hard_sigmoid"),
+        founding=True,
+        vectors=4,
+    ),
+    Activation(
+        name="relu",
+        family="rectified",
+        summary="The rectified linear unit.",
+        formula="max(x, 0)",
+        derivative_formula="1 if x > 0 else 0",
+        forward=relu,
+        derivative=relu_derivative,
+        limits=(0.0, inf),
+        derivative_limits=(0.0, 1.0),
+        range=(0.0, inf),
+        kinks=(0.0,),
+        monotone=True,
+        smoothness="continuous, not differentiable at 0",
+        at_kinks="The derivative at 0 is 0; relu(-0.0) is 0.0.",
+        paper="Nair & Hinton (2010), Rectified linear units improve restricted Boltzmann machines.",
+        see_also=("leaky_relu", "prelu", "relu6"),
+        founding=True,
+        vectors=4,
+    ),
+    Activation(
+        name="leaky_relu",
+        family="rectified",
+        summary="The leaky rectified linear unit.",
+        formula="x if x > 0 else negative_slope * x",
+        derivative_formula="1 if x > 0 else negative_slope",
+        forward=leaky_relu,
+        derivative=leaky_relu_derivative,
+        parameters=(Parameter("negative_slope", 0.01, "The slope for x <= 0."),),
+        parameter_derivatives={"negative_slope": leaky_relu_derivative_negative_slope},
+        parameter_formulas={"negative_slope": "x if x <= 0 else 0"},
+        limits=(-inf, inf),
+        derivative_limits=(0.01, 1.0),
+        range=(-inf, inf),
+        kinks=(0.0,),
+        monotone=True,
+        smoothness="continuous, not differentiable at 0",
+        at_kinks="The derivative at 0 is negative_slope.",
+        paper="Maas, Hannun & Ng (2013), Rectifier nonlinearities improve neural network acoustic models.",
+        see_also=("relu", "prelu", "elu"),
+        founding=True,
+        vectors=4,
+    ),
+    Activation(
+        name="prelu",
+        family="rectified",
+        summary="The parametric rectified linear unit: leaky_relu with a slope that is learned.",
+        formula="x if x > 0 else a * x",
+        derivative_formula="1 if x > 0 else a",
+        forward=prelu,
+        derivative=prelu_derivative,
+        parameters=(Parameter("a", None, "The slope for x <= 0, one value or one per channel."),),
+        parameter_derivatives={"a": prelu_derivative_a},
+        parameter_formulas={"a": "x if x <= 0 else 0"},
+        limits=(-inf, inf),
+        derivative_limits=(0.25, 1.0),
+        range=(-inf, inf),
+        kinks=(0.0,),
+        monotone=True,
+        smoothness="continuous, not differentiable at 0",
+        at_kinks="The derivative at 0 is a.",
+        paper="He, Zhang, Ren & Sun (2015), Delving deep into rectifiers.",
+        see_also=("leaky_relu", "relu"),
+        founding=True,
+        vectors=4,
+    ),
+    Activation(
+        name="relu6",
+        family="rectified",
+        summary="The rectified linear unit capped at 6.",
+        formula="min(max(x, 0), 6)",
+        derivative_formula="1 if 0 < x < 6 else 0",
+        forward=relu6,
+        derivative=relu6_derivative,
+        limits=(0.0, 6.0),
+        derivative_limits=(0.0, 0.0),
+        range=(0.0, 6.0),
+        kinks=(0.0, 6.0),
+        monotone=True,
+        smoothness="continuous, not differentiable at 0 and 6",
+        at_kinks="The derivative at 0 and at 6 is 0.",
+        paper="Krizhevsky (2010), Convolutional deep belief networks on CIFAR-10.",
+        see_also=("relu", "hard_tanh"),
+        vectors=4,
+    ),
+    Activation(
+        name="hard_tanh",
+        family="rectified",
+        summary="The identity between two bounds, constant outside.",
+        formula="min(max(x, min_val), max_val)",
+        derivative_formula="1 if min_val < x < max_val else 0",
+        forward=hard_tanh,
+        derivative=hard_tanh_derivative,
+        parameters=(
+            Parameter("min_val", -1.0, "The smallest value."),
+            Parameter("max_val", 1.0, "The largest value."),
+        ),
+        parameter_derivatives={"min_val": hard_tanh_derivative_min_val, "max_val": hard_tanh_derivative_max_val},
+        parameter_formulas={"min_val": "1 if x <= min_val else 0", "max_val": "1 if x >= max_val else 0"},
+        limits=(-1.0, 1.0),
+        derivative_limits=(0.0, 0.0),
+        range=(-1.0, 1.0),
+        kinks=(-1.0, 1.0),
+        monotone=True,
+        parity="odd",
+        smoothness="continuous, not differentiable at the bounds",
+        at_kinks="The derivative at the bounds is 0.",
+        paper="Collobert (2004), Large scale machine learning.",
+        see_also=("tanh", "relu6", "hard_sigmoid"),
+        vectors=4,
+    ),
+    Activation(
+        name="hard_sigmoid",
+        family="rectified",
+        summary="The piecewise linear sigmoid.",
+        formula="min(max(slope * x + offset, 0), 1)",
+        derivative_formula="slope if 0 < slope * x + offset < 1 else 0",
+        forward=hard_sigmoid,
+        derivative=hard_sigmoid_derivative,
+        parameters=(
+            Parameter("slope", 1 / 6, "The slope between the bounds; the float nearest to 1/6 means exactly 1/6."),
+            Parameter("offset", 0.5, "The value at 0."),
+        ),
+        parameter_derivatives={"slope": hard_sigmoid_derivative_slope, "offset": hard_sigmoid_derivative_offset},
+        parameter_formulas={
+            "slope": "x if 0 < slope * x + offset < 1 else 0",
+            "offset": "1 if 0 < slope * x + offset < 1 else 0",
+        },
+        limits=(0.0, 1.0),
+        derivative_limits=(0.0, 0.0),
+        range=(0.0, 1.0),
+        kinks=(-3.0, 3.0),
+        monotone=True,
+        smoothness="continuous, not differentiable at -3 and 3",
+        at_kinks="The derivative at -3 and 3 is 0.",
+        paper="Courbariaux, Bengio & David (2015), BinaryConnect.",
+        see_also=("sigmoid", "hard_swish", "hard_tanh"),
+        vectors=4,
+    ),
+    Activation(
+        name="hard_swish",
+        family="rectified",
+        summary="The piecewise quadratic swish, x times hard_sigmoid(x).",
+        formula="x * min(max(x + 3, 0), 6) / 6",
+        derivative_formula="0 if x <= -3 else (2 x + 3) / 6 if x < 3 else 1",
+        forward=hard_swish,
+        derivative=hard_swish_derivative,
+        aliases=("hard_silu",),
+        limits=(-0.0, inf),
+        derivative_limits=(0.0, 1.0),
+        range=(-0.375, inf),
+        kinks=(-3.0, 3.0),
+        smoothness="continuous, not differentiable at -3 and 3",
+        at_kinks="The derivative at -3 is 0 and at 3 it is 1.",
+        paper="Howard et al. (2019), Searching for MobileNetV3.",
+        see_also=("swish", "silu", "hard_sigmoid"),
+        vectors=4,
+    ),
+)

@@ -14,6 +14,8 @@ from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, sele
 from fastact.kernels.logistic import format_of, reciprocal_of_one_plus_exp
 from fastact.kernels.tanh32 import tanh32
 
+from ..activation import Activation
+
 Lanes = Any
 
 
@@ -50,12 +52,6 @@ def sigmoid_derivative(x: Lanes) -> Lanes:
     return _density(x, 1.0)
 
 
-@kernel
-def sigmoid_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """Both; they share everything up to the division."""
-    return sigmoid(x), sigmoid_derivative(x)
-
-
 # --- tanh and bipolar_sigmoid
 
 tanh = by_dtype(tanh32, tanh64)
@@ -68,12 +64,6 @@ def tanh_derivative(x: Lanes) -> Lanes:
 
 
 @kernel
-def tanh_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """Both."""
-    return tanh(x), tanh_derivative(x)
-
-
-@kernel
 def bipolar_sigmoid(x: Lanes) -> Lanes:
     """(1 - e^-x) / (1 + e^-x) = tanh(x/2). Error as `tanh`: halving is exact, or rounds a result as it must."""
     return tanh(0.5 * x)
@@ -83,12 +73,6 @@ def bipolar_sigmoid(x: Lanes) -> Lanes:
 def bipolar_sigmoid_derivative(x: Lanes) -> Lanes:
     """2 e / (1 + e)^2, e = e^-|x|. Error as `sigmoid_derivative`."""
     return _density(x, 2.0)
-
-
-@kernel
-def bipolar_sigmoid_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """Both."""
-    return bipolar_sigmoid(x), bipolar_sigmoid_derivative(x)
 
 
 # --- softsign
@@ -130,7 +114,77 @@ def softsign_derivative(x: Lanes) -> Lanes:
     return fma(q, p, q * (p * (error + error))) * format_of(x).scale
 
 
-@kernel
-def softsign_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """Both; they share everything up to the division."""
-    return softsign(x), softsign_derivative(x)
+RECORDS = (
+    Activation(
+        name="sigmoid",
+        family="sigmoidal",
+        summary="The logistic sigmoid.",
+        formula="1 / (1 + exp(-x))",
+        derivative_formula="e / (1 + e)^2 with e = exp(-|x|)",
+        forward=sigmoid,
+        derivative=sigmoid_derivative,
+        aliases=("expit", "logistic"),
+        limits=(0.0, 1.0),
+        derivative_limits=(0.0, 0.0),
+        range=(0.0, 1.0),
+        monotone=True,
+        paper="Verhulst (1845), Recherches mathematiques sur la loi d'accroissement de la population.",
+        see_also=("bipolar_sigmoid", "tanh", "log_sigmoid"),
+        founding=True,
+        vectors=4,
+    ),
+    Activation(
+        name="bipolar_sigmoid",
+        family="sigmoidal",
+        summary="The sigmoid from -1 to 1, tanh(x/2).",
+        formula="(1 - exp(-x)) / (1 + exp(-x))",
+        derivative_formula="2 e / (1 + e)^2 with e = exp(-|x|)",
+        forward=bipolar_sigmoid,
+        derivative=bipolar_sigmoid_derivative,
+        limits=(-1.0, 1.0),
+        derivative_limits=(0.0, 0.0),
+        range=(-1.0, 1.0),
+        monotone=True,
+        parity="odd",
+        see_also=("tanh", "sigmoid"),
+        founding=True,
+        vectors=4,
+    ),
+    Activation(
+        name="tanh",
+        family="sigmoidal",
+        summary="The hyperbolic tangent.",
+        formula="(exp(x) - exp(-x)) / (exp(x) + exp(-x))",
+        derivative_formula="4 q / (1 + q)^2 with q = exp(-2 |x|)",
+        forward=tanh,
+        derivative=tanh_derivative,
+        limits=(-1.0, 1.0),
+        derivative_limits=(0.0, 0.0),
+        range=(-1.0, 1.0),
+        monotone=True,
+        parity="odd",
+        paper="LeCun, Bottou, Orr & Mueller (1998), Efficient backprop.",
+        see_also=("bipolar_sigmoid", "hard_tanh", "softsign"),
+        founding=True,
+        vectors=4,
+    ),
+    Activation(
+        name="softsign",
+        family="sigmoidal",
+        summary="The sigmoid with polynomial tails.",
+        formula="x / (1 + |x|)",
+        derivative_formula="1 / (1 + |x|)^2",
+        forward=softsign,
+        derivative=softsign_derivative,
+        aliases=("soft_sign",),
+        limits=(-1.0, 1.0),
+        derivative_limits=(0.0, 0.0),
+        range=(-1.0, 1.0),
+        monotone=True,
+        parity="odd",
+        smoothness="once continuously differentiable",
+        paper="Bergstra et al. (2009), Quadratic polynomials learn better image features.",
+        see_also=("tanh",),
+        vectors=4,
+    ),
+)

@@ -42,7 +42,7 @@ def table() -> tuple[list[float], list[float]]:
         exact = mpf(2) ** (mpf(j) / STEPS)
         rounded = float(round_to(exact, "float32"))
         if j >= STEPS - 2:
-            # 23 bits, so that S - 1 is exact for S = 2^(j/16) / 4, where silu' wants it (fastact.kernels.swish)
+            # 23 bits, so that S - 1 is exact for S = 2^(j/16) / 4, where silu' wants it (fastact.kernels.weighted)
             rounded = float(mp.nint(exact * 2**22) / 2**22)
         pattern = struct.unpack("<i", struct.pack("<f", rounded))[0] - (j << 19)
         high.append(struct.unpack("<f", struct.pack("<i", pattern))[0])

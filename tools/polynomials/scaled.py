@@ -18,8 +18,8 @@ from remez import evaluate, fit_rounded, largest_error, round_to, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from fastact.kernels.logarithmic import NEAR_ROOT, ROOT, SLOPE
 from fastact.kernels.scaled import ATANH_TAIL
-from fastact.kernels.softplus import NEAR_ROOT, ROOT, SLOPE
 
 mp.prec = 220
 Z = (mpf(10) ** -9, mpf(4) / 9)

@@ -1,4 +1,4 @@
-"""Constants of `fastact.kernels.swish`: the zero of silu' and where the exponential is centred for it.
+"""Constants of `fastact.kernels.weighted`: the zero of silu' and where the exponential is centred for it.
 
 Run it to print them; with ``--check`` it exits non-zero unless the kernel's are the same.
 """
@@ -13,7 +13,7 @@ from mpmath import mp, mpf
 from remez import round_to
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from fastact.kernels import swish
+from fastact.kernels import weighted as swish
 
 W = mp.lambertw(mp.exp(-1))
 

@@ -6,6 +6,7 @@ no threshold is needed anywhere and small results keep all their bits, subnormal
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, select
@@ -22,6 +23,8 @@ from fastact.kernels.scaled import (
     reciprocal_square_scaled,
     times_sign,
 )
+
+from ..activation import Activation, Parameter
 
 Lanes = Any
 
@@ -114,12 +117,6 @@ def softplus_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
     return select(fabs(x) > _bound(beta), -0.0, y)
 
 
-@kernel
-def softplus_with_derivative(x: Lanes, beta: Lanes) -> tuple[Lanes, Lanes]:
-    """softplus and its derivative by x."""
-    return softplus(x, beta), softplus_derivative(x, beta)
-
-
 # --- log_sigmoid
 
 
@@ -142,12 +139,6 @@ def log_sigmoid_derivative(x: Lanes) -> Lanes:
     w, w_low = exp_scaled(clamp_minus_fabs(x), x.const(0.0))
     q, q_low = logistic_scaled(x < 0.0, w, w_low)
     return (q + q_low) * format_of(x).down
-
-
-@kernel
-def log_sigmoid_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """log_sigmoid and its derivative."""
-    return log_sigmoid(x), log_sigmoid_derivative(x)
 
 
 # --- mish
@@ -235,7 +226,55 @@ def _with_mish_root32(x: Lanes, elsewhere: Lanes) -> Lanes:
 _with_mish_root = by_dtype(_with_mish_root32, with_mish_root64)
 
 
-@kernel
-def mish_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """mish and its derivative."""
-    return mish(x), mish_derivative(x)
+RECORDS = (
+    Activation(
+        name="softplus",
+        family="logarithmic",
+        summary="The smooth rectifier, exact for every x: there is no threshold.",
+        formula="log(1 + exp(beta x)) / beta",
+        derivative_formula="sigmoid(beta x)",
+        forward=softplus,
+        derivative=softplus_derivative,
+        parameters=(Parameter("beta", 1.0, "The sharpness.", nonzero=True),),
+        parameter_derivatives={"beta": softplus_derivative_beta},
+        parameter_formulas={"beta": "(z sigmoid(z) - log(1 + exp(z))) / beta^2 with z = beta x"},
+        limits=(0.0, inf),
+        derivative_limits=(0.0, 1.0),
+        range=(0.0, inf),
+        monotone=True,
+        paper="Dugas et al. (2001), Incorporating second-order functional knowledge for better option pricing.",
+        see_also=("relu", "log_sigmoid", "mish"),
+        vectors=4,
+    ),
+    Activation(
+        name="log_sigmoid",
+        family="logarithmic",
+        summary="The logarithm of the sigmoid, never -inf for a finite x.",
+        formula="-log(1 + exp(-x))",
+        derivative_formula="sigmoid(-x)",
+        forward=log_sigmoid,
+        derivative=log_sigmoid_derivative,
+        aliases=("log_expit",),
+        limits=(-inf, -0.0),
+        derivative_limits=(1.0, 0.0),
+        range=(-inf, 0.0),
+        monotone=True,
+        see_also=("sigmoid", "softplus"),
+        vectors=4,
+    ),
+    Activation(
+        name="mish",
+        family="logarithmic",
+        summary="The self-regularised unit x times tanh of softplus.",
+        formula="x * tanh(log(1 + exp(x)))",
+        derivative_formula="w + x sigmoid(x) (1 - w^2) with w = tanh(log(1 + exp(x)))",
+        forward=mish,
+        derivative=mish_derivative,
+        limits=(-0.0, inf),
+        derivative_limits=(-0.0, 1.0),
+        range=(-0.30884013, inf),
+        paper="Misra (2019), Mish: a self regularized non-monotonic activation function.",
+        see_also=("silu", "softplus"),
+        vectors=4,
+    ),
+)

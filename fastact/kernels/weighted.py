@@ -7,6 +7,7 @@ swish_derivative_beta may be wrong.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from fastact.kernels import exp32
@@ -19,6 +20,8 @@ from fastact.kernels.logistic import (
     reciprocal_of_one_plus_far_exp,
     reciprocal_of_one_plus_small_exp,
 )
+
+from ..activation import Activation, Parameter
 
 Lanes = Any
 
@@ -129,12 +132,6 @@ def silu_derivative(x: Lanes) -> Lanes:
     return select(x >= 0.0, 1.0 - slope, slope)
 
 
-@kernel
-def silu_with_derivative(x: Lanes) -> tuple[Lanes, Lanes]:
-    """Both."""
-    return silu(x), silu_derivative(x)
-
-
 # --- swish
 
 
@@ -210,7 +207,40 @@ def swish_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
     return y * power * power
 
 
-@kernel
-def swish_with_derivative(x: Lanes, beta: Lanes) -> tuple[Lanes, Lanes]:
-    """Both."""
-    return swish(x, beta), swish_derivative(x, beta)
+RECORDS = (
+    Activation(
+        name="swish",
+        family="weighted",
+        summary="The sigmoid-weighted linear unit with a slope that can be learned.",
+        formula="x * sigmoid(beta * x)",
+        derivative_formula="s + beta x s (1 - s) with s = sigmoid(beta x)",
+        forward=swish,
+        derivative=swish_derivative,
+        parameters=(Parameter("beta", 1.0, "The factor of x inside the sigmoid; 0 gives x/2."),),
+        parameter_derivatives={"beta": swish_derivative_beta},
+        parameter_formulas={"beta": "x^2 * sigmoid'(beta x)"},
+        limits=(-0.0, inf),
+        derivative_limits=(-0.0, 1.0),
+        range=(-0.27846455, inf),
+        paper="Ramachandran, Zoph & Le (2017), Searching for activation functions.",
+        see_also=("silu", "hard_swish", "gelu"),
+        founding=True,
+        vectors=4,
+    ),
+    Activation(
+        name="silu",
+        family="weighted",
+        summary="The sigmoid-weighted linear unit: swish with beta = 1.",
+        formula="x * sigmoid(x)",
+        derivative_formula="sigmoid(x) * (1 + x * sigmoid(-x))",
+        forward=silu,
+        derivative=silu_derivative,
+        limits=(-0.0, inf),
+        derivative_limits=(-0.0, 1.0),
+        range=(-0.27846455, inf),
+        paper="Elfwing, Uchibe & Doya (2017), Sigmoid-weighted linear units.",
+        see_also=("swish", "gelu", "mish"),
+        founding=True,
+        vectors=4,
+    ),
+)

@@ -1,0 +1,89 @@
+"""The site documents every public name, its examples are true, and it builds without a warning."""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import fastact as fa
+from fastact.api import names
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+NEEDED = ("matplotlib", "numpydoc", "sphinx")
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_public_name_is_on_exactly_one_page(generate: ModuleType) -> None:
+    listed = [name for page in generate.contents().values() for name in page]
+    assert sorted(listed) == names(), "docs/generate.py: contents() must list every public name once"
+
+
+def test_every_family_has_a_title(generate: ModuleType) -> None:
+    for family in generate.families():
+        assert family in generate.TITLES, f"add {family} to TITLES in docs/generate.py"
+
+
+def test_the_contents_need_neither_sphinx_nor_matplotlib() -> None:
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({NEEDED}))\n"  # None: importing it is an ImportError
+        "import generate\n"
+        "print(sum(map(len, generate.contents().values())), 'numba' in sys.modules)"
+    )
+    path = os.pathsep.join([str(DOCS), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == [str(len(names())), "False"]
+
+
+@pytest.mark.parametrize("page", ["index.rst", "guide.rst"])
+def test_the_examples_are_true(page: str) -> None:
+    blocks = re.findall(r"code-block:: pycon\n\n((?:   .*\n|\n)+)", (DOCS / page).read_text(encoding="utf-8"))
+    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page, None, None)
+    assert test.examples
+    output: list[str] = []
+    doctest.DocTestRunner().run(test, out=output.append)
+    assert not output, "".join(output)
+
+
+def test_the_site_builds_without_a_warning(generate: ModuleType, tmp_path: Path) -> None:
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed: pip install fastact[docs]")
+    # In a copy, so that the checkout is not written to, and nothing of an earlier build is left.
+    source = shutil.copytree(DOCS, tmp_path / "docs", ignore=shutil.ignore_patterns("_build", "_generated"))
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", source, tmp_path / "html"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLCONFIGDIR": str(tmp_path / "matplotlib")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for page, listed in generate.contents().items():
+        html = (tmp_path / "html" / "_generated" / f"{page}.html").read_text(encoding="utf-8")
+        for name in listed:
+            assert f'id="fastact.{name}"' in html, f"{page}.html does not document {name}"
+        if page in generate.families():
+            assert html.count("<img") == len(generate.families()[page]), f"{page}.html lacks a picture"
+    gallery = (tmp_path / "html" / "_generated" / "api.html").read_text(encoding="utf-8")
+    for record in fa.CATALOGUE.values():
+        target = f"{record.family}.html#{generate.anchor(record.name)}"
+        assert f'href="{target}"' in gallery, f"the gallery does not link to {target}"
+        html = (tmp_path / "html" / "_generated" / f"{record.family}.html").read_text(encoding="utf-8")
+        assert f'id="{generate.anchor(record.name)}"' in html, f"{target} does not exist"
