@@ -24,14 +24,6 @@ from fastact.api import LOSSES, ROWS
 from fastact.documentation import docstring
 from fastact.documentation_rows import ROW_DOCS
 
-TITLES = {
-    "rectified": "Rectified and piecewise functions",
-    "sigmoidal": "Sigmoidal functions",
-    "swish": "Swish",
-    "gaussian": "Gaussian error linear units",
-    "softplus": "Softplus and its relatives",
-    "exponential": "Exponential linear units",
-}
 THREADS = ("get_num_threads", "set_num_threads", "threads")
 COMMANDS = ("bench", "accuracy", "demo", "warmup")
 SAMPLE_PARAMETER = 0.25  # for a parameter without a default
@@ -115,7 +107,13 @@ def gallery_page() -> str:
         lines += [" ".join(f"|{record.name}|" for record in records), ""]
     for page in [page for page in pages if page not in families()]:
         lines += [f":doc:`{page}`", "   " + ", ".join(f"`{name}`" for name in pages[page]), ""]
-    lines += [".. py:data:: CATALOGUE", "", "   A mapping from each elementwise function's name to its record.", ""]
+    lines += [
+        ".. py:data:: CATALOGUE",
+        "   :no-contents-entry:",
+        "",
+        "   A mapping from each elementwise function's name to its record.",
+        "",
+    ]
     for record in fa.CATALOGUE.values():
         lines += [f".. |{record.name}| image:: plots/{record.name}.svg", f"   :alt: {record.name} and its derivative"]
         lines += [f"   :target: {record.family}.html#{anchor(record.name)}", ""]
@@ -123,7 +121,8 @@ def gallery_page() -> str:
 
 
 def family_page(family: str, records: Iterable[Activation]) -> str:
-    lines = [*heading(TITLES.get(family, family.capitalize())), ".. py:currentmodule:: fastact", ""]
+    lines = [*heading(f"{family.capitalize()} functions"), ".. py:currentmodule:: fastact", ""]
+    lines += [".. contents::", "   :local:", "   :depth: 1", "   :backlinks: none", ""]
     for record in records:
         lines += [*heading(record.name, "-"), record.summary, ""]
         lines += [f".. image:: plots/{record.name}.svg", f"   :alt: {record.name} and its derivative", ""]
@@ -254,9 +253,9 @@ def limits_table(kind: str) -> str:
 
 
 def help_text(command: str) -> str:
-    """What ``fastact COMMAND --help`` prints, 100 columns wide and without colours."""
+    """What ``fastact COMMAND --help`` prints, 80 columns wide and without colours."""
     before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR")}
-    os.environ.update(COLUMNS="100", NO_COLOR="1")
+    os.environ.update(COLUMNS="80", NO_COLOR="1")
     try:
         with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
             main([command, "--help"])

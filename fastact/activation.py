@@ -35,7 +35,8 @@ class Activation:
 
     `limits` and `derivative_limits` are the values at -inf and +inf, `parity` is "odd", "even" or None, `monotone` says
     whether the function never decreases, `range` is the smallest interval that holds every value at default parameters,
-    `kinks` are the points where the derivative jumps, `vectors` is how many native vectors the loop keeps in flight.
+    `at_defaults` is a cheaper kernel that gives the bits of `forward` when every parameter has its default, if there is
+    one; `kinks` are the points where the derivative jumps, `vectors` is how many native vectors the loop keeps in flight.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Activation:
     forward: Kernel
     derivative: Kernel
     parameters: tuple[Parameter, ...] = ()
+    at_defaults: Kernel | None = None
     parameter_derivatives: Mapping[str, Kernel] = field(default_factory=dict)
     parameter_formulas: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()

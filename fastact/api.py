@@ -55,6 +55,8 @@ def elementwise(name: str) -> Any:
     plain = None
     if all(p.default is not None for p in parameters):
         kernel = with_defaults(form.kernel, parameters)
+        if form.kind == "forward" and record.at_defaults is not None:
+            kernel = record.at_defaults
         plain = make(name, kernel, (arrays, outputs), text, 0, vectors, label=f"{name}-default")
     return parametrised(name, text, ufunc, plain, form.arrays, parameters)
 

@@ -79,10 +79,10 @@ def parametrised(
         ]
         + [kinds("kwargs", kinds.VAR_KEYWORD)]
     )
-    # The usual call, arrays only, goes straight to the ufunc.
+    # The usual call goes straight to a ufunc: arrays only, or with all parameters where none has a default.
     from .cpu.ufunc import choice
 
-    made: Any = with_parameters if plain is None else choice(count, plain, with_parameters)
+    made: Any = choice(full, ufunc, with_parameters) if plain is None else choice(count, plain, with_parameters)
     made.__name__ = made.__qualname__ = name
     made.__module__ = "fastact"
     made.__doc__ = doc

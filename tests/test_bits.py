@@ -40,6 +40,18 @@ def test_the_same_input_anywhere(name: str) -> None:
     check(np.zeros(4 * 200_000 + 1, np.uint8)[1:].view(np.float32), 77_777)
 
 
+@pytest.mark.parametrize("name", [r.name for r in fa.CATALOGUE.values() if r.at_defaults is not None])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_kernel_for_the_defaults_gives_the_same_bits(name: str, dtype: Any) -> None:
+    record = fa.CATALOGUE[name]
+    patterns = np.random.default_rng(3).integers(0, 1 << 32, 2_000_000, dtype=np.uint32).view(np.float32)
+    with np.errstate(invalid="ignore"):  # signalling NaNs are quieted
+        x = np.concatenate([patterns, np.linspace(-20, 20, 1_000_000)]).astype(dtype)
+    function = getattr(fa, name)
+    defaults = [np.dtype(dtype).type(p.default) for p in record.parameters]
+    assert same_bits(function(x), function.ufunc(x, *defaults))
+
+
 @pytest.mark.parametrize("function", ["softmax", "log_softmax", "logsumexp"])
 @pytest.mark.parametrize("n", [1, 2, 10, 31, 32, 33, 1000])
 def test_a_row_alone_or_in_a_batch(function: str, n: int) -> None:

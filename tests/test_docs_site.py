@@ -37,11 +37,6 @@ def test_every_public_name_is_on_exactly_one_page(generate: ModuleType) -> None:
     assert sorted(listed) == names(), "docs/generate.py: contents() must list every public name once"
 
 
-def test_every_family_has_a_title(generate: ModuleType) -> None:
-    for family in generate.families():
-        assert family in generate.TITLES, f"add {family} to TITLES in docs/generate.py"
-
-
 def test_the_contents_need_neither_sphinx_nor_matplotlib() -> None:
     code = (
         "import sys\n"

@@ -419,9 +419,11 @@ CROSS_ENTROPY_WITH_GRADIENT = RowFunction(
 def _step_weighted(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     """The sum of q_c (m - x_c), and the sum of q_c."""
     x, q = row
-    d, d_low = two_diff(known[0][0], x)
-    p = q * d
-    p_low = fma(q, d, -p) + q * d_low
+    # half of the difference, which does not overflow, times twice the share
+    d, d_low = two_diff(0.5 * known[0][0], 0.5 * x)
+    twice = q + q
+    p = twice * d
+    p_low = fma(twice, d, -p) + twice * d_low
     unused = q == 0.0  # a class that is masked with -inf
     p_low = select(p < inf, p_low, 0.0)
     weighted = _add_pair(state[:3], select(unused, 0.0, p), select(unused, 0.0, p_low))

@@ -216,6 +216,7 @@ RECORDS = (
         derivative_formula="s + beta x s (1 - s) with s = sigmoid(beta x)",
         forward=swish,
         derivative=swish_derivative,
+        at_defaults=silu,
         parameters=(Parameter("beta", 1.0, "The factor of x inside the sigmoid; 0 gives x/2."),),
         parameter_derivatives={"beta": swish_derivative_beta},
         parameter_formulas={"beta": "x^2 * sigmoid'(beta x)"},
