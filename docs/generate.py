@@ -242,13 +242,13 @@ def contract_table() -> str:
 
 
 def limits_table(kind: str) -> str:
-    """What the library returns at both infinities and both zeros, in float64."""
+    """What the library returns at both infinities and both zeros, in float64, to six digits."""
     x = np.float64([-np.inf, -0.0, 0.0, np.inf])
     rows = []
     for record in fa.CATALOGUE.values():
         form = next(form for form in all_forms(record) if form.kind == kind)
         values = getattr(fa, form.name)(x, *parameters(record))
-        rows.append((code(form.name), *(code(float(value)) for value in values)))
+        rows.append((code(form.name), *(code(float(f"{value:.6g}")) for value in values)))
     return table(rows)
 
 

@@ -36,7 +36,7 @@ class Activation:
     `limits` and `derivative_limits` are the values at -inf and +inf, `parity` is "odd", "even" or None, `monotone` says
     whether the function never decreases, `range` is the smallest interval that holds every value at default parameters,
     `at_defaults` is a cheaper kernel that gives the bits of `forward` when every parameter has its default, if there is
-    one; `kinks` are the points where the derivative jumps, `vectors` is how many native vectors the loop keeps in flight.
+    one; `kinks` are the points where the derivative jumps, `vectors` is how many native vectors are in flight.
     """
 
     name: str
@@ -93,7 +93,7 @@ def _both(forward: Kernel, derivative: Kernel) -> Kernel:
 
 
 def forms(record: Activation) -> Iterator[tuple[str, str]]:
-    """The kinds of function an activation has, each with its public name, such as ("vjp", "gelu_vjp")."""
+    """The kinds of function an activation has, with their public names, such as ("vjp", "gelu_vjp")."""
     for form in all_forms(record):
         yield form.kind, form.name
 

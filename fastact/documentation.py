@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .activation import Activation, Form
 
 ROW_DTYPES = "float16, bfloat16, float32 or float64."
@@ -43,11 +45,11 @@ def docstring(record: Activation, form: Form) -> str:
         "Returns",
         "-------",
     ]
-    names = {"y": f"{record.name} of `x`", "dy": "the derivative", "gx": "the gradient of the loss by `x`"}
+    names = {"y": f"The value of `{record.name}`", "dy": "The derivative", "gx": "The gradient of the loss by `x`"}
     for output in form.outputs:
         lines += [
             f"{output} : ndarray or scalar",
-            f"    {names[output].capitalize()}, of the broadcast shape, in the dtype of the operands.",
+            f"    {names[output]}, of the broadcast shape, in the dtype of the operands.",
         ]
     lines += ["", "Raises", "------", "TypeError", "    For complex, object or string operands, as any ufunc."]
     if any(p.nonzero for p in record.parameters):
@@ -100,5 +102,5 @@ def _example(record: Activation, form: Form) -> list[str]:
     )
     if shown is None:
         return [call.replace("np.float32('inf')", "np.float32('nan')"), "np.float32(nan)"]
-    texts = [f"np.float32({float(v)!r})" for v in shown]
+    texts = [repr(np.float32(v)) for v in shown]
     return [call, texts[0] if len(texts) == 1 else f"({', '.join(texts)})"]
