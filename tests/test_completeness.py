@@ -90,6 +90,11 @@ def test_the_stub_is_up_to_date() -> None:
     assert done.returncode == 0, "run python tools/stub.py"
 
 
+def test_the_readme_is_up_to_date() -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "tools" / "measured.py"), "--check"], check=False)
+    assert done.returncode == 0, "run python tools/measured.py"
+
+
 def test_all_and_dir() -> None:
     listed = fa.__all__
     assert listed == sorted(set(listed))

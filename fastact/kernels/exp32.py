@@ -86,7 +86,7 @@ def exp_parts(x: Lanes) -> tuple[Lanes, Lanes]:
     r = fma(k, -STEP_LOW, fma(k, -STEP_HIGH, x))
     power, low = power_of_steps(shifted)
     # (1 + low) (1 + (e^r - 1)) = 1 + low + (e^r - 1), but for 2^-31
-    return power, fma(r * r, fma(r, TAIL[1], TAIL[0]), r + low)
+    return power, _expm1_plus(r, low)
 
 
 @kernel
@@ -96,7 +96,13 @@ def exp_parts_of_pair(high: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
     k = shifted - ROUND
     r = fma(k, -STEP_HIGH, high) + fma(k, -STEP_LOW, low)
     power, power_low = power_of_steps(shifted)
-    return power, fma(r * r, fma(r, TAIL[1], TAIL[0]), r + power_low)
+    return power, _expm1_plus(r, power_low)
+
+
+@kernel
+def _expm1_plus(r: Lanes, low: Lanes) -> Lanes:
+    """e^r - 1 + low: r is so small that (e^r - 1) / r may be rounded before the product, which saves an operation."""
+    return fma(r, fma(r, fma(r, TAIL[1], TAIL[0]), 1.0), low)
 
 
 @kernel

@@ -306,7 +306,7 @@ RECORDS = (
         paper="McCulloch & Pitts (1943), A logical calculus of the ideas immanent in nervous activity.",
         see_also=("sigmoid", "hard_sigmoid"),
         founding=True,
-        vectors=4,
+        vectors=2,
     ),
     Activation(
         name="relu",

@@ -33,9 +33,10 @@ Lanes = Any
 def silu(x: Lanes) -> Lanes:
     """x / (1 + e^-x). Error 0.78 ULP (float32), 0.95 ULP (float64)."""
     f = format_of(x)
-    c = clamp_above(clamp_below(x, -f.limit), f.one_from)
+    # Beyond one_from, where the result is x (and NaN for NaN), whatever comes out is not taken.
+    c = clamp_below(x, -f.limit)
     q, error = reciprocal_of_one_plus_small_exp(-c)
-    return select(x > f.one_from, x, fma(c, q, c * (q * error)) * f.scale)
+    return select(x <= f.one_from, fma(c, q, c * (q * error)) * f.scale, x)
 
 
 # The zero of silu' is at -(1 + w), w = e^-(1 + w). ROOT_W is w rounded so that 1 + ROOT_W is a float too, ROOT_W_LOW

@@ -1,0 +1,94 @@
+"""Write the README's list of functions and its tables of measurements from the catalogue and ``benchmarks/results``.
+
+The results are files that ``fastact bench --json`` wrote; the README says which command. ``--check`` writes nothing and
+exits 1 if the README is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import fastact as fa
+from fastact.api import LOSSES, ROWS
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+RUNS = {
+    "float32-64Ki-1-thread": "fastact bench --sizes 64Ki --threads 1 --rounds 60",
+    "float32-16M-all-threads": "fastact bench --sizes 16M --rounds 5 --functions NAMES (all elementwise ones)",
+}
+
+
+def functions() -> str:
+    """The names of all functions, by kind."""
+    rows = [name for name in ROWS if not name.endswith("_vjp")]
+    losses = [name for name in LOSSES if not name.endswith("_gradient")]
+    return ", ".join(f"`{name}`" for name in [*fa.CATALOGUE, *rows, *losses])
+
+
+def table(name: str, command: str) -> str:
+    """One run as a table: time, the fastest peer's, their ratio, and the largest error on the run's sample."""
+    run = json.loads((RESULTS / f"{name}.json").read_text())
+    versions = ", ".join(f"{k} {v}" for k, v in run["versions"].items() if k not in ("fastact", "llvmlite"))
+    machine = f"{run['machine']['cpu']}, {run['machine']['cores']} cores, {run['machine']['system'].split('-')[0]}"
+    lines = [
+        f"`{command}`, {run['date'][:10]}, {machine}; {versions}. Best of the rounds, ns per element.",
+        "",
+        "| function | fastact | fastest peer | fastact is faster by | largest error, ULP: fastact | torch |",
+        "|---|---|---|---|---|---|",
+    ]
+    times = {(r["function"], r["library"]): r for r in run["results"]}
+    for function in run["functions"]:
+        own = times[function, "fastact"]
+        peer = own["fastest_peer"]
+        best = times[function, peer]["ns_per_element_best"]
+        errors = [_error(run["accuracy"], function, library) for library in ("fastact", "torch")]
+        ratio = best / own["ns_per_element_best"]
+        cells = [function, f"{own['ns_per_element_best']:.2f}", f"{best:.2f} ({peer})", f"{ratio:.2f}x", *errors]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _error(accuracy: dict[str, Any], function: str, library: str) -> str:
+    found = accuracy.get(function, {}).get(library)
+    if found is None:
+        return ""
+    largest = float(found["max_ulp"])
+    text = f"{largest:.2f}" if largest < 1e3 else f"{largest:.0e}"
+    return text + (" and wrong at " + ", ".join(found["wrong_at"]) if found["wrong_at"] else "")
+
+
+def readme(text: str) -> str:
+    """The README with what stands between its markers made anew."""
+    blocks = {"functions": functions(), **{name: table(name, command) for name, command in RUNS.items()}}
+    for name, block in blocks.items():
+        pattern = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)"
+        text, count = re.subn(pattern, lambda m, b=block: f"{m[1]}{b}\n{m[2]}", text, flags=re.DOTALL)
+        if count != 1:
+            raise SystemExit(f"README.md needs one block between <!-- {name} --> and <!-- end -->")
+    return text
+
+
+def main() -> int:
+    """Write the README or check it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the README is out of date")
+    before = README.read_text()
+    after = readme(before)
+    if parser.parse_args().check:
+        if after == before:
+            return 0
+        print("README.md is out of date: run python tools/measured.py", file=sys.stderr)
+        return 1
+    README.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
