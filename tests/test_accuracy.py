@@ -1,7 +1,7 @@
 """Every function within the error its record promises: float32 and float64 against multi-precision, float16 everywhere.
 
 The inputs walk the bit patterns and crowd around kinks, branches and range edges (`fastact.accuracy.samples`). A bound
-comes from the record's contract and from nowhere else. `test_derivatives.py` holds the derivatives to the same.
+comes from the record's contract and from nowhere else. The derivatives are held to the same.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from fastact.accuracy.samples import samples, walk
 from fastact.accuracy.sweep import measure, sweep
 from fastact.accuracy.ulp import ulp_error
 
-DEFAULTS = list(cases(fa.CATALOGUE.values(), ["forward"]))
-GRID = list(cases(fa.CATALOGUE.values(), ["forward"], grid=True))
+DERIVATIVES = ["derivative", *sorted({f"derivative_{p.name}" for r in fa.CATALOGUE.values() for p in r.parameters})]
+DEFAULTS = list(cases(fa.CATALOGUE.values(), ["forward", *DERIVATIVES]))
+GRID = list(cases(fa.CATALOGUE.values(), ["forward", *DERIVATIVES], grid=True))
 WIDE = ["float32", "float64"]
 DENSE = 1_000_000
 ROW_ULP = 2.0

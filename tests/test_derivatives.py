@@ -8,57 +8,14 @@ import pytest
 import fastact as fa
 from fastact.accuracy.cases import Case, cases
 from fastact.accuracy.reference import ROOTS, reference64
-from fastact.accuracy.samples import neighbours, samples, walk
-from fastact.accuracy.sweep import measure, sweep
+from fastact.accuracy.samples import neighbours
+
+from .test_accuracy import DERIVATIVES, WIDE, holds, stratified
 
 RECORDS = list(fa.CATALOGUE.values())
-FORMS = ["derivative", *{f"derivative_{p.name}" for r in RECORDS for p in r.parameters}]
-DEFAULTS = list(cases(RECORDS, FORMS))
-GRID = list(cases(RECORDS, FORMS, grid=True))
+DEFAULTS = list(cases(RECORDS, DERIVATIVES))
 FUSED = list(cases(RECORDS, ["with_derivative"]))
 VJP = list(cases(RECORDS, ["vjp"]))
-WIDE = ["float32", "float64"]
-DENSE = 1_000_000
-
-
-def holds(case: Case, dtype: str, x: np.ndarray, precise: bool | None = None) -> None:
-    """Fail with what was found unless the case keeps its bound on `x`."""
-    found = measure(case.function(dtype), case.name, case.form, x, case.parameters(dtype), precise=precise)
-    bound = case.bound(dtype)
-    message = f"{case.title} {dtype}: {found.max_ulp:.4g} ULP at {found.at!r} (bound {bound}); {found.wrong}"
-    assert found.holds(bound), f"{message} {found.examples or ''}"
-
-
-def stratified(case: Case, dtype: str, count: int) -> np.ndarray:
-    return samples(case.name, dtype, count, case.parameters(dtype), case.record.kinks)
-
-
-@pytest.mark.parametrize("dtype", WIDE)
-@pytest.mark.parametrize("case", DEFAULTS, ids=lambda case: case.title)
-def test_against_multi_precision(case: Case, dtype: str) -> None:
-    # test_a_million_float32 looks at more, with the reference that test_ulp.py holds against multi-precision
-    holds(case, dtype, stratified(case, dtype, 1000)[:: 3 if dtype == "float32" else 1], precise=True)
-
-
-@pytest.mark.parametrize("dtype", WIDE)
-@pytest.mark.parametrize("case", [c for c in GRID if c.given], ids=lambda case: case.title)
-def test_at_other_parameters(case: Case, dtype: str) -> None:
-    holds(case, dtype, stratified(case, dtype, 300)[:: 4 if dtype == "float64" else 1])
-
-
-@pytest.mark.parametrize("case", DEFAULTS, ids=lambda case: case.title)
-def test_a_million_float32(case: Case) -> None:
-    holds(case, "float32", walk("float32", DENSE))
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("case", DEFAULTS, ids=lambda case: case.title)
-def test_all_65536(case: Case, dtype: str) -> None:
-    if dtype == "bfloat16":
-        pytest.importorskip("ml_dtypes")
-    found = sweep(case.function(dtype), case.name, case.form, dtype, case.parameters(dtype), threads=1)
-    assert found.inputs == 65536
-    assert found.holds(case.bound(dtype)), found
 
 
 @pytest.mark.parametrize("case", [c for c in DEFAULTS if (c.name, c.form) in ROOTS], ids=lambda case: case.title)
