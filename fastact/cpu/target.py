@@ -93,7 +93,7 @@ class FastactUFunc(UFuncBuilder):  # type: ignore[misc]
             return None
         cres = super().add(sig)
         numbers, address, environment = self.build(cres, self._sigs[-1])
-        self._loops.append(_whole_loop(numbers, address, 0, (cres.library, environment)))
+        self._loops.append(_whole_loop(numbers, 1, address, 0, (cres.library, environment)))
         return cres
 
     def _in_kernel_language(self, arguments: Any, result: Any) -> bool:
@@ -132,7 +132,7 @@ class FastactGUFunc(GUFuncBuilder):  # type: ignore[misc]
         for sig in self._sigs:
             cres = self._cres[sig]
             numbers, address, environment = self.build(cres)
-            loops.append(_whole_loop(numbers, address, len(names), (cres.library, environment)))
+            loops.append(_whole_loop(numbers, len(self.sout), address, len(names), (cres.library, environment)))
         name, doc, module = self.py_func.__name__, self.py_func.__doc__ or "", self.py_func.__module__
         operands = (len(self.sin), len(self.sout))
         return make_ufunc(name, doc, operands, loops, self.signature, module, self.identity)
@@ -149,11 +149,11 @@ def _traced_loop(function: Callable[..., Any], kind: Any, inputs: int) -> BuiltL
     return BuiltLoop([np.dtype(dtype)] * (inputs + 1), loop, "elementwise")
 
 
-def _whole_loop(numbers: list[int], address: Any, core_dims: int, keep: Any) -> BuiltLoop:
+def _whole_loop(numbers: list[int], outputs: int, address: Any, core_dims: int, keep: Any) -> BuiltLoop:
     """A loop Numba compiled from a scalar function or a gufunc kernel; `keep` holds what that code refers to."""
     dtypes = [_BY_NUMBER[n] for n in numbers]
     largest = max(d.itemsize for d in dtypes)
-    loop = new_loop(len(numbers), 0, largest, lambda scalars: int(address), "body", core_dims=core_dims)
+    loop = new_loop(len(numbers) - outputs, outputs, largest, lambda scalars: int(address), "body", core_dims=core_dims)
     loop.body = int(address)
     _keep.append(keep)
     return BuiltLoop(dtypes, loop, "rows")
