@@ -114,25 +114,29 @@ def test_no_thread_starts_before_it_is_needed() -> None:
 
 LAYERS = pytest.mark.parametrize("layer", ["omp", "workqueue"])
 
+# Two threads, an expected result, and Numba's own pool, which has started.
+SETUP = """
+import os, numpy as np, numba, fastact as fa
+fa.set_num_threads(2)
+x = np.random.default_rng(0).normal(size=4_000_000).astype(np.float32)
+expected = fa.hard_swish(x)
+
+@numba.njit(parallel=True)
+def total(x):
+    s = 0.0
+    for i in numba.prange(x.size):
+        s += x[i]
+    return s
+total(x)
+"""
+
 
 @LAYERS
 def test_eight_threads_at_once(layer: str) -> None:
-    code = """
-        import numpy as np, numba, fastact as fa
+    code = SETUP + textwrap.dedent("""
         from concurrent.futures import ThreadPoolExecutor
-        fa.set_num_threads(2)
-        x = np.random.default_rng(0).normal(size=4_000_000).astype(np.float32)
-        expected = fa.hard_swish(x)
 
         # Numba's own pool is at work at the same time, from one thread, as its workqueue layer demands.
-        @numba.njit(parallel=True)
-        def total(x):
-            s = 0.0
-            for i in numba.prange(x.size):
-                s += x[i]
-            return s
-        total(x)
-
         def work(k):
             if k == 0:
                 for _ in range(20):
@@ -142,37 +146,27 @@ def test_eight_threads_at_once(layer: str) -> None:
 
         with ThreadPoolExecutor(9) as pool:
             print(all(pool.map(work, range(9))))
-    """
+    """)
     assert run(code, NUMBA_THREADING_LAYER=layer).split() == ["True"]
 
 
-FORK = """
-    import os, numpy as np, numba, fastact as fa
-    fa.set_num_threads(2)
-    x = np.random.default_rng(0).normal(size=4_000_000).astype(np.float32)
-    expected = fa.hard_swish(x)
-
-    @numba.njit(parallel=True)
-    def total(x):
-        s = 0.0
-        for i in numba.prange(x.size):
-            s += x[i]
-        return s
-    total(x)
-
-    def check():
-        assert fa.get_num_threads() == 1
-        assert np.array_equal(fa.hard_swish(x), expected)  # compiled in the parent
-        assert np.array_equal(fa.relu6(x), np.clip(x, 0, 6))  # not yet
-        fa.set_num_threads(2)  # asked for, the child gets threads of its own
-        assert np.array_equal(fa.hard_swish(x), expected)
+CHECK_CHILD = (
+    SETUP
+    + """
+def check():
+    assert fa.get_num_threads() == 1
+    assert np.array_equal(fa.hard_swish(x), expected)  # compiled in the parent
+    assert np.array_equal(fa.relu6(x), np.clip(x, 0, 6))  # not yet
+    fa.set_num_threads(2)  # asked for, the child gets threads of its own
+    assert np.array_equal(fa.hard_swish(x), expected)
 """
+)
 
 
 @LAYERS
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform")
 def test_a_child_of_fork(layer: str) -> None:
-    code = textwrap.dedent(FORK) + textwrap.dedent("""
+    code = CHECK_CHILD + textwrap.dedent("""
         import warnings
         warnings.simplefilter("ignore", DeprecationWarning)
         for _ in range(5):
@@ -194,7 +188,7 @@ def test_a_child_of_fork(layer: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform")
 def test_forking_while_other_threads_are_inside() -> None:
-    code = textwrap.dedent(FORK) + textwrap.dedent("""
+    code = SETUP + textwrap.dedent("""
         import threading, warnings
         warnings.simplefilter("ignore", DeprecationWarning)
         stop = threading.Event()

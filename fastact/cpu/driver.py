@@ -2,7 +2,8 @@
 
 A block (`fastact.cpu.emit`) knows one thing: a contiguous run of a whole number of vectors. Everything else is here,
 and compiled once: ends, strides, alignment, overlap, streaming stores, threads. Code in this file runs only after Numba
-has compiled it; addresses are integers and the structures are those of `fastact.cpu.layout`."""
+has compiled it; addresses are integers and the structures are those of `fastact.cpu.layout`.
+"""
 
 from __future__ import annotations
 

@@ -27,8 +27,6 @@ class Target:
         return all(name in self.features for name in names)
 
 
-PORTABLE = Target(frozenset())
-
 _FLOAT = {32: ir.FloatType(), 64: ir.DoubleType()}
 
 
@@ -251,8 +249,8 @@ class Lanes:
         """Anywhere else: loads from a constant array, which LLVM turns into a gather where there is one."""
         builder, element = self.builder, _FLOAT[self.width]
         array = ir.ArrayType(element, len(table))
-        digest = struct.pack(f"{len(table)}d", *table).hex()
-        name = f"fastact.table.{self.width}.{digest}"
+        content = struct.pack(f"{len(table)}d", *table).hex()
+        name = f"fastact.table.{self.width}.{content}"
         stored = builder.module.globals.get(name)
         if stored is None:
             stored = ir.GlobalVariable(builder.module, array, name)

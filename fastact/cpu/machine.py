@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
 
+from . import locks
 from .lanes import Target
-
-_lock = threading.Lock()
 
 
 @cache
@@ -45,7 +43,7 @@ def _engine() -> Any:
 
 def load(symbol: str, code: bytes) -> int:
     """Link object code into the process and return the address of `symbol`. It stays for the life of the process."""
-    with _lock:
+    with locks.linking:
         engine = _engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()

@@ -2,7 +2,8 @@
 
 Workers are Python threads that enter compiled code (`fastact.cpu.driver.worker`) once and never come back, so they need
 no interpreter lock and depend on no threading layer: a Numba ``parallel=True`` function running at the same time,
-OpenMP or TBB, present or absent, make no difference. They are started by the first call that is large enough."""
+OpenMP or TBB, present or absent, make no difference. They are started by the first call that is large enough.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from . import locks
 from .layout import SLOTS, Pool
 
 _keep: list[Any] = []  # what compiled code points at must outlive it
-_slots_lock = threading.Lock()
 
 pool = Pool()
 
@@ -120,8 +121,6 @@ def _stream_bytes() -> int:
 
 def _after_fork() -> None:
     """In the child there are no workers: go on alone, with semaphores nobody else has touched."""
-    global _slots_lock
-    _slots_lock = threading.Lock()
     pool.threads, pool.started, pool.busy, pool.state, pool.overrides = 1, 0, 0, 0, 0
     ctypes.memset(ctypes.addressof(pool) + Pool.slots.offset, 0, Pool.slots.size)
     _semaphores()
@@ -195,7 +194,7 @@ def threads(n: int) -> Iterator[None]:
     array([0., 2.], dtype=float32)
     """
     number, me = _checked(n), threading.get_ident()
-    with _slots_lock:
+    with locks.slots:
         owned = [pool.slots[2 * slot] for slot in range(SLOTS)]
         slot = owned.index(me) if me in owned else owned.index(0) if 0 in owned else -1
         if slot < 0:
@@ -207,7 +206,7 @@ def threads(n: int) -> Iterator[None]:
     try:
         yield
     finally:
-        with _slots_lock:
+        with locks.slots:
             if pool.slots[2 * slot] == me:  # not after a fork inside the block
                 pool.slots[2 * slot + 1] = before[1]
                 pool.slots[2 * slot] = before[0]

@@ -7,8 +7,6 @@ block is compiled, or read from disk, when that dtype is first used.
 from __future__ import annotations
 
 import ctypes
-import os
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +16,7 @@ import numpy as np
 
 from ..kernels.rows import RowFunction
 from . import cache as disk
-from . import machine, threads, vectorcall
+from . import locks, machine, threads, vectorcall
 from .emit import ITEMSIZE, Block
 from .layout import MAX_OPERANDS, Loop, UFunc
 
@@ -32,7 +30,6 @@ _THREADS_PAY = {4: 1 << 18, 2: 1 << 17}
 
 _keep: list[Any] = []  # NumPy holds bare pointers to what a ufunc is made of
 _pending: dict[int, Resolver] = {}
-_lock = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def _resolve_loop(address: int, scalars: int) -> int:
     """Called by the driver when a loop is used for the first time; the driver passes an exception on to the caller."""
     resolver = _pending[address]
     try:
-        with _lock:
+        with locks.compiling:
             field = "block_scalars" if scalars else resolver.field
             found = getattr(resolver.loop, field)
             if not found:
@@ -71,15 +68,6 @@ def _resolve_loop(address: int, scalars: int) -> int:
 
 
 _resolve = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t)(_resolve_loop)
-
-
-def _new_lock_after_fork() -> None:
-    global _lock
-    _lock = threading.RLock()  # another thread of the parent may have held the old one
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock_after_fork)
 
 
 @cache

@@ -5,7 +5,8 @@ that depends on the length of the row alone, so a row's result does not depend o
 
 The difference x - max is kept with its rounding error, exponentials are pairs and sums are compensated, so that nothing
 is lost before the last rounding: each element of softmax, log_softmax and the gradients is within 2 ULP of the true
-value."""
+value.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Reduction:
 
     `step(state, row, values, position, known)` takes in `row` (one lanes an input row); `values` are the operands that
     are one number a row, `position` the index of each element, `known` the states of the passes before. `merge` joins
-    two states. What is beyond the end of the row reads as the row's padding."""
+    two states. What is beyond the end of the row reads as the row's padding.
+    """
 
     initial: tuple[float, ...]
     step: Callable[..., State]
