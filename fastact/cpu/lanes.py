@@ -232,7 +232,8 @@ class Lanes:
         """AVX-512: the table lives in one or two registers and each register of indices costs one instruction."""
         builder, letter = self.builder, "s" if self.width == 32 else "d"
         chunk = ir.VectorType(_FLOAT[self.width], native)
-        padded = [*table, *[0.0] * (-len(table) % native)]
+        # The instruction reads as many bits of an index as it needs: a shorter table is repeated.
+        padded = list(table) * max(native // len(table), 1)
         halves = [ir.Constant(chunk, padded[k : k + native]) for k in range(0, len(padded), native)]
         parts = []
         for start in range(0, self.count, native):
@@ -248,6 +249,7 @@ class Lanes:
     def _gather(self, table: Sequence[float]) -> Lanes:
         """Anywhere else: loads from a constant array, which LLVM turns into a gather where there is one."""
         builder, element = self.builder, _FLOAT[self.width]
+        index = self & (len(table) - 1)
         array = ir.ArrayType(element, len(table))
         content = struct.pack(f"{len(table)}d", *table).hex()
         name = f"fastact.table.{self.width}.{content}"
@@ -258,11 +260,11 @@ class Lanes:
             stored.global_constant, stored.linkage = True, "internal"
         zero = ir.Constant(ir.IntType(32), 0)
         if self.count == 1:
-            return self.like(builder.load(builder.gep(stored, [zero, self.value])), "float")
+            return self.like(builder.load(builder.gep(stored, [zero, index.value])), "float")
         result = ir.Constant(self._type("float"), ir.Undefined)
         for lane in range(self.count):
             position = ir.Constant(ir.IntType(32), lane)
-            entry = builder.load(builder.gep(stored, [zero, builder.extract_element(self.value, position)]))
+            entry = builder.load(builder.gep(stored, [zero, builder.extract_element(index.value, position)]))
             result = builder.insert_element(result, entry, position)
         return self.like(result, "float")
 

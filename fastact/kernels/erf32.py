@@ -91,7 +91,7 @@ def tail(a: Lanes, q: Lanes, q_low: Lanes, table: Table, intervals: Intervals) -
     start, slope, _ = intervals
     points, values, c1, c2, c3, c4 = table
     # The last bit of the exponent of D = start + slope a, which is in [start, 4 start], and four of its fraction.
-    i = (bits(fma(a, slope, start)) >> 19) & 31
+    i = bits(fma(a, slope, start)) >> 19
     d = a - lookup(points, i)
     p = fma(fma(fma(lookup(c4, i), d, lookup(c3, i)), d, lookup(c2, i)), d, lookup(c1, i))
     shifted = fma(q, LOG2_E, ROUND)

@@ -94,7 +94,8 @@ def exp_parts_of_pair(high: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
     """`exp_parts` of high + low, |low| <= ulp(high)."""
     shifted = fma(high, STEPS_PER_LOG, ROUND)
     k = shifted - ROUND
-    r = fma(k, -STEP_HIGH, high) + fma(k, -STEP_LOW, low)
+    # With low = 0 to the last bit what `exp_parts` makes.
+    r = fma(k, -STEP_LOW, fma(k, -STEP_HIGH, high)) + low
     power, power_low = power_of_steps(shifted)
     return power, _expm1_plus(r, power_low)
 
@@ -109,5 +110,4 @@ def _expm1_plus(r: Lanes, low: Lanes) -> Lanes:
 def power_of_steps(shifted: Lanes) -> tuple[Lanes, Lanes]:
     """(S, l) with S (1 + l) = SCALE 2^(k/16), k = shifted - ROUND."""
     k = bits(shifted)
-    j = k & 15
-    return from_bits(bits(lookup(POWERS, j)) + (k << 19)), lookup(POWERS_LOW, j)
+    return from_bits(bits(lookup(POWERS, k)) + (k << 19)), lookup(POWERS_LOW, k)

@@ -102,10 +102,9 @@ def _parts32(x: Lanes, low: Lanes, lift: int) -> tuple[Lanes, Lanes, Lanes]:
     k = shifted - ROUND
     r = fma(k, -STEP_HIGH, x)  # exact where it matters
     i = bits(shifted)
-    j = i & 15
     powers = tuple(power * (UNSCALE * 2.0**lift) for power in POWERS)
-    s = from_bits(bits(lookup(powers, j)) + (i << 19))
-    rest = fma(k, -STEP_LOW, lookup(POWERS_LOW, j))
+    s = from_bits(bits(lookup(powers, i)) + (i << 19))
+    rest = fma(k, -STEP_LOW, lookup(POWERS_LOW, i))
     if low is not None:
         rest = rest + low
     # e^r - 1 - r, and rest (1 + r)

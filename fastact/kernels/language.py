@@ -110,5 +110,5 @@ def to_float(i: Lanes) -> Lanes:
 
 
 def lookup(table: Sequence[float], i: Lanes) -> Lanes:
-    """``table[i]`` for a tuple of 4, 8, 16 or 32 floats and 0 <= `i` < ``len(table)``."""
+    """``table[i % len(table)]`` for a tuple of 4, 8, 16 or 32 floats: the higher bits of `i` do not count."""
     return i.lookup(table)

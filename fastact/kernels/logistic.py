@@ -21,9 +21,11 @@ __all__ = [
     "Format",
     "exp_parts",
     "format_of",
+    "one_plus_far_exp",
+    "one_plus_small_exp",
+    "quotient",
+    "reciprocal",
     "reciprocal_of_one_plus_exp",
-    "reciprocal_of_one_plus_far_exp",
-    "reciprocal_of_one_plus_small_exp",
 ]
 
 Lanes = Any
@@ -43,8 +45,8 @@ class Format:
     largest: float  # finite float
     large: float  # large / scale is finite
     mantissa: int  # its bits
-
     bits_of_one: int
+    reciprocal: int  # this less the bits of a float, as bits: its reciprocal but for 5 %
 
 
 FORMATS = {
@@ -60,6 +62,7 @@ FORMATS = {
         large=2.0**60,
         mantissa=(1 << 23) - 1,
         bits_of_one=127 << 23,
+        reciprocal=0x7EF127EA,
     ),
     64: Format(
         scale=2.0**-512,
@@ -73,6 +76,7 @@ FORMATS = {
         large=2.0**500,
         mantissa=(1 << 52) - 1,
         bits_of_one=1023 << 52,
+        reciprocal=0x7FDE24FD40000000,
     ),
 }
 
@@ -108,26 +112,22 @@ def reciprocal_of_one_plus_exp(a: Lanes, low: Lanes | None = None) -> tuple[Lane
     # d - power is exact, and so is 1 less that wherever the 1 still matters: this is all that d lacks, though the sum
     # inside it was rounded too.
     d = fma(power, m, power + one)
-    return _reciprocal(d, fma(power, m, one - (d - power)))
+    return reciprocal(d, fma(power, m, one - (d - power)))
 
 
 @kernel
-def reciprocal_of_one_plus_small_exp(z: Lanes, low: Lanes | None = None) -> tuple[Lanes, Lanes]:
-    """The same for -one_from <= z <= limit, where e^z may be the smaller summand: two operations more."""
-    power, m = exp_parts(z, low)
-    one = format_of(z).scale
-    larger = select(power > one, power, one)
-    smaller = select(power > one, one, power)
-    d = fma(power, m, larger + smaller)
-    return _reciprocal(d, fma(power, m, smaller - (d - larger)))
+def one_plus_small_exp(z: Lanes) -> tuple[Lanes, Lanes]:
+    """scale (1 + e^z) as a pair, for -one_from <= z <= limit, where e^z may be the smaller summand."""
+    power, m = exp_parts(z, None)
+    return _sum(format_of(z).scale, power, m)
 
 
 @kernel
-def reciprocal_of_one_plus_far_exp(z: Lanes, low: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
-    """(q, error, one, far) for -one_from <= z <= far_reach, where e^z may be too large even for scaling by `scale`.
+def one_plus_far_exp(z: Lanes, low: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    """(d, d_low, one, far) for -one_from <= z <= far_reach, where e^z may be too large even for scaling by `scale`.
 
-    Where the mask `far` is false, q and error are as above, and one = scale. Where it is true, q is 1 / far_scale times
-    that, and one = 0: nobody can see the 1 in 1 + e^z.
+    Where the mask `far` is false, d + d_low is scale (1 + e^(z + low)), and one = scale. Where it is true, the pair is
+    far_scale times that, and one = 0: nobody can see the 1 in 1 + e^z.
     """
     f = format_of(z)
     power, m = exp_parts(z, low)
@@ -136,14 +136,33 @@ def reciprocal_of_one_plus_far_exp(z: Lanes, low: Lanes) -> tuple[Lanes, Lanes, 
     i = bits(power)
     power = from_bits(select(far, i - f.far_bits, i))
     one = select(far, 0.0, z.const(f.scale))
-    larger = select(power > one, power, one)
-    smaller = select(power > one, one, power)
-    d = fma(power, m, larger + smaller)
-    q, error = _reciprocal(d, fma(power, m, smaller - (d - larger)))
-    return q, error, one, far
+    d, d_low = _sum(one, power, m)
+    return d, d_low, one, far
 
 
 @kernel
-def _reciprocal(d: Lanes, d_low: Lanes) -> tuple[Lanes, Lanes]:
+def _sum(one: Lanes, power: Lanes, m: Lanes) -> tuple[Lanes, Lanes]:
+    """one + power (1 + m) as a pair, whichever of the two is larger."""
+    larger = select(power > one, power, one)
+    smaller = select(power > one, one, power)
+    d = fma(power, m, larger + smaller)
+    return d, fma(power, m, smaller - (d - larger))
+
+
+@kernel
+def reciprocal(d: Lanes, d_low: Lanes) -> tuple[Lanes, Lanes]:
+    """(q, error) with 1 / (d + d_low) = q (1 + error)."""
     q = 1.0 / d
     return q, fma(-q, d_low, fma(-q, d, 1.0))
+
+
+@kernel
+def quotient(c: Lanes, d: Lanes, d_low: Lanes) -> Lanes:
+    """c / (d + d_low) for a normal, positive d.
+
+    What the division leaves is divided by d only roughly, by a subtraction of its bits: of half an ULP and what d_low
+    makes, 5 % remain. It is held with its sign turned, so that -0 stays -0.
+    """
+    q = c / d
+    excess = fma(q, d_low, fma(q, d, -c))
+    return fma(-excess, from_bits(format_of(d).reciprocal - bits(d)), q)

@@ -123,10 +123,9 @@ def exp_scaled32(a: Lanes, low: Lanes, lift: Lanes = 0) -> tuple[Lanes, Lanes]:
     k = shifted - ROUND
     r = fma(k, -STEP_HIGH, a) + fma(k, -STEP_LOW, low)
     i = bits(shifted)
-    j = i & 15
-    s = from_bits(bits(lookup(POWERS_SCALED, j)) + (i << 19) + (lift << 23))
+    s = from_bits(bits(lookup(POWERS_SCALED, i)) + (i << 19) + (lift << 23))
     # (1 + e) (1 + r + r^2 P), e the rounding error of s
-    e = lookup(POWERS_LOW, j)
+    e = lookup(POWERS_LOW, i)
     m = fma(r, fma(r, fma(r, TAIL[1], TAIL[0]), e), r + e)
     hi = fma(s, m, s)
     return hi, fma(s, m, s - hi)

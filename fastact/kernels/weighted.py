@@ -17,8 +17,10 @@ from fastact.kernels.language import bits, by_dtype, fabs, fma, from_bits, kerne
 from fastact.kernels.logistic import (
     FORMATS,
     format_of,
-    reciprocal_of_one_plus_far_exp,
-    reciprocal_of_one_plus_small_exp,
+    one_plus_far_exp,
+    one_plus_small_exp,
+    quotient,
+    reciprocal,
 )
 
 from ..activation import Activation, Parameter
@@ -35,8 +37,7 @@ def silu(x: Lanes) -> Lanes:
     f = format_of(x)
     # Beyond one_from, where the result is x (and NaN for NaN), whatever comes out is not taken.
     c = clamp_below(x, -f.limit)
-    q, error = reciprocal_of_one_plus_small_exp(-c)
-    return select(x <= f.one_from, fma(c, q, c * (q * error)) * f.scale, x)
+    return select(x <= f.one_from, quotient(c, *one_plus_small_exp(-c)) * f.scale, x)
 
 
 # The zero of silu' is at -(1 + w), w = e^-(1 + w). ROOT_W is w rounded so that 1 + ROOT_W is a float too, ROOT_W_LOW
@@ -161,12 +162,14 @@ def swish(x: Lanes, beta: Lanes) -> Lanes:
     c = _clamp_product(x, beta, f.far_reach)
     z = beta * c
     z_low = fma(beta, c, -z)
-    q, error, _, far = reciprocal_of_one_plus_far_exp(-clamp_above(z, f.one_from), -z_low)
-    # q is up to 1 / scale: a large x is scaled before the product, others after, lest subnormal results round twice.
-    large = fabs(c) > f.large
-    c = select(large, c * f.scale, c)
-    y = fma(c, q, c * (q * error))
+    d, d_low, _, far = one_plus_far_exp(-clamp_above(z, f.one_from), -z_low)
+    # 1 / d is up to 1 / scale: a large x is scaled before the division, others after, lest subnormal results round
+    # twice. A tiny x is scaled up, so that the remainder is not subnormal.
+    large, tiny = fabs(c) > f.large, fabs(c) < 1.0 / f.large
+    c = c * select(large, f.scale, select(tiny, 1.0 / f.scale, x.const(1.0)))
+    y = quotient(c, d, d_low)
     y = select(large, y, y * f.scale)
+    y = select(tiny, y * f.scale, y)
     y = select(far, y * f.far_scale, y)
     return select((z > f.one_from) | (z == 0.0), select(z == 0.0, 0.5 * x, x), y)
 
@@ -190,7 +193,8 @@ def swish_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
     c = fabs(_clamp_product(x, beta, f.far_reach))
     steepness = fabs(beta)
     a = steepness * c
-    q, error, one, far = reciprocal_of_one_plus_far_exp(a, fma(steepness, c, -a))
+    d, d_low, one, far = one_plus_far_exp(a, fma(steepness, c, -a))
+    q, error = reciprocal(d, d_low)
     # The slope of sigmoid, as in sigmoidal._density.
     u = fma(-q, one, 1.0)
     v = fma(-q, one, 1.0 - u)
