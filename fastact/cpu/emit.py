@@ -8,7 +8,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .lanes import Builder, Lanes, Target, splat
+from .lanes import Builder, Lanes, Target, call_intrinsic, splat
 
 POINTER = ir.IntType(8).as_pointer()
 INTP = ir.IntType(64)
@@ -109,10 +109,23 @@ def narrow(value: Lanes, dtype: str) -> Any:
     return value.builder.trunc(rounded.value, ir.VectorType(half, value.count) if value.count > 1 else half)
 
 
+PREFETCH = 512
+"""Bytes ahead of a store that its cache line is asked for: a fifth of relu's time in the second-level cache."""
+
+
 def store(builder: Builder, pointer: Any, value: Lanes, dtype: str) -> None:
     """Write `value` to consecutive elements at `pointer`, of any alignment."""
     out = narrow(value, dtype)
+    for line in range(0, value.count * ITEMSIZE[dtype], 64):
+        _prefetch_for_writing(builder, builder.gep(pointer, [INTP(PREFETCH + line)]))
     builder.store(out, builder.bitcast(pointer, out.type.as_pointer()), align=1)
+
+
+def _prefetch_for_writing(builder: Builder, pointer: Any) -> None:
+    """Ask for the cache line at `pointer`, which may lie outside any array: prefetching does not fault."""
+    number = ir.IntType(32)
+    args = [pointer, number(1), number(3), number(1)]
+    call_intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), args)
 
 
 def _to_bfloat16(x: Lanes) -> Lanes:
