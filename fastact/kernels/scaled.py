@@ -51,7 +51,8 @@ class Format:
     digits: int  # explicit bits of the mantissa
     bias: int  # of the exponent
     scale: int  # the exponent of the power of two that results are multiplied by
-    limit: float  # e^-limit times that power is still a normal float, with its low part
+    limit: float  # e^-limit times that power is still a normal float
+    least: float  # w = least instead of a smaller one does not show in log(1 + w)/w, and w^4 is normal
     largest: float  # finite float
 
     @property
@@ -64,8 +65,8 @@ class Format:
 
 
 FORMATS = {
-    32: Format(23, 127, 124, 173.0, float.fromhex("0x1.fffffep127")),
-    64: Format(52, 1023, 1000, 1300.0, float.fromhex("0x1.fffffffffffffp1023")),
+    32: Format(23, 127, 124, 173.0, 2.0**-31, float.fromhex("0x1.fffffep127")),
+    64: Format(52, 1023, 1000, 1300.0, 2.0**-62, float.fromhex("0x1.fffffffffffffp1023")),
 }
 
 
@@ -153,14 +154,17 @@ def log1p_exp_scaled(hi: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
     """2^scale log(1 + w) as an unevaluated sum, for w = 2^-scale (hi + lo) in [0, 1].
 
     log(1 + w) = 2 atanh(q / 2) with q = w / (1 + w/2), so the leading term is a quotient with its
-    remainder and only the small rest is rounded: relative error 2^-28. One division, 19 operations.
+    remainder and only the small rest is rounded: relative error 2^-28. One division, 21 operations.
     """
-    down = format_of(hi).down
-    d = fma(hi, 0.5 * down, 1.0)
-    d_low = fma(lo, 0.5 * down, fma(hi, 0.5 * down, 1.0 - d))
+    f = format_of(hi)
+    down, least = f.down, f.up * f.least
+    # From here to z a small w is replaced by `least`, lest a subnormal z or z^2 cost a hundred cycles.
+    w = select(least > hi, least, hi)
+    d = fma(w, 0.5 * down, 1.0)
+    d_low = fma(lo, 0.5 * down, fma(w, 0.5 * down, 1.0 - d))
     q = hi / d
     rest = fma(-q, d_low, fma(-q, d, hi) + lo)
-    q1 = q * down
+    q1 = select(least > q, least, q) * down
     q_low = fma(rest * -0.5, q1, rest)  # rest / d, because 1/d = 1 - q/2
     z = q1 * q1
     return q, fma(q * z, polynomial(z, ATANH_TAIL[hi.width]), q_low)

@@ -71,10 +71,6 @@ def gelu_slope(a: Any) -> Any:
     return upper_tail(a) - a * mp.npdf(a)
 
 
-def logistic_tail(a: Any) -> Any:
-    return 1 / (1 + mp.exp(two_u(a)))
-
-
 def gelu_tanh_slope(a: Any) -> Any:
     """gelu_tanh'(-a)."""
     e = mp.exp(-two_u(a))
@@ -163,10 +159,9 @@ class Table:
 
 
 TABLES = (
-    Table("GELU", upper_tail, half_square, mpf("14.75"), mpf("1.75"), first_at_zero=True),
-    Table("GELU_SLOPE", without_root(gelu_slope, GELU_ROOT), half_square, mpf("14.75"), mpf("1.25")),
-    Table("GELU_TANH", logistic_tail, cubic, mpf(11), mpf("1.75"), first_at_zero=True),
-    Table("GELU_TANH_SLOPE", without_root(gelu_tanh_slope, GELU_TANH_ROOT), cubic, mpf(11), mpf("1.75")),
+    Table("GELU", upper_tail, half_square, mpf("15.5"), mpf("1.75"), first_at_zero=True),
+    Table("GELU_SLOPE", without_root(gelu_slope, GELU_ROOT), half_square, mpf("15.5"), mpf("1.25")),
+    Table("GELU_TANH_SLOPE", without_root(gelu_tanh_slope, GELU_TANH_ROOT), cubic, mpf("11.15"), mpf("1.75")),
 )
 
 
