@@ -37,15 +37,15 @@ Lanes = Any
 Table = tuple[tuple[float, ...], ...]
 Intervals = tuple[float, float, float]
 
-# Results are held multiplied by 2^64, so that nothing is subnormal before the last operation.
-UP = 2.0**64
-DOWN = 2.0**-64
+# Results are held multiplied by 2^90, so that nothing is subnormal before the last operation.
+UP = 2.0**90
+DOWN = 2.0**-90
 
 LOG2_E = 1.4426950408889634
 # Rounded to float32, times n it is exact enough to leave r exact; what it lacks is part of the tables.
 LOG_2 = 0.6931472
-# Adding this to |v| < 2^22 rounds v to an integer; the low bits of the sum are that integer + 127 + 64.
-ROUND = 1.5 * 2.0**23 + 127 + 64
+# Adding this to |v| < 2^22 rounds v to an integer; the low bits of the sum are that integer + 127 + 90.
+ROUND = 1.5 * 2.0**23 + 127 + 90
 
 # m(a) = a (LINEAR + CUBIC a^2) for gelu_tanh. It differs from 2u, and the tables make up for it: coefficients of few
 # bits make m(a) cheap, and a small LINEAR keeps rounding errors small where F(a) is near 1/2.
@@ -82,7 +82,7 @@ def minus_cubic(a: Lanes) -> tuple[Lanes, Lanes]:
 
 @kernel
 def tail(a: Lanes, q: Lanes, q_low: Lanes, table: Table, intervals: Intervals) -> tuple[Lanes, Lanes, Lanes]:
-    """(H, r, w) with 2^64 F(a) = H (1 + r + w), for 0 <= a <= top and q + q_low = -m(a).
+    """(H, r, w) with 2^90 F(a) = H (1 + r + w), for 0 <= a <= top and q + q_low = -m(a).
 
     H has the bits of the table and r is exact, so nothing but w is rounded: |w| < 0.3, error 2^-26.
     """

@@ -42,7 +42,7 @@ NEAR = 0.43
 
 @kernel
 def _gate32(x: Lanes, a: Lanes, parts: tuple[Lanes, Lanes, Lanes]) -> Lanes:
-    """x F for x <= 0 and x (1 - F) for x > 0, where 2^64 F(a) = h (1 + r + w) and `parts` is (h, r, w).
+    """x F for x <= 0 and x (1 - F) for x > 0, where 2^90 F(a) = h (1 + r + w) and `parts` is (h, r, w).
 
     That is max(x, 0) - a F. Where 0 < x and F > 1/3, F and 1 - F are alike and it must be x/2 - a (F - 1/2): so the
     rounding error of the second summand never counts for more than a quarter of an ULP.
@@ -91,7 +91,7 @@ def _gelu_tanh32(x: Lanes) -> Lanes:
 
 @kernel
 def _slope32(x: Lanes, a: Lanes, parts: tuple[Lanes, Lanes, Lanes], root: tuple[float, float]) -> Lanes:
-    """D for x <= 0 and 1 - D for x > 0, where 2^64 D = (root - a) h (1 + r + w) and `parts` is (h, r, w)."""
+    """D for x <= 0 and 1 - D for x > 0, where 2^90 D = (root - a) h (1 + r + w) and `parts` is (h, r, w)."""
     h, r, w = parts
     t = fma(h, r + w, h)
     t_low = fma(h, w, fma(h, r, h - t))
@@ -114,6 +114,10 @@ def _gelu_tanh_derivative32(x: Lanes) -> Lanes:
     a = clamp_above(fabs(x), GELU_TANH_SLOPE_INTERVALS[2])
     return _slope32(x, a, tail(a, *minus_cubic(a), GELU_TANH_SLOPE, GELU_TANH_SLOPE_INTERVALS), GELU_TANH_ROOT)
 
+
+# Float64 results are held multiplied by 2^64 until the last operation.
+UP64 = 2.0**64
+DOWN64 = 2.0**-64
 
 # 2u and its slope 2u' = LINEAR + 3 CUBIC x^2 in float64. LINEAR_HEAD has 21 bits, so that LINEAR_HEAD - p is exact.
 LINEAR_HEAD = 1.595768928527832
@@ -140,7 +144,7 @@ def _exp_minus_two_u64(a: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
     i, m = exp_fast64(-hi, -lo)
     p = power_of_two_up64(i)
     big = fma(p, m, p)
-    e = big * DOWN
+    e = big * DOWN64
     return big, fma(p, m, p - big), e, 1.0 / (1.0 + e)
 
 
@@ -150,11 +154,11 @@ def _gelu_tanh64(x: Lanes) -> Lanes:
     a = clamp_above(fabs(x), GELU_TANH_LIMIT64)
     big, big_low, e, y = _exp_minus_two_u64(a)
     negative = x < 0.0
-    n = select(negative, big, UP)
+    n = select(negative, big, UP64)
     q = n * y
     # What q (1 + e) misses of n, with the rounding error of e itself; n - q is exact.
     miss = fma(-q, e, n - q) + select(negative, big_low, 0.0)
-    result = fma(a, q, a * (miss * y)) * copysign(DOWN, x)
+    result = fma(a, q, a * (miss * y)) * copysign(DOWN64, x)
     return select(x > GELU_TANH_LIMIT64, x, result)
 
 
@@ -175,7 +179,7 @@ def _gelu_tanh_derivative64(x: Lanes) -> Lanes:
     low = fma(fma(big, y, -q), y, fma(q, y, -v))
     low = fma(v + v, error, low) + big_low * y * y
     d = fma(v, f, fma(v, f_low, low * f))
-    return with_gelu_tanh_root64(x, select(x > 0.0, fma(d, -DOWN, 1.0), d * DOWN))
+    return with_gelu_tanh_root64(x, select(x > 0.0, fma(d, -DOWN64, 1.0), d * DOWN64))
 
 
 gelu = by_dtype(_gelu32, gelu64)

@@ -36,7 +36,8 @@ class Format:
     """What depends on the dtype."""
 
     scale: float  # exponentials are multiplied by it, their reciprocals divided
-    limit: float  # limit e^-limit is so far below the numbers that the CPU makes it 0 without the pause it takes nearer
+    limit: float  # e^-limit is so far below the numbers that the CPU makes it 0 without the pause it takes nearer
+    limit_times: float  # and so is limit_times e^-limit_times
     one_from: float  # 1 / (1 + e^-x) rounds to 1 for x above it
     far_from: float  # e^-x is so small above it that far_scale may be taken out
     far_reach: float  # far_scale scale e^far_reach is finite, and |x| e^-far_reach and x^2 e^-far_reach are negligible
@@ -52,7 +53,8 @@ class Format:
 FORMATS = {
     32: Format(
         scale=exp32.SCALE,
-        limit=120.0,
+        limit=113.0,
+        limit_times=118.0,
         one_from=17.5,
         far_from=80.0,
         far_reach=208.0,
@@ -67,6 +69,7 @@ FORMATS = {
     64: Format(
         scale=2.0**-512,
         limit=765.0,
+        limit_times=765.0,
         one_from=38.0,
         far_from=600.0,
         far_reach=1480.0,
@@ -98,7 +101,7 @@ def _exp_parts64(x: Lanes, low: Lanes | None) -> tuple[Lanes, Lanes]:
 
 
 exp_parts = by_dtype(_exp_parts32, _exp_parts64)
-"""(S, m) with scale e^(x + low) = S (1 + m), for -one_from <= x <= limit; `low` may be None.
+"""(S, m) with scale e^(x + low) = S (1 + m), for -one_from <= x <= limit_times; `low` may be None.
 
 For x up to far_reach S has the right bits but for those of the exponent that do not fit.
 """
@@ -117,7 +120,7 @@ def reciprocal_of_one_plus_exp(a: Lanes, low: Lanes | None = None) -> tuple[Lane
 
 @kernel
 def one_plus_small_exp(z: Lanes, low: Lanes | None = None) -> tuple[Lanes, Lanes]:
-    """scale (1 + e^(z + low)) as a pair, for -one_from <= z <= limit, where e^z may be the smaller summand."""
+    """scale (1 + e^(z + low)) as a pair, for -one_from <= z <= limit_times, where e^z may be the smaller summand."""
     power, m = exp_parts(z, low)
     return _sum(format_of(z).scale, power, m)
 

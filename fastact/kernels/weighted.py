@@ -36,7 +36,7 @@ def silu(x: Lanes) -> Lanes:
     """x / (1 + e^-x). Error 0.78 ULP (float32), 0.95 ULP (float64)."""
     f = format_of(x)
     # Beyond one_from, where the result is x (and NaN for NaN), whatever comes out is not taken.
-    c = clamp_below(x, -f.limit)
+    c = clamp_below(x, -f.limit_times)
     return select(x <= f.one_from, quotient(c, *one_plus_small_exp(-c)) * f.scale, x)
 
 
@@ -91,7 +91,7 @@ _root_exp = by_dtype(_root_exp32, _root_exp64)
 
 @kernel
 def _silu_slope(a: Lanes, a_low: Lanes | None) -> Lanes:
-    """silu'(-(a + a_low)) = q (1 - a (1 - q)), q = 1 / (1 + e^a), for 0 <= a <= limit.
+    """silu'(-(a + a_low)) = q (1 - a (1 - q)), q = 1 / (1 + e^a), for 0 <= a <= limit_times.
 
     The bracket cancels near its zero. With d = w + e^t, so that q = w / d, it is -(s + q (d - a)), s = a - (1 + w), in
     which s is exact and more than four times the second term. Away from the zero, where s would not be exact and d - a
@@ -130,7 +130,7 @@ def silu_derivative(x: Lanes) -> Lanes:
 
     Error 0.89 ULP (float32), 1.25 ULP (float64).
     """
-    slope = _silu_slope(clamp_above(fabs(x), format_of(x).limit), None)
+    slope = _silu_slope(clamp_above(fabs(x), format_of(x).limit_times), None)
     return select(x >= 0.0, 1.0 - slope, slope)
 
 
@@ -178,7 +178,7 @@ def swish(x: Lanes, beta: Lanes) -> Lanes:
 def swish_derivative(x: Lanes, beta: Lanes) -> Lanes:
     """silu'(beta x). Error 0.94 ULP (float32), 0.9 ULP (float64)."""
     beta = _finite(beta)
-    c = fabs(_clamp_product(x, beta, format_of(x).limit))
+    c = fabs(_clamp_product(x, beta, format_of(x).limit_times))
     steepness = fabs(beta)
     a = steepness * c
     slope = _silu_slope(a, fma(steepness, c, -a))
