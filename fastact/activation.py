@@ -35,8 +35,8 @@ class Activation:
 
     `limits` and `derivative_limits` are the values at -inf and +inf, `parity` is "odd", "even" or None, `monotone` says
     whether the function never decreases, `range` is the smallest interval that holds every value at default parameters,
-    `at_defaults` is a cheaper kernel that gives the bits of `forward` when every parameter has its default, if there is
-    one; `kinks` are the points where the derivative jumps, `vectors` is how many native vectors are in flight.
+    `at_defaults` and `derivative_at_defaults` are cheaper kernels that give the bits of `forward` and `derivative` when
+    every parameter has its default, if there are such; `kinks` are the points where the derivative jumps, `vectors` is how many native vectors are in flight.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Activation:
     derivative: Kernel
     parameters: tuple[Parameter, ...] = ()
     at_defaults: Kernel | None = None
+    derivative_at_defaults: Kernel | None = None
     parameter_derivatives: Mapping[str, Kernel] = field(default_factory=dict)
     parameter_formulas: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
@@ -77,14 +78,15 @@ class Form:
     outputs: tuple[str, ...]
 
 
-def _times_g(derivative: Kernel) -> Kernel:
+def times_g(derivative: Kernel) -> Kernel:
     def vjp(g: Any, *arguments: Any) -> Any:
         return g * derivative(*arguments)
 
     return vjp
 
 
-def _both(forward: Kernel, derivative: Kernel) -> Kernel:
+def both(forward: Kernel, derivative: Kernel) -> Kernel:
+    """The kernel of both results."""
     # what the two have in common, LLVM merges: tracing leaves it the same instructions twice
     def with_derivative(*arguments: Any) -> tuple[Any, Any]:
         return forward(*arguments), derivative(*arguments)
@@ -103,11 +105,11 @@ def all_forms(record: Activation) -> Iterator[Form]:
     name = record.name
     yield Form("forward", name, record.forward, ("x",), ("y",))
     yield Form("derivative", f"{name}_derivative", record.derivative, ("x",), ("dy",))
-    yield Form("vjp", f"{name}_vjp", _times_g(record.derivative), ("g", "x"), ("gx",))
-    both = _both(record.forward, record.derivative)
-    yield Form("with_derivative", f"{name}_with_derivative", both, ("x",), ("y", "dy"))
+    yield Form("vjp", f"{name}_vjp", times_g(record.derivative), ("g", "x"), ("gx",))
+    both_at_once = both(record.forward, record.derivative)
+    yield Form("with_derivative", f"{name}_with_derivative", both_at_once, ("x",), ("y", "dy"))
     for parameter, kernel in record.parameter_derivatives.items():
         yield Form(f"derivative_{parameter}", f"{name}_derivative_{parameter}", kernel, ("x",), ("dy",))
 
 
-__all__ = ["Activation", "Contract", "Form", "Kernel", "Parameter", "all_forms", "forms"]
+__all__ = ["Activation", "Contract", "Form", "Kernel", "Parameter", "all_forms", "both", "forms", "times_g"]

@@ -223,6 +223,12 @@ def hard_sigmoid_derivative(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
 
 
 @kernel
+def hard_sigmoid_derivative_at_defaults(x: Lanes) -> Lanes:
+    """1/6 for |x| < 3, else 0."""
+    return select(fabs(x) < 3.0, SIXTH, _zero_or_nan(x))
+
+
+@kernel
 def hard_sigmoid_derivative_slope(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
     """The derivative by slope: x inside the open interval, else 0."""
     return select(_hard_sigmoid_inside(x, slope, offset), x, _zero_or_nan(x))
@@ -427,6 +433,7 @@ RECORDS = (
         derivative_formula="slope if 0 < slope * x + offset < 1 else 0",
         forward=hard_sigmoid,
         derivative=hard_sigmoid_derivative,
+        derivative_at_defaults=hard_sigmoid_derivative_at_defaults,
         parameters=(
             Parameter("slope", 1 / 6, "The slope between the bounds; the float nearest to 1/6 means exactly 1/6."),
             Parameter("offset", 0.5, "The value at 0."),
