@@ -3,15 +3,20 @@
 It lives in the package, because ``fastact bench`` has to work where only the package is installed.
 """
 
+from fastact.bench.arrays import BARS_OF_ROWS, LAYOUTS, Setting, parse_shape
 from fastact.bench.cases import DTYPES, FORMS, LIBRARIES, functions, prepare, prepare_on
 
 __all__ = [
+    "BARS_OF_ROWS",
     "DTYPES",
     "FORMS",
     "IN_CACHE",
+    "LAYOUTS",
     "LIBRARIES",
     "REPRESENTATIVES",
+    "Setting",
     "functions",
+    "parse_shape",
     "prepare",
     "prepare_on",
 ]

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 import fastact as fa
+from fastact.bench.limits import NoBound, bound_of, copies
 
-from .cases import FORMS, IN_CACHE, REPRESENTATIVES, functions, prepare
+from .cases import BARS_OF_ROWS, FORMS, IN_CACHE, LAYOUTS, REPRESENTATIVES, Setting, functions, parse_shape, prepare
 
 
 class Prepared:
@@ -14,8 +15,8 @@ class Prepared:
 
     call: Callable[[], object]
 
-    def prepare(self, name: str, form: str, dtype: str, n: int) -> None:
-        self.call = prepare(name, form, "fastact", dtype, n)
+    def prepare(self, name: str, form: str, dtype: str, setting: int | Setting) -> None:
+        self.call = prepare(name, form, "fastact", dtype, setting)
         self.call()
 
 
@@ -30,6 +31,38 @@ class Catalogue(Prepared):
 
     def time_forward(self, name: str) -> None:
         self.call()
+
+
+class Limits:
+    """What the machine allows: a copy of as many bytes, and what the arithmetic needs if llvm-mca is there."""
+
+    params = ((1, 1000, IN_CACHE, 1_000_000, 16_000_000),)
+    param_names = ("elements",)
+
+    def setup(self, n: int) -> None:
+        self.ways = list(copies(2 * 4 * n, ("fastact",)).values())
+        for way in self.ways:
+            way()
+
+    def time_memcpy(self, n: int) -> None:
+        self.ways[0]()
+
+    def time_copying_loop(self, n: int) -> None:
+        self.ways[1]()
+
+
+class Arithmetic:
+    """The throughput bound of each compiled loop: it moves with the kernel and with the compiler, not with the day."""
+
+    params = (functions(rows=False), ("forward", "derivative"), ("float32",))
+    param_names = ("function", "form", "dtype")
+    unit = "cycles per element"
+
+    def track_cycles(self, name: str, form: str, dtype: str) -> float:
+        try:
+            return bound_of(name if form == "forward" else f"{name}_{form}", dtype).throughput
+        except NoBound:
+            return float("nan")
 
 
 class Forms(Prepared):
@@ -48,7 +81,7 @@ class Forms(Prepared):
 class Sizes(Prepared):
     """From the cost of a call to the speed of memory."""
 
-    params = (("relu", "leaky_relu", "gelu"), (1, 100, 10_000, 1_000_000, 16_000_000))
+    params = (("relu", "leaky_relu", "gelu"), (1, 10, 100, 1000, 10_000, 1_000_000, 16_000_000))
     param_names = ("function", "elements")
 
     def setup(self, name: str, n: int) -> None:
@@ -61,7 +94,7 @@ class Sizes(Prepared):
 class Dtypes(Prepared):
     """Half as wide, twice as wide."""
 
-    params = (REPRESENTATIVES, ("float16", "float64"))
+    params = (REPRESENTATIVES, ("float16", "bfloat16", "float64"))
     param_names = ("function", "dtype")
 
     def setup(self, name: str, dtype: str) -> None:
@@ -71,49 +104,57 @@ class Dtypes(Prepared):
         self.call()
 
 
-class Layouts:
+class Layouts(Prepared):
     """Inputs that are not one contiguous block."""
 
-    params = (
-        ("relu", "gelu"),
-        ("contiguous", "every_second", "reversed", "transposed", "broadcast", "masked"),
-    )
+    params = (("relu", "gelu"), tuple(LAYOUTS))
     param_names = ("function", "layout")
 
     def setup(self, name: str, layout: str) -> None:
-        self.function = getattr(fa, name)
-        base = np.random.default_rng(1).normal(0.0, 3.0, (512, 256)).astype("f4")
-        self.x = {
-            "contiguous": base[:256],
-            "every_second": base[:256, ::2],
-            "reversed": base[:256, ::-1],
-            "transposed": base[:256].T,
-            "broadcast": np.broadcast_to(base[0], (256, 256)),
-            "masked": base[:256],
-        }[layout]
-        self.out = np.zeros(self.x.shape, "f4")
-        self.options = {"where": self.x > 0} if layout == "masked" else {}
-        self.function(self.x, out=self.out, **self.options)
+        self.prepare(name, "forward", "float32", Setting(IN_CACHE, layout))
 
     def time_layout(self, name: str, layout: str) -> None:
-        self.function(self.x, out=self.out, **self.options)
+        self.call()
 
 
-class Rows:
-    """Along the last axis: many short rows, few long ones."""
+class Masked:
+    """Where half of the elements are asked for."""
 
-    params = (
-        ("softmax", "log_softmax", "logsumexp"),
-        ("100000x10", "4096x128", "1024x1024", "64x50257"),
-    )
+    params = (("relu", "gelu"),)
+    param_names = ("function",)
+
+    def setup(self, name: str) -> None:
+        self.function = getattr(fa, name)
+        self.x = np.random.default_rng(1).normal(0.0, 3.0, IN_CACHE).astype("f4")
+        self.out, self.mask = np.zeros_like(self.x), self.x > 0
+        self.time_where(name)
+
+    def time_where(self, name: str) -> None:
+        self.function(self.x, out=self.out, where=self.mask)
+
+
+class Rows(Prepared):
+    """Along an axis: many short rows, few long ones, one, and rows that lie across memory."""
+
+    params = (functions(rows=True), tuple(BARS_OF_ROWS.split(",")))
+    param_names = ("function", "shape")
+    timeout = 300
+
+    def setup(self, name: str, shape: str) -> None:
+        self.prepare(name, "forward", "float32", parse_shape(shape))
+
+    def time_rows(self, name: str, shape: str) -> None:
+        self.call()
+
+
+class RowGradients(Prepared):
+    """From the saved output."""
+
+    params = (("softmax", "log_softmax"), ("100000x10", "1024x1024", "1024x1024@0"))
     param_names = ("function", "shape")
 
     def setup(self, name: str, shape: str) -> None:
-        rows, columns = map(int, shape.split("x"))
-        self.function = getattr(fa, name)
-        self.x = np.random.default_rng(1).normal(0.0, 5.0, (rows, columns)).astype("f4")
-        self.out = np.zeros(rows if name == "logsumexp" else self.x.shape, "f4")
-        self.function(self.x, out=self.out)
+        self.prepare(name, "vjp", "float32", parse_shape(shape))
 
     def time_rows(self, name: str, shape: str) -> None:
-        self.function(self.x, out=self.out)
+        self.call()

@@ -1,4 +1,10 @@
-"""What a fresh process pays: asv runs each string in a Python of its own."""
+"""What a fresh process pays: asv runs each string in a Python of its own, ``python -m benchmarks.startup`` does too."""
+
+import json
+import subprocess
+import sys
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -27,3 +33,37 @@ class Startup:
 
     def timeraw_first_call(self) -> str:
         return "import numpy, fastact; fastact.gelu(numpy.ones(4, 'f4'))"
+
+
+ROUNDS = 15
+FIRST_RESULTS = {
+    "import numpy, fastact; fastact.gelu(x)": "import numpy, fastact; fastact.gelu(numpy.ones(4, 'f4'))",
+    "import numpy, fastact; fastact.elu(x, 2.0)": "import numpy, fastact; fastact.elu(numpy.ones(4, 'f4'), 2.0)",
+    "import numpy, fastact; fastact.softmax(x)": "import numpy, fastact; fastact.softmax(numpy.ones(4, 'f4'))",
+}
+
+
+def _seconds(program: str) -> float:
+    start = perf_counter()
+    subprocess.run([sys.executable, "-c", program], check=True)
+    return perf_counter() - start
+
+
+def measure() -> list[dict[str, Any]]:
+    """The first result in a fresh process beside ``import numpy``, in turns; the shortest of each counts."""
+    programs = {"import numpy": "import numpy", **FIRST_RESULTS}
+    for program in programs.values():
+        _seconds(program)  # fills the cache
+    taken: dict[str, list[float]] = {what: [] for what in programs}
+    for _ in range(ROUNDS):
+        for what, program in programs.items():
+            taken[what].append(_seconds(program))
+    base = min(taken.pop("import numpy"))
+    return [
+        {"what": what, "seconds": min(times), "seconds_above_numpy": min(times) - base, "import_numpy": base}
+        for what, times in taken.items()
+    ]
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(), indent=1))

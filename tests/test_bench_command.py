@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 import fastact as fa
-from fastact.bench import cases, libraries, measure, report
+from fastact.bench import cases, command, libraries, limits, measure, report
+from fastact.bench.arrays import Setting
 from fastact.bench.command import add_arguments, run
 from fastact.bench.formulas import Binary
 from fastact.bench.measure import Cell, Plan, Report, Time
@@ -79,7 +80,13 @@ def test_json_holds_everything_that_is_needed_to_judge_it(tmp_path: Path) -> Non
     assert bench(*SHORT, *options, "--threads", "1", "--form", "with_derivative") == 0
     document = json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     assert document["threads"] == 1
-    assert document["form"] == "with_derivative"
+    assert document["forms"] == ["with_derivative"]
+    assert document["dtypes"] == ["float32"]
+    assert document["settings"] == ["1", "1K"]
+    options_of_it = (
+        "--functions relu,softsign --sizes 1,1K --form with_derivative --threads 1 --libraries numpy --rounds 1"
+    )
+    assert document["command"] == f"fastact bench {options_of_it} --quick"
     assert document["machine"]["cpu"]
     assert document["machine"]["cores"] >= 1
     assert document["versions"]["numpy"] == np.__version__
@@ -88,7 +95,11 @@ def test_json_holds_everything_that_is_needed_to_judge_it(tmp_path: Path) -> Non
     found = {(r["function"], r["elements"], r["library"]) for r in records}
     assert found == {(f, n, lib) for f in ("relu", "softsign") for n in (1, 1000) for lib in ("fastact", "numpy")}
     assert all(0 < r["ns_per_element_best"] <= r["ns_per_element_median"] for r in records)
-    assert document["accuracy"]["softsign"]["fastact"]["max_ulp"] < 1
+    errors = {(e["function"], e["library"]): e for e in document["accuracy"]}
+    assert errors["softsign", "fastact"]["max_ulp"] < 1
+    assert {r["max_ulp"] for r in records if (r["function"], r["library"]) == ("softsign", "fastact")} == {
+        errors["softsign", "fastact"]["max_ulp"]
+    }
     assert document["summary"]["cells"] == 4
     assert document["summary"]["finished"]
 
@@ -119,10 +130,10 @@ def test_an_interrupted_run_keeps_what_it_has(
 ) -> None:
     original = measure._measure_cell
 
-    def interrupted(report: Report, name: str, n: int) -> None:
-        if n > 1:
+    def interrupted(report: Report, name: str, form: str, dtype: str, setting: Setting) -> None:
+        if setting.elements > 1:
             raise KeyboardInterrupt
-        original(report, name, n)
+        original(report, name, form, dtype, setting)
 
     monkeypatch.setattr(measure, "_measure_cell", interrupted)
     file = tmp_path / "bench.json"
@@ -196,7 +207,13 @@ def test_without_rich_and_without_the_oracles(
         (["--sizes", "12.5"], "argument --sizes: '12.5' is not a size"),
         (["--sizes", "5000M"], "argument --sizes: '5000M' is out of range"),
         (["--dtype", "float8"], "argument --dtype: invalid choice: 'float8'"),
+        (["--dtype", ","], "argument --dtype: invalid choice: ''"),
         (["--form", "backward"], "argument --form: invalid choice: 'backward'"),
+        (["--layout", "spiral"], "argument --layout: invalid choice: 'spiral' (choose from contiguous, "),
+        (["--rows", "3x"], "argument --rows: '3x' is not a shape: write 1024x1024"),
+        (["--rows", "3x3@2"], "argument --rows: '3x3@2': there is no axis 2 in 2 dimensions"),
+        (["--rows", "3x3", "--sizes", "9"], "argument --rows: shapes say how many elements"),
+        (["--rows", "3x3", "--functions", "relu"], "argument --functions: unknown function 'relu'"),
         (["--threads", "0"], "argument --threads: '0' is not a number from 1 to 1024"),
         (["--rounds", "many"], "argument --rounds: 'many' is not a number"),
         (["--libraries", "tensorflow"], "argument --libraries: unknown library 'tensorflow'"),
@@ -240,6 +257,13 @@ def test_sizes(text: str, number: int) -> None:
 def test_second_names_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(*SHORT, "--libraries", "numpy", "--functions", "expit,sigmoid") == 0
     assert "of 2 (function, size) cells" in capsys.readouterr().out
+
+
+def test_kinds_of_functions() -> None:
+    both = ("elementwise", "rows")
+    chosen = [command._chosen_functions((kind,), False) for kind in both]
+    assert chosen == [cases.functions(rows=False), cases.functions(rows=True)]
+    assert command._chosen_functions(both, False) == cases.functions() == command._chosen_functions(None, False)
 
 
 def test_expressions_name_only_what_is_defined() -> None:
@@ -293,10 +317,14 @@ def test_numpy_formula_of_relu_is_exact_on_the_sample(dtype: str) -> None:
     assert measure_error(case, true) == Error(0.0, 0.0, ())
 
 
-def _made_up(times: dict[str, float], errors: dict[str, float]) -> Report:
-    plan = Plan(("relu",), (1,), tuple(times), "float32", "forward", 1, 1, 0.1, 0.1)
-    cell = Cell("relu", 1, 1, (1,), {k: Time(v, v, 1) for k, v in times.items()})
-    made = {"relu": {k: Error(v, v, ()) for k, v in errors.items()}}
+def _made_up(
+    times: dict[str, float], errors: dict[str, float], beside: dict[str, float] | None = None, form: str = "forward"
+) -> Report:
+    setting = Setting(1)
+    plan = Plan(("relu",), (setting,), tuple(times), ("float32",), (form,), 1, 1, 0.1, 0.1)
+    taken, other = ({k: Time(v, v, 1) for k, v in some.items()} for some in (times, beside or {}))
+    cell = Cell("relu", form, "float32", setting, (1,), taken, other)
+    made = {("relu", form, "float32"): {k: Error(v, v, ()) for k, v in errors.items()}}
     return Report(plan, [cell], made, finished=True)
 
 
@@ -311,6 +339,87 @@ def test_summary_says_where_fastact_is_behind() -> None:
     assert math.isclose(ahead["geometric_mean_ratio"], 3.0)
     assert "behind" not in ahead["line"]
     assert "more accurate" not in ahead["line"]
+
+
+def test_summary_says_where_a_peer_was_given_what_it_saved() -> None:
+    made = _made_up({"fastact": 2.0, "torch": 1.0, "jax": 5.0}, {}, {"torch from x": 3.0}, form="vjp")
+    found = report.summary(made)
+    assert found["behind"][0]["ratio"] == 0.5
+    assert found["behind"][0]["ratio_from_x"] == 1.5
+    assert "In 1 of these the peer is given what it saved; from x: relu 1.50x." in found["line"]
+    (table,) = report.tables(made)
+    assert table.header == ("function", "fastact", "torch", "jax", "torch from x", "against best")
+    assert table.behind == {0}
+    made.cells[0].beside["torch from x"] = Time(1.5, 1.5, 1)
+    assert "given what it saved" not in report.summary(made)["line"]
+
+
+def test_each_group_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--libraries", "numpy", "--functions", "relu", "--dtype", "float32,float64", "--form", "forward,vjp"]
+    assert bench(*SHORT, *options, "--no-accuracy", "--brief") == 0
+    out = capsys.readouterr().out
+    assert "ns per element" not in out
+    assert "largest error" not in out
+    for group in ("float32 forward 1 ", "float32 vjp 1K ", "float64 forward 1K ", "float64 vjp 1 "):
+        assert group in out
+    assert "of 8 (function, size) cells" in out
+    assert "the worst is relu " in out
+
+
+def test_rows_have_shapes_and_an_axis(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    options = ["--rows", "6x8x5@1,40x3", "--functions", "softmax,logsumexp", "--libraries", "numpy", "--limits"]
+    assert bench("--quick", "--rounds", "1", *options, "--json", str(file)) == 0
+    out = capsys.readouterr().out
+    assert "softmax, float32, forward" in out
+    assert "6x8x5@1" in out
+    document = json.loads(file.read_text())
+    assert {(r["function"], r["setting"], r["axis"], r["elements"]) for r in document["results"]} == {
+        (name, *rest) for name in ("softmax", "logsumexp") for rest in (("6x8x5@1", 1, 240), ("40x3", -1, 120))
+    }
+    assert all(r["fastact_over_copy"] > 0 for r in document["results"])
+    assert all(r["bound_ns_per_element"] is None for r in document["results"])
+
+
+def test_layouts_are_beside_a_contiguous_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "layouts.csv"
+    options = ["--layout", "contiguous,strided2,transposed", "--functions", "relu", "--libraries", "numpy"]
+    assert bench(*SHORT, *options, "--no-accuracy", "--csv", str(file)) == 0
+    assert "1K elements, strided2, float32, forward" in capsys.readouterr().out
+    with file.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert {row["layout"] for row in rows} == {"contiguous", "strided2", "transposed"}
+    assert all((row["fastact_over_contiguous"] != "") == (row["layout"] != "contiguous") for row in rows)
+
+
+def test_limits_without_llvm_mca_say_so_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "analyser", lambda: None)
+    limits.bound_of.cache_clear()
+    assert bench(*SHORT, "--libraries", "numpy", "--functions", "relu,relu6", "--limits", "--no-accuracy") == 0
+    out = capsys.readouterr().out
+    assert out.count("note: no bound of the arithmetic: llvm-mca is not installed") == 1
+    assert "limits: 1K elements, float32, forward" in out
+    assert "fastact/copy" in out
+
+
+@pytest.mark.skipif(limits.analyser() is None, reason="llvm-mca is not installed")
+def test_limits_with_llvm_mca(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "limits.json"
+    limits.bound_of.cache_clear()
+    options = ["--libraries", "numpy", "--functions", "relu,elu", "--limits", "--json", str(file), "--threads", "1"]
+    assert bench(*SHORT, *options, "--plot", str(tmp_path / "limits.png")) == 0
+    out = capsys.readouterr().out
+    assert "fastact/bound" in out
+    document = json.loads(file.read_text())
+    assert document["llvm_mca"]
+    for r in document["results"]:
+        assert r["fastact_over_limit"] > 0
+        if r["elements"] == 1:  # the throughput of a loop says nothing of one element
+            assert r["bound_ns_per_element"] is None
+        else:
+            assert r["bound_ns_per_element"] == pytest.approx(r["bound_cycles_per_element"] / r["clock_ghz"])
 
 
 def test_formulas_leave_their_input_alone() -> None:

@@ -9,13 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.cases import FORMS, IN_CACHE, functions, prepare, prepare_on
+from benchmarks.cases import (
+    BARS_OF_ROWS,
+    FORMS,
+    IN_CACHE,
+    LAYOUTS,
+    REPRESENTATIVES,
+    Setting,
+    functions,
+    parse_shape,
+    prepare,
+    prepare_on,
+)
 from fastact.bench.cases import inputs, installed, peers_of
+from fastact.bench.limits import copies
 from fastact.bench.peers import PEERS
 
 ROWS = tuple(name for name in functions() if PEERS[name].rows)
 CALLS = [(name, form) for name in functions() if name not in ROWS for form in FORMS]
 CALLS += [(name, "forward") for name in ROWS]
+SHAPES = [text for text in BARS_OF_ROWS.split(",") if parse_shape(text).elements <= 1 << 21]
+"""The larger ones take seconds each; ``fastact bench --rows`` has them."""
 PEER_CALLS = [(name, form, peer) for name, form in CALLS for peer in peers_of(name, form)]
 
 
@@ -35,6 +49,46 @@ def test_peer(benchmark: Any, name: str, form: str, library: str) -> None:
         pytest.skip(f"{library} is not installed")
     benchmark.group = f"{name} {form}"
     benchmark(prepare(name, form, library, "float32", IN_CACHE))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+@pytest.mark.parametrize("library", ["fastact", "torch"])
+def test_dtype(benchmark: Any, name: str, dtype: str, library: str) -> None:
+    pytest.importorskip("ml_dtypes")
+    _in_setting(benchmark, name, library, dtype, Setting(IN_CACHE))
+
+
+@pytest.mark.parametrize(
+    ("library", "layout"),
+    [*(("fastact", layout) for layout in LAYOUTS), *(("torch", layout) for layout in LAYOUTS if layout != "reversed")],
+)
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_layout(benchmark: Any, name: str, layout: str, library: str) -> None:
+    _in_setting(benchmark, name, library, "float32", Setting(IN_CACHE, layout))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [(name, peer) for name in ROWS for peer in ("fastact", "torch") if peer in ("fastact", *peers_of(name))],
+)
+def test_rows(benchmark: Any, name: str, shape: str, library: str) -> None:
+    _in_setting(benchmark, name, library, "float32", parse_shape(shape))
+
+
+def _in_setting(benchmark: Any, name: str, library: str, dtype: str, setting: Setting) -> None:
+    if not installed(library):
+        pytest.skip(f"{library} is not installed")
+    benchmark.group = f"{name} {dtype} {setting.name}"
+    benchmark(prepare(name, "forward", library, dtype, setting))
+
+
+@pytest.mark.parametrize("way", copies(8, ("fastact",)))
+def test_copy(benchmark: Any, way: str) -> None:
+    """What every function in cache is measured against."""
+    benchmark.group = "relu forward"
+    benchmark(copies(2 * 4 * IN_CACHE, ("fastact",))[way])
 
 
 @pytest.mark.parametrize(("name", "form", "library"), named(PEER_CALLS))

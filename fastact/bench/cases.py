@@ -16,15 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.bench.libraries import BUILDERS, Case, aligned, installed, measuring, set_threads
+from fastact.bench import arrays
+from fastact.bench.arrays import DTYPES, LAYOUTS, Setting
+from fastact.bench.libraries import BUILDERS, Case, installed, measuring, set_threads
 from fastact.bench.peers import PEERS
 
 __all__ = [
     "DTYPES",
     "FORMS",
+    "LAYOUTS",
     "LIBRARIES",
     "Case",
     "Missing",
+    "Setting",
     "functions",
     "inputs",
     "installed",
@@ -33,7 +37,6 @@ __all__ = [
     "prepare",
     "prepare_on",
     "set_threads",
-    "shape_of",
 ]
 
 Array = NDArray[Any]
@@ -41,47 +44,28 @@ Array = NDArray[Any]
 LIBRARIES = tuple(BUILDERS)
 """fastact first, then its peers."""
 FORMS = ("forward", "derivative", "vjp", "with_derivative")
-DTYPES = ("float32", "float64", "float16")
-COLUMNS = 1024
-"""The length of a row for softmax and its relatives, where there are that many elements."""
 
 
 class Missing(LookupError):
-    """The library does not have the function in this form and dtype."""
+    """The library does not have the function in this form, dtype and layout."""
 
 
-def functions() -> tuple[str, ...]:
-    """Every function that is measured: fastact's catalogue, then those along an axis."""
+def functions(*, rows: bool | None = None) -> tuple[str, ...]:
+    """Every function that is measured: fastact's catalogue, then those along an axis; or only one of the two."""
     import fastact as fa
 
-    names = list(fa.CATALOGUE)
-    return (*names, *(name for name, row in PEERS.items() if row.rows and name not in names))
+    along = tuple(name for name, row in PEERS.items() if row.rows and hasattr(fa, name))
+    elementwise = tuple(name for name in fa.CATALOGUE if name not in along)
+    return {None: (*elementwise, *along), True: along, False: elementwise}[rows]
 
 
-def shape_of(name: str, n: int) -> tuple[int, ...]:
-    """The shape that stands for `n` elements; functions along an axis get whole rows of up to
-    1,024."""
-    if not PEERS[name].rows:
-        return (n,)
-    columns = min(n, COLUMNS)
-    return (n // columns, columns)
+def inputs(name: str, dtype: str, setting: int | Setting) -> tuple[Array, Array]:
+    """Arguments and gradients for a function, given a number of elements or all that a setting says."""
+    setting = Setting(setting) if isinstance(setting, int) else setting
+    return arrays.inputs(setting, PEERS[name].rows, dtype)
 
 
-def inputs(name: str, dtype: str, n: int) -> tuple[Array, Array]:
-    """Arguments like a network's pre-activations, N(0, 3), and gradients N(0, 1); the same at every
-    call."""
-    shape = shape_of(name, n)
-    rng = np.random.default_rng(12345)
-    x, g = aligned(shape, dtype), aligned(shape, dtype)
-    # a block of 2^16 values is enough variety, and 16 M normal deviates would take longer than the
-    # benchmark
-    for array, scale in ((x, 3.0), (g, 1.0)):
-        block = rng.normal(0.0, scale, 1 << 16).astype(dtype)
-        array.reshape(-1)[:] = np.resize(block, array.size)
-    return x, g
-
-
-def prepare_on(name: str, form: str, library: str, x: Array, g: Array) -> Case:
+def prepare_on(name: str, form: str, library: str, x: Array, g: Array, axis: int = -1) -> Case:
     """The case on given arrays; raises `Missing` where the library has nothing to offer."""
     if library not in BUILDERS:
         raise ValueError(f"unknown library {library!r}: choose from {', '.join(LIBRARIES)}")
@@ -92,16 +76,18 @@ def prepare_on(name: str, form: str, library: str, x: Array, g: Array) -> Case:
     if PEERS[name].reduces and form != "forward":
         raise Missing(f"{name} is measured forward only")
     with np.errstate(all="ignore"):
-        case = BUILDERS[library](name, form, x, g)
+        case = BUILDERS[library](name, form, x, g, axis)
     if case is None:
-        raise Missing(f"{library} has no {name} ({form}, {x.dtype})")
+        view = "" if x.flags.c_contiguous else ", on such a view"
+        raise Missing(f"{library} has no {name} ({form}, {x.dtype}{view})")
     return case
 
 
-def prepare(name: str, form: str, library: str, dtype: str, n: int) -> Any:
-    """A call without arguments that computes `form` of `name` on `n` elements with `library`."""
-    x, g = inputs(name, dtype, n)
-    return prepare_on(name, form, library, x, g).run
+def prepare(name: str, form: str, library: str, dtype: str, setting: int | Setting) -> Any:
+    """A call without arguments that computes `form` of `name` with `library` on a number of elements, or on what a
+    setting says."""
+    x, g = inputs(name, dtype, setting)
+    return prepare_on(name, form, library, x, g, setting.axis if isinstance(setting, Setting) else -1).run
 
 
 def peers_of(name: str, form: str = "forward") -> tuple[str, ...]:

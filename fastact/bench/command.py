@@ -6,9 +6,11 @@ import argparse
 import datetime
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from fastact.bench.sizes import parse_size
+from fastact.bench.arrays import BARS_OF_ROWS, DTYPES, LAYOUTS, Setting, numpy_dtype, parse_shape
+from fastact.bench.sizes import parse_size, size_name
 
 __all__ = ["add_arguments", "run"]
 
@@ -27,6 +29,26 @@ def _sizes(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _shapes(text: str) -> tuple[Setting, ...]:
+    try:
+        return tuple(dict.fromkeys(parse_shape(part) for part in text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _some_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """A type for argparse: one or several of the `known` words, with commas between them."""
+
+    def chosen(text: str) -> tuple[str, ...]:
+        words = _names(text)
+        for word in words or ("",):
+            if word not in known:
+                raise argparse.ArgumentTypeError(f"invalid choice: {word!r} (choose from {', '.join(known)})")
+        return words
+
+    return chosen
+
+
 def _positive(text: str) -> int:
     number = int(text) if text.strip().isdecimal() else 0
     if not 1 <= number <= 1024:
@@ -40,19 +62,57 @@ def _names(text: str) -> tuple[str, ...]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``fastact bench``; nothing heavy is imported for them."""
-    parser.add_argument("--functions", type=_names, metavar="A,B", help="functions to measure (default: all)")
+    parser.add_argument(
+        "--functions",
+        type=_names,
+        metavar="A,B",
+        help="functions to measure, elementwise or rows for all of a kind (default: all)",
+    )
     parser.add_argument(
         "--sizes",
         type=_sizes,
         metavar="N,M",
         help=f"numbers of elements, such as 100, 64Ki or 1M (default: {SIZES})",
     )
-    parser.add_argument("--dtype", choices=("float32", "float64", "float16"), default="float32")
+    parser.add_argument(
+        "--rows",
+        type=_shapes,
+        nargs="?",
+        const=_shapes(BARS_OF_ROWS),
+        metavar="SHAPES",
+        help="measure the functions along an axis on arrays of these shapes, such as 1024x1024,1024x1024@0 with the "
+        f"axis after the @ (without SHAPES: {BARS_OF_ROWS.replace(',', ', ')})",
+    )
+    parser.add_argument(
+        "--layout",
+        type=_some_of(tuple(LAYOUTS)),
+        default=("contiguous",),
+        metavar="A,B",
+        help=f"how the input lies in memory: {', '.join(LAYOUTS)}; the result is contiguous (default: contiguous)",
+    )
+    parser.add_argument(
+        "--dtype",
+        type=_some_of(DTYPES),
+        default=("float32",),
+        metavar="A,B",
+        help=f"{', '.join(DTYPES)} (default: float32)",
+    )
     parser.add_argument(
         "--form",
-        choices=("forward", "derivative", "vjp", "with_derivative"),
-        default="forward",
-        help="the function, its derivative, gradient times derivative, or both in one pass",
+        type=_some_of(("forward", "derivative", "vjp", "with_derivative")),
+        default=("forward",),
+        metavar="A,B",
+        help="forward, derivative, vjp (gradient times derivative) or with_derivative (both in one pass)",
+    )
+    parser.add_argument(
+        "--limits",
+        action="store_true",
+        help="show beside each time the copy of as many bytes and, with llvm-mca, what the arithmetic needs at least",
+    )
+    parser.add_argument(
+        "--no-accuracy",
+        action="store_true",
+        help="measure no errors",
     )
     parser.add_argument(
         "--threads",
@@ -78,6 +138,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"sizes {QUICK_SIZES} and short batches: a look, not a measurement",
     )
     parser.add_argument(
+        "--brief",
+        action="store_true",
+        help="print the summary of each size and not each function",
+    )
+    parser.add_argument(
         "--json",
         type=Path,
         metavar="FILE",
@@ -97,17 +162,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _chosen_functions(wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+def _chosen_functions(wanted: tuple[str, ...] | None, rows: bool) -> tuple[str, ...]:
     import fastact as fa
     from fastact.bench.cases import functions
 
-    known = functions()
+    known = functions(rows=True) if rows else functions()
     if wanted is None:
         return known
     if not wanted:
         raise _BadArgument("argument --functions: no function given")
     second_names = {alias: record.name for record in fa.CATALOGUE.values() for alias in record.aliases}
-    chosen = tuple(dict.fromkeys(second_names.get(name, name) for name in wanted))
+    kinds = {"elementwise": functions(rows=False), "rows": functions(rows=True)}
+    chosen = tuple(dict.fromkeys(name for word in wanted for name in kinds.get(word, (second_names.get(word, word),))))
     for name in chosen:
         if name not in known:
             import difflib
@@ -129,6 +195,41 @@ def _chosen_libraries(wanted: tuple[str, ...] | None) -> tuple[str, ...]:
         if not installed(library):
             raise _BadArgument(f"argument --libraries: {library!r} is not installed: pip install {library}")
     return tuple(library for library in LIBRARIES if library == "fastact" or library in wanted)
+
+
+def _chosen_settings(args: argparse.Namespace) -> tuple[Setting, ...]:
+    """The sizes or the shapes of rows, in every layout."""
+    if args.rows is not None and args.sizes is not None:
+        raise _BadArgument("argument --rows: shapes say how many elements there are, so --sizes cannot be given too")
+    default = QUICK_SIZES if args.quick else SIZES
+    plain = args.rows or [Setting(n) for n in args.sizes or _sizes(default)]
+    return tuple(Setting(s.elements, layout, s.shape, s.axis) for s in plain for layout in args.layout)
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What to type for the same measurement, without the files it writes: it goes into them."""
+    words = ["fastact bench"]
+    chosen = {
+        "functions": ",".join(args.functions or ()),
+        "sizes": ",".join(map(size_name, args.sizes or ())),
+        "rows": ",".join(setting.name for setting in args.rows or ()),
+        "layout": ",".join(args.layout),
+        "dtype": ",".join(args.dtype),
+        "form": ",".join(args.form),
+        "threads": args.threads,
+        "libraries": ",".join(args.libraries or ()),
+        "rounds": args.rounds,
+        "quick": args.quick,
+        "limits": args.limits,
+        "no-accuracy": args.no_accuracy,
+    }
+    usual = {"layout": "contiguous", "dtype": "float32", "form": "forward", "rows": BARS_OF_ROWS}
+    for name, value in chosen.items():
+        if (name == "rows" and value == BARS_OF_ROWS) or value is True:
+            words.append(f"--{name}")
+        elif value and value != usual.get(name):
+            words.append(f"--{name} {value}")
+    return " ".join(words)
 
 
 def _check_files(args: argparse.Namespace) -> None:
@@ -160,26 +261,33 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     _check_files(args)
-    functions = _chosen_functions(args.functions)
+    settings = _chosen_settings(args)
+    functions = _chosen_functions(args.functions, args.rows is not None)
     libraries = _chosen_libraries(args.libraries)
+    for dtype in args.dtype:
+        numpy_dtype(dtype)
 
     from fastact.bench.cases import set_threads
+    from fastact.bench.files import to_csv, to_json
     from fastact.bench.libraries import available_cores
     from fastact.bench.measure import Plan, Report, measure
-    from fastact.bench.report import accuracy_table, speed_tables, summary, to_csv, to_json
+    from fastact.bench.report import accuracy_tables, group_table, summary, tables
     from fastact.bench.screen import Screen
 
     threads = args.threads or available_cores()
     plan = Plan(
         functions=functions,
-        sizes=args.sizes or _sizes(QUICK_SIZES if args.quick else SIZES),
+        settings=settings,
         libraries=libraries,
-        dtype=args.dtype,
-        form=args.form,
+        dtypes=args.dtype,
+        forms=args.form,
         threads=threads,
         rounds=args.rounds or (3 if args.quick else 9),
         batch_seconds=0.0002 if args.quick else 0.001,
         case_seconds=0.05 if args.quick else 0.3,
+        limits=args.limits,
+        accuracy=not args.no_accuracy,
+        command=_command(args),
     )
     report = Report(plan)
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -195,11 +303,12 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         status = 130  # what was measured until now is shown and written all the same
 
-    for table in speed_tables(report):
-        screen.table(table)
-    accuracy = accuracy_table(report)
-    if accuracy is not None:
-        screen.table(accuracy)
+    if not args.brief:
+        for table in [*tables(report), *accuracy_tables(report)]:
+            screen.table(table)
+    overview = group_table(report)
+    if overview is not None:
+        screen.table(overview)
     for note in report.notes:
         screen.line(f"note: {note}")
     if args.json:

@@ -259,40 +259,90 @@ def mish_derivative(x: Array, out: Array, tmp: Array) -> None:
     np.add(out, tmp, out)
 
 
-# --- along the last axis --------------------------------------------------------------------------
+# --- along an axis --------------------------------------------------------------------------------
 
 
-def softmax(x: Array, out: Array, tmp: Array) -> None:
-    np.subtract(x, x.max(axis=-1, keepdims=True), out)
+def softmax(x: Array, out: Array, tmp: Array, axis: int = -1) -> None:
+    np.subtract(x, x.max(axis=axis, keepdims=True), out)
     np.exp(out, out)
-    np.divide(out, out.sum(axis=-1, keepdims=True), out)
+    np.divide(out, out.sum(axis=axis, keepdims=True), out)
 
 
-def log_softmax(x: Array, out: Array, tmp: Array) -> None:
-    np.subtract(x, x.max(axis=-1, keepdims=True), out)
+def log_softmax(x: Array, out: Array, tmp: Array, axis: int = -1) -> None:
+    np.subtract(x, x.max(axis=axis, keepdims=True), out)
     np.exp(out, tmp)
-    np.subtract(out, np.log(tmp.sum(axis=-1, keepdims=True)), out)
+    np.subtract(out, np.log(tmp.sum(axis=axis, keepdims=True)), out)
 
 
-def logsumexp(x: Array, out: Array, tmp: Array) -> None:
-    largest = x.max(axis=-1, keepdims=True)
+def logsumexp(x: Array, out: Array, tmp: Array, axis: int = -1) -> None:
+    largest = x.max(axis=axis, keepdims=True)
     np.subtract(x, largest, tmp)
     np.exp(tmp, tmp)
-    np.sum(tmp, axis=-1, out=out)
+    np.sum(tmp, axis=axis, out=out)
     np.log(out, out)
-    np.add(out, largest[..., 0], out)
+    np.add(out, largest.squeeze(axis), out)
+
+
+def softmin(x: Array, out: Array, tmp: Array, axis: int = -1) -> None:
+    np.subtract(x.min(axis=axis, keepdims=True), x, out)
+    np.exp(out, out)
+    np.divide(out, out.sum(axis=axis, keepdims=True), out)
+
+
+def logmeanexp(x: Array, out: Array, tmp: Array, axis: int = -1) -> None:
+    logsumexp(x, out, tmp, axis)
+    np.subtract(out, math.log(x.shape[axis]), out)
+
+
+def hardmax(x: Array, out: Array, tmp: Array, axis: int = -1) -> None:
+    out.fill(0)
+    np.put_along_axis(out, x.argmax(axis=axis, keepdims=True), 1, axis)
+
+
+def sparsemax(x: Array, out: Array, tmp: Array, axis: int = -1) -> None:
+    """Martins and Astudillo (2016), by sorting."""
+    ordered = -np.sort(-x, axis=axis)
+    sums = np.cumsum(ordered, axis=axis)
+    places = _places(x, axis)
+    support = (1 + places * ordered > sums).sum(axis=axis, keepdims=True)
+    threshold = (np.take_along_axis(sums, support - 1, axis) - 1) / support.astype(x.dtype)
+    np.subtract(x, threshold, out)
+    np.maximum(out, 0, out=out)
+
+
+def entmax15(x: Array, out: Array, tmp: Array, axis: int = -1) -> None:
+    """Peters, Niculae and Martins (2019), by sorting."""
+    half = (x - x.max(axis=axis, keepdims=True)) / 2
+    ordered = -np.sort(-half, axis=axis)
+    places = _places(x, axis)
+    mean = np.cumsum(ordered, axis=axis) / places
+    spread = np.cumsum(ordered * ordered, axis=axis) / places - mean * mean
+    bounds = mean - np.sqrt(np.maximum(1 / places - spread, 0))
+    support = (bounds <= ordered).sum(axis=axis, keepdims=True)
+    np.subtract(half, np.take_along_axis(bounds, support - 1, axis), out)
+    np.maximum(out, 0, out=out)
+    np.multiply(out, out, out)
+
+
+def _places(x: Array, axis: int) -> Array:
+    """1, 2, 3, ... along the axis."""
+    shape = [1] * x.ndim
+    shape[axis] = -1
+    return np.arange(1, x.shape[axis] + 1).astype(x.dtype).reshape(shape)
 
 
 @cache
-def targets(shape: tuple[int, ...]) -> NDArray[np.intp]:
+def targets(shape: tuple[int, ...], axis: int = -1) -> NDArray[np.intp]:
     """A class for each row of logits, spread over all classes; the same for every library."""
-    rows, columns = shape
-    return np.arange(rows) * 7919 % columns
+    classes = shape[axis]
+    rows = np.delete(shape, axis)
+    return (np.arange(rows.prod(dtype=np.intp)) * 7919 % classes).reshape(rows)
 
 
-def cross_entropy(x: Array, out: Array, tmp: Array) -> None:
-    logsumexp(x, out, tmp)
-    np.subtract(out, x[np.arange(len(x)), targets(x.shape)], out)
+def cross_entropy(x: Array, out: Array, tmp: Array, axis: int = -1) -> None:
+    logsumexp(x, out, tmp, axis)
+    picked = np.take_along_axis(x, np.expand_dims(targets(x.shape, axis), axis), axis)
+    np.subtract(out, picked.squeeze(axis), out)
 
 
 # --- with scipy.special ---------------------------------------------------------------------------
@@ -356,16 +406,21 @@ def scipy_mish(special: Any, x: Array, out: Array, tmp: Array) -> None:
     np.multiply(out, x, out)
 
 
-def scipy_softmax(special: Any, x: Array, out: Array, tmp: Array) -> Array:
-    result: Array = special.softmax(x, axis=-1)
+def scipy_softmax(special: Any, x: Array, out: Array, tmp: Array, axis: int = -1) -> Array:
+    result: Array = special.softmax(x, axis=axis)
     return result
 
 
-def scipy_log_softmax(special: Any, x: Array, out: Array, tmp: Array) -> Array:
-    result: Array = special.log_softmax(x, axis=-1)
+def scipy_log_softmax(special: Any, x: Array, out: Array, tmp: Array, axis: int = -1) -> Array:
+    result: Array = special.log_softmax(x, axis=axis)
     return result
 
 
-def scipy_logsumexp(special: Any, x: Array, out: Array, tmp: Array) -> Array:
-    result: Array = special.logsumexp(x, axis=-1)
+def scipy_logmeanexp(special: Any, x: Array, out: Array, tmp: Array, axis: int = -1) -> Array:
+    result: Array = special.logsumexp(x, axis=axis) - np.asarray(math.log(x.shape[axis]), x.dtype)
+    return result
+
+
+def scipy_logsumexp(special: Any, x: Array, out: Array, tmp: Array, axis: int = -1) -> Array:
+    result: Array = special.logsumexp(x, axis=axis)
     return result

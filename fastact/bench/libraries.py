@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastact.bench.arrays import aligned
 from fastact.bench.formulas import Binary, targets
 from fastact.bench.onnx_model import DTYPE_CODES, one_node_model
 from fastact.bench.peers import CONSTANTS, PEERS, PRELU, Formula
 
-__all__ = ["BUILDERS", "Case", "aligned", "installed", "measuring", "set_threads"]
+__all__ = ["BUILDERS", "Case", "installed", "measuring", "set_threads"]
 
 Array = NDArray[Any]
 Call = Callable[..., Any]
@@ -37,19 +38,15 @@ values."""
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`run` is what is timed; `outputs` runs it once and returns its results as NumPy arrays."""
+    """`run` is what is timed; `outputs` runs it once and returns its results as NumPy arrays.
+
+    `from_x` is set where `run` starts from what an earlier pass saved: it makes the saved part as
+    well, as fastact, which starts from x, has to.
+    """
 
     run: Call
     outputs: Callable[[], tuple[Array, ...]]
-
-
-def aligned(shape: tuple[int, ...], dtype: str) -> Array:
-    """An uninitialised array that starts at a cache line, so that no library is slowed down by
-    chance."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(dtype).reshape(shape)
+    from_x: Call | None = None
 
 
 def _import(name: str) -> Any:
@@ -75,19 +72,29 @@ def _returning(run: Call) -> Case:
 
     def outputs() -> tuple[Array, ...]:
         result = run()
-        return tuple(np.asarray(part).copy() for part in (result if isinstance(result, tuple | list) else (result,)))
+        return tuple(_as_array(part).copy() for part in (result if isinstance(result, tuple | list) else (result,)))
 
     return Case(run, outputs)
 
 
-def _result(name: str, x: Array) -> Array:
-    return aligned(x.shape[:-1] if PEERS[name].reduces else x.shape, x.dtype.name)
+def _as_array(result: Any) -> Array:
+    """A library's array as NumPy's; PyTorch gives no bfloat16 away, but its bits."""
+    if str(result.dtype) == "torch.bfloat16":
+        import ml_dtypes
+
+        bits: Array = result.view(_import("torch").int16).numpy()
+        return bits.view(ml_dtypes.bfloat16)
+    return np.asarray(result)
+
+
+def _result(name: str, x: Array, axis: int) -> Array:
+    """Room for the result of the function on `x`."""
+    return aligned(tuple(np.delete(x.shape, axis)) if PEERS[name].reduces else x.shape, x.dtype.name)
 
 
 def _both(first: Call, second: Call) -> Call:
-    def run() -> None:
-        first()
-        second()
+    def run() -> tuple[Any, Any]:
+        return first(), second()
 
     return run
 
@@ -95,7 +102,7 @@ def _both(first: Call, second: Call) -> Call:
 # --- fastact, NumPy, SciPy ------------------------------------------------------------------------
 
 
-def _fastact(name: str, form: str, x: Array, g: Array) -> Case | None:
+def _fastact(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | None:
     import fastact as fa
 
     public = name if form == "forward" else f"{name}_{form}"
@@ -103,13 +110,17 @@ def _fastact(name: str, form: str, x: Array, g: Array) -> Case | None:
     if function is None:
         return None
     parameters = REQUIRED.get(name, ())
+    if PEERS[name].rows and axis != -1:
+        function = partial(function, axis=axis)
     if PEERS[name].targets:  # a loss checks its classes and allocates its result
-        return _returning(partial(function, x, targets(x.shape)))
-    out = _result(name, x)
-    if form == "vjp" and PEERS[name].rows:  # from the saved output, as the frameworks do
-        return _into(partial(function, g, getattr(fa, name)(x), out=out), out)
+        return _returning(partial(function, x, targets(x.shape, axis)))
+    out = _result(name, x, axis)
+    if PEERS[name].rows:
+        # a vjp is from the saved output, as the frameworks do it
+        rows = (g, getattr(fa, name)(x, axis=axis)) if form == "vjp" else (x,)
+        return _into(partial(function, *rows, out=out), out)
     operands = (*((g, x) if form == "vjp" else (x,)), *parameters)
-    results = (out, _result(name, x)) if form == "with_derivative" else (out,)
+    results = (out, _result(name, x, axis)) if form == "with_derivative" else (out,)
     if isinstance(function, np.ufunc):  # results by position: a keyword costs tens of nanoseconds
         return _into(partial(function, *operands, *results), *results)
     keyword = results if len(results) > 1 else out
@@ -122,20 +133,22 @@ def _formulas(
     form: str,
     x: Array,
     g: Array,
+    axis: int,
     *before: Any,
 ) -> Case | None:
     """NumPy's and SciPy's cases; `before` is what their formulas take first."""
     if pair is None or (form != "forward" and pair[1] is None):
         return None
     forward, derivative = pair
-    out, tmp = _result(name, x), aligned(x.shape, x.dtype.name)
+    out, tmp = _result(name, x, axis), aligned(x.shape, x.dtype.name)
 
     def bind(formula: Formula, result: Array) -> Call:
         if isinstance(formula, Binary):
             return partial(formula.ufunc, x, np.array(formula.number, x.dtype), out=result)
         if isinstance(formula, np.ufunc):
             return partial(formula, x, result)
-        return partial(formula, *before, x, result, tmp)
+        along = {"axis": axis} if PEERS[name].rows else {}
+        return partial(formula, *before, x, result, tmp, **along)
 
     if form == "forward":
         run = bind(forward, out)
@@ -146,26 +159,26 @@ def _formulas(
         return _into(bind(derivative, out), out)
     if form == "vjp":
         return _into(_both(bind(derivative, out), partial(np.multiply, out, g, out)), out)
-    slope = _result(name, x)
+    slope = _result(name, x, axis)
     return _into(_both(bind(forward, out), bind(derivative, slope)), out, slope)
 
 
-def _numpy(name: str, form: str, x: Array, g: Array) -> Case | None:
-    return _formulas(PEERS[name].numpy, name, form, x, g)
+def _numpy(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | None:
+    return _formulas(PEERS[name].numpy, name, form, x, g, axis)
 
 
-def _scipy(name: str, form: str, x: Array, g: Array) -> Case | None:
-    if PEERS[name].scipy is None:
+def _scipy(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | None:
+    if PEERS[name].scipy is None or x.dtype.name == "bfloat16":  # it has no loops for bfloat16
         return None
-    return _formulas(PEERS[name].scipy, name, form, x, g, _import("scipy.special"))
+    return _formulas(PEERS[name].scipy, name, form, x, g, axis, _import("scipy.special"))
 
 
 # --- numexpr --------------------------------------------------------------------------------------
 
 
-def _numexpr(name: str, form: str, x: Array, g: Array) -> Case | None:
+def _numexpr(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | None:
     row = PEERS[name].numexpr
-    if row is None or x.dtype.name == "float16" or (form != "forward" and row[1] is None):
+    if row is None or x.itemsize == 2 or (form != "forward" and row[1] is None):  # it has no 16-bit floats
         return None
     numexpr = _import("numexpr")
     kind = float if x.dtype.name == "float32" else np.double  # numexpr's names for its float and double
@@ -181,53 +194,64 @@ def _numexpr(name: str, form: str, x: Array, g: Array) -> Case | None:
         compiled = numexpr.NumExpr(expression, [(key, kind) for key in names])
         return partial(compiled, *(values[key] for key in names), out=result, ex_uses_vml=False)
 
-    out = _result(name, x)
+    out = _result(name, x, axis)
     if form == "forward":
         return _into(bind(row[0], out), out)
     if form == "derivative":
         return _into(bind(str(row[1]), out), out)
     if form == "vjp":
         return _into(bind(f"g*({row[1]})", out), out)
-    slope = _result(name, x)
+    slope = _result(name, x, axis)
     return _into(_both(bind(row[0], out), bind(str(row[1]), slope)), out, slope)
 
 
 # --- PyTorch, JAX, ONNX Runtime -------------------------------------------------------------------
 
 
-def _torch(name: str, form: str, x: Array, g: Array) -> Case | None:
-    row = PEERS[name].torch
-    if row is None or (form != "forward" and row[1] is None):
+def _tensor(torch: Any, array: Array) -> Any:
+    """The same memory as a tensor."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _torch(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | None:
+    row = PEERS[name]
+    if row.torch is None or (form != "forward" and row.torch[1] is None):
+        return None
+    if any(step < 0 for step in x.strides):  # it has no tensors that run backwards
         return None
     torch = _import("torch")
-    forward, backward = row
-    tx, out = torch.from_numpy(x), torch.from_numpy(_result(name, x))
-    run = forward(torch, tx, out)
+    forward, backward = row.torch
+    along = (axis,) if row.rows else ()
+    tx, out = _tensor(torch, x), _tensor(torch, _result(name, x, axis))
+    run = forward(torch, tx, out, *along)
     if form == "forward":
         return _returning(run)
     y = run()
     # f'(x) is the backward kernel with a gradient of ones
-    gradient = torch.from_numpy(g) if form == "vjp" else torch.ones_like(tx)
+    gradient = _tensor(torch, g) if form == "vjp" else torch.ones_like(tx)
     assert backward is not None
-    back = backward(torch, gradient, tx, y, torch.empty_like(tx))
-    if form != "with_derivative":
-        return _returning(back)
-
-    def both() -> tuple[Any, Any]:
-        return run(), back()
-
-    return _returning(both)
+    back = backward(torch, gradient, tx, y, _tensor(torch, aligned(x.shape, x.dtype.name)), *along)
+    if form == "with_derivative":
+        return _returning(_both(run, back))
+    case = _returning(back)
+    return Case(case.run, case.outputs, _both(run, back)) if row.torch_saves else case
 
 
-def _jax(name: str, form: str, x: Array, g: Array) -> Case | None:
-    row = PEERS[name].jax
-    if row is None:
+def _jax(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | None:
+    row = PEERS[name]
+    if row.jax is None or not x.flags.c_contiguous:  # it would copy a view
         return None
     jax = _import("jax")
     if x.dtype.name == "float64":
         jax.config.update("jax_enable_x64", True)
-    function = row(jax)
+    function = partial(row.jax(jax), axis=axis) if row.rows else row.jax(jax)
     jx, jg = jax.numpy.asarray(x), jax.numpy.asarray(g)
+    if form == "vjp" and row.rows:  # from what its forward pass saves, as fastact does
+        pull = jax.vjp(jax.jit(function), jx)[1]
+        back = jax.jit(lambda pull, g: pull(g)[0])
+        return _returning(lambda: back(pull, jg).block_until_ready())
 
     def vjp(g: Any, x: Any) -> Any:
         y, back = jax.vjp(function, x)
@@ -249,13 +273,23 @@ def _jax(name: str, form: str, x: Array, g: Array) -> Case | None:
     return _returning(lambda: compiled(*operands).block_until_ready())
 
 
-def _onnxruntime(name: str, form: str, x: Array, g: Array) -> Case | None:
+def _onnxruntime(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | None:
     row = PEERS[name].onnxruntime
-    if row is None or form != "forward" or x.dtype.name not in DTYPE_CODES:
+    if row is None or form != "forward" or x.dtype.name not in DTYPE_CODES or not x.flags.c_contiguous:
         return None
     ort = _import("onnxruntime")
-    out = _result(name, x)
-    model = one_node_model(row.op, row.attributes, row.constants, x.dtype.name, x.shape, domain=row.domain)
+    out = _result(name, x, axis)
+    attributes = {**row.attributes, "axis": axis} if PEERS[name].rows and not row.axes else row.attributes
+    model = one_node_model(
+        row.op,
+        attributes,
+        row.constants,
+        x.dtype.name,
+        x.shape,
+        domain=row.domain,
+        axes=(axis,) if row.axes else (),
+        result=out.shape,
+    )
     options = ort.SessionOptions()
     options.intra_op_num_threads = _threads()
     # its threads would go on spinning into the next library's turn
@@ -273,7 +307,7 @@ def _onnxruntime(name: str, form: str, x: Array, g: Array) -> Case | None:
     return _into(run, out)
 
 
-BUILDERS: dict[str, Callable[[str, str, Array, Array], Case | None]] = {
+BUILDERS: dict[str, Callable[..., Case | None]] = {
     "fastact": _fastact,
     "numpy": _numpy,
     "scipy": _scipy,
@@ -282,7 +316,7 @@ BUILDERS: dict[str, Callable[[str, str, Array, Array], Case | None]] = {
     "jax": _jax,
     "onnxruntime": _onnxruntime,
 }
-"""library -> builder(name, form, x, g)."""
+"""library -> builder(name, form, x, g, axis); the axis is for functions along one."""
 
 
 # --- threads and modes ----------------------------------------------------------------------------

@@ -19,18 +19,28 @@ from dataclasses import dataclass, field
 from time import perf_counter, sleep
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from fastact.bench.cases import Missing, inputs, measuring, prepare_on
+from fastact.bench.cases import Missing, Setting, inputs, measuring, prepare_on
 from fastact.bench.libraries import Case
+from fastact.bench.limits import Bound, NoBound, bound_of, clock, copies
+from fastact.bench.peers import PEERS
 from fastact.bench.sample import Error, measure_error, truth
 
 Array = NDArray[Any]
+Call = Callable[[], Any]
 
-__all__ = ["FEWEST_ROUNDS", "Cell", "Plan", "Report", "Time", "measure"]
+__all__ = ["CONTIGUOUS", "COPY", "FEWEST_ROUNDS", "FROM_X", "RELU", "Cell", "Plan", "Report", "Time", "measure"]
 
 FEWEST_ROUNDS = 2
 SETTLE_SECONDS = 0.003
+TURNS = 1000
+"""Elements from which the loop turns often enough for its throughput to matter."""
+
+COPY, RELU, CONTIGUOUS, FROM_X = "copy", "relu", "contiguous", " from x"
+"""What is timed beside the libraries: a copy of as many bytes, fastact's relu on the same input, fastact on a
+contiguous input, and ``torch from x``: a peer that was given what its forward pass saved, made to compute that too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +48,24 @@ class Plan:
     """What to measure and how long to take over it."""
 
     functions: tuple[str, ...]
-    sizes: tuple[int, ...]
+    settings: tuple[Setting, ...]
     libraries: tuple[str, ...]
-    dtype: str
-    form: str
+    dtypes: tuple[str, ...]
+    forms: tuple[str, ...]
     threads: int
     rounds: int
     batch_seconds: float
     """A batch repeats a call until it takes about this long; a longer call is a batch by itself."""
     case_seconds: float
     """After this long a library has had its turn, if it ran `FEWEST_ROUNDS`."""
+    limits: bool = False
+    """measure the copy of as many bytes and ask for the bound of the arithmetic"""
+    accuracy: bool = True
+    command: str = ""
+    """what to type to repeat it"""
 
     def steps(self) -> int:
-        return len(self.functions) * (len(self.sizes) + 1)
+        return len(self.dtypes) * len(self.forms) * len(self.functions) * (len(self.settings) + self.accuracy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +79,23 @@ class Time:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One function at one size."""
+    """One function in one form, dtype and setting."""
 
     function: str
-    requested: int
-    elements: int
-    """what was measured: along an axis, the whole rows that fit in the number requested"""
+    form: str
+    dtype: str
+    setting: Setting
     shape: tuple[int, ...]
+    """what was measured: given a number of elements, a function along an axis gets the whole rows that fit"""
     times: dict[str, Time]
+    beside: dict[str, Time] = field(default_factory=dict)
+    bound: Bound | None = None
+    hertz: float | None = None
+
+    @property
+    def elements(self) -> int:
+        """How many elements the input has."""
+        return int(np.prod(self.shape))
 
     @property
     def fastest_peer(self) -> str | None:
@@ -86,10 +110,32 @@ class Cell:
             return None
         return self.times[peer].best / self.times["fastact"].best
 
+    @property
+    def ratio_from_x(self) -> float | None:
+        """The same, had no peer been given what its forward pass saved; None where none was."""
+        saved = {name.removesuffix(FROM_X) for name in self.beside if name.endswith(FROM_X)}
+        if not saved or "fastact" not in self.times:
+            return None
+        best = [time.best for library, time in self.times.items() if library not in (*saved, "fastact")]
+        best += [time.best for name, time in self.beside.items() if name.endswith(FROM_X)]
+        return min(best) / self.times["fastact"].best
+
+    def against(self, what: str) -> float | None:
+        """The time of fastact as a multiple of what was measured beside it."""
+        if what not in self.beside or "fastact" not in self.times:
+            return None
+        return self.times["fastact"].best / self.beside[what].best
+
     def ns(self, library: str) -> float | None:
-        """Nanoseconds an element, at best."""
-        time = self.times.get(library)
+        """Nanoseconds an element, at best, of a library or of what was measured beside it."""
+        time = self.times.get(library) or self.beside.get(library)
         return None if time is None else 1e9 * time.best / self.elements
+
+    def ns_bound(self, threads: int) -> float | None:
+        """Nanoseconds an element that the arithmetic takes at least, shared by `threads` cores."""
+        if self.bound is None or not self.hertz:
+            return None
+        return 1e9 * self.bound.throughput / self.hertz / threads
 
 
 @dataclass(slots=True)
@@ -98,8 +144,8 @@ class Report:
 
     plan: Plan
     cells: list[Cell] = field(default_factory=list)
-    errors: dict[str, dict[str, Error]] = field(default_factory=dict)
-    """function -> library -> error"""
+    errors: dict[tuple[str, str, str], dict[str, Error]] = field(default_factory=dict)
+    """(function, form, dtype) -> library -> error"""
     notes: list[str] = field(default_factory=list)
     """what could not be measured, and why"""
     failed: list[str] = field(default_factory=list)
@@ -118,30 +164,32 @@ Progress = Callable[[str], None]
 def measure(report: Report, progress: Progress) -> None:
     """Fill `report` by its plan."""
     plan = report.plan
+    several = len(plan.dtypes) * len(plan.forms) > 1
     with measuring(list(plan.libraries)):
-        for name in plan.functions:
-            progress(f"{name}: accuracy")
-            _measure_errors(report, name)
-            for n in plan.sizes:
-                progress(f"{name}: {n:,} element{'s' if n > 1 else ''}")
-                _measure_cell(report, name, n)
+        for dtype, form, name in itertools.product(plan.dtypes, plan.forms, plan.functions):
+            what = f"{name} {form} {dtype}" if several else name
+            if plan.accuracy:
+                progress(f"{what}: accuracy")
+                _measure_errors(report, name, form, dtype)
+            for setting in plan.settings:
+                progress(f"{what}: {setting.title}")
+                _measure_cell(report, name, form, dtype, setting)
     report.finished = True
 
 
-def _prepared(report: Report, name: str, x: Array, g: Array) -> dict[str, Case]:
+def _prepared(report: Report, name: str, form: str, x: Array, g: Array, axis: int = -1) -> dict[str, Case]:
     """The libraries that have the function; one that fails is noted and left out."""
-    plan = report.plan
     cases: dict[str, Case] = {}
-    for library in plan.libraries:
+    for library in report.plan.libraries:
         try:
-            case = prepare_on(name, plan.form, library, x, g)
+            case = prepare_on(name, form, library, x, g, axis)
             case.run()
         except Missing:
             if library == "fastact":  # nothing to compare: say, softmax has no elementwise derivative
                 return {}
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
-            report.note(f"{library} {name} ({plan.form}, {plan.dtype}): {reason[0][:120]}")
+            report.note(f"{library} {name} ({form}, {x.dtype}): {reason[0][:120]}")
             if library == "fastact":
                 report.failed.append(name)
                 return {}
@@ -150,61 +198,92 @@ def _prepared(report: Report, name: str, x: Array, g: Array) -> dict[str, Case]:
     return cases
 
 
-def _measure_errors(report: Report, name: str) -> None:
-    plan = report.plan
+def _measure_errors(report: Report, name: str, form: str, dtype: str) -> None:
     try:
-        true = truth(name, plan.form, plan.dtype)
+        true = truth(name, form, dtype)
     except ImportError as error:
         report.note(f"no max ULP: {error}")
         return
     if true is not None:
-        report.errors[name] = {
-            library: measure_error(case, true) for library, case in _prepared(report, name, true.x, true.g).items()
-        }
+        cases = _prepared(report, name, form, true.x, true.g)
+        report.errors[name, form, dtype] = {library: measure_error(case, true) for library, case in cases.items()}
 
 
-def _measure_cell(report: Report, name: str, n: int) -> None:
+def _beside(report: Report, name: str, form: str, setting: Setting, x: Array, g: Array) -> dict[str, Call]:
+    """What the plan wants to be timed beside the libraries; several ways to copy have names that start alike."""
+    plan, row = report.plan, PEERS[name]
+    found: dict[str, Call] = {}
+    if plan.limits:
+        operands = 3 if form in ("vjp", "with_derivative") else 2
+        moved = x.size * (operands - row.reduces) + (x.size // max(1, x.shape[setting.axis]) if row.reduces else 0)
+        found |= {f"{COPY} {way}": call for way, call in copies(moved * x.itemsize, plan.libraries).items()}
+        if form == "forward" and not row.rows:
+            found[RELU] = prepare_on("relu", form, "fastact", x, g).run
+    if setting.layout != "contiguous":
+        plain = (np.ascontiguousarray(x), np.ascontiguousarray(g))
+        found[CONTIGUOUS] = prepare_on(name, form, "fastact", *plain, setting.axis).run
+    return found
+
+
+def _measure_cell(report: Report, name: str, form: str, dtype: str, setting: Setting) -> None:
     plan = report.plan
-    x, g = inputs(name, plan.dtype, n)
-    cases = _prepared(report, name, x, g)
+    x, g = inputs(name, dtype, setting)
+    cases = _prepared(report, name, form, x, g, setting.axis)
     if not cases:
         return
+    calls: dict[str, Call] = {library: case.run for library, case in cases.items()}
+    calls |= {library + FROM_X: case.from_x for library, case in cases.items() if case.from_x is not None}
+    calls |= _beside(report, name, form, setting, x, g)
+    bound = _bound(report, name, form, dtype) if plan.limits and x.size >= TURNS else None
+    hertz = 0.0
     with _no_garbage_collection():
-        numbers = {library: _calls_a_batch(case, plan.batch_seconds) for library, case in cases.items()}
-        times: dict[str, list[float]] = {library: [] for library in cases}
-        order, shuffle = list(cases), random.Random(n).shuffle
+        for call in calls.values():
+            call()
+        numbers = {key: _calls_a_batch(call, plan.batch_seconds) for key, call in calls.items()}
+        taken: dict[str, list[float]] = {key: [] for key in calls}
+        order, shuffle = list(calls), random.Random(x.size).shuffle
         for turn in range(plan.rounds):
             shuffle(order)
-            for library in order:
-                spent = sum(times[library]) * numbers[library]
+            for key in order:
+                spent = sum(taken[key]) * numbers[key]
                 if turn < FEWEST_ROUNDS or spent < plan.case_seconds:
                     if plan.threads > 1:
-                        _settle(cases[library], numbers[library])
-                    times[library].append(_batch(cases[library], numbers[library]))
-    report.cells.append(
-        Cell(
-            name,
-            n,
-            x.size,
-            x.shape,
-            {library: Time(min(t), statistics.median(t), len(t)) for library, t in times.items()},
-        )
-    )
+                        _settle(calls[key], numbers[key])
+                    taken[key].append(_batch(calls[key], numbers[key]))
+            if bound is not None:
+                hertz = max(hertz, clock())
+    times = {key: Time(min(t), statistics.median(t), len(t)) for key, t in taken.items()}
+    beside = {key: time for key, time in times.items() if key not in cases}
+    ways = [key for key in beside if key.startswith(f"{COPY} ")]
+    if ways:
+        beside[COPY] = min((beside.pop(way) for way in ways), key=lambda time: time.best)
+    times = {library: times[library] for library in cases}
+    report.cells.append(Cell(name, form, dtype, setting, x.shape, times, beside, bound, hertz or None))
 
 
-def _settle(case: Case, number: int) -> None:
+def _bound(report: Report, name: str, form: str, dtype: str) -> Bound | None:
+    """llvm-mca's bound of a function that is one loop over its elements; why there is none is noted once."""
+    if PEERS[name].rows:
+        return None
+    try:
+        return bound_of(name if form == "forward" else f"{name}_{form}", dtype)
+    except NoBound as reason:
+        report.note(f"no bound of the arithmetic: {reason}")
+        return None
+
+
+def _settle(run: Call, number: int) -> None:
     """Let the threads of the library before go to sleep: they spin for a while, on our cores.
 
     Then wake this library's own, where that would show in the time of a short batch.
     """
     sleep(SETTLE_SECONDS)
     if number > 1:
-        case.run()
+        run()
 
 
-def _batch(case: Case, number: int) -> float:
+def _batch(run: Call, number: int) -> float:
     """Seconds a call, over `number` calls."""
-    run = case.run
     turns = itertools.repeat(None, number)
     start = perf_counter()
     for _ in turns:
@@ -212,11 +291,11 @@ def _batch(case: Case, number: int) -> float:
     return (perf_counter() - start) / number
 
 
-def _calls_a_batch(case: Case, seconds: float) -> int:
-    """How many calls take about `seconds`; the case has run once before."""
+def _calls_a_batch(run: Call, seconds: float) -> int:
+    """How many calls take about `seconds`; `run` was called once before."""
     number = 1
     while True:
-        spent = _batch(case, number)
+        spent = _batch(run, number)
         if spent * number > seconds / 4 or number >= 1 << 20:
             return max(1, min(1 << 20, round(seconds / spent)))
         number *= 4

@@ -53,6 +53,10 @@ def _initializer(name: str, dtype: str, value: float) -> bytes:
     return _field(2, DTYPE_CODES[dtype]) + _field(8, name) + _field(9, raw)
 
 
+def _axes_initializer(axes: tuple[int, ...]) -> bytes:
+    return _field(1, len(axes)) + _field(2, 7) + _field(8, "axes") + _field(9, np.array(axes, "<i8").tobytes())
+
+
 def one_node_model(
     op: str,
     attributes: Mapping[str, int | float | str],
@@ -61,16 +65,22 @@ def one_node_model(
     shape: tuple[int, ...],
     *,
     domain: str = "",
+    axes: tuple[int, ...] = (),
+    result: tuple[int, ...] | None = None,
 ) -> bytes:
-    """A model ``y = op(x, *constants)`` on arrays of one dtype and one fixed shape."""
-    inputs = b"".join(_field(1, name) for name in ("x", *constants))
+    """A model ``y = op(x, *constants)``, or ``y = op(x, axes)``, on arrays of one dtype and fixed shapes.
+
+    `result` is the shape of y; by default it is that of x.
+    """
+    inputs = b"".join(_field(1, name) for name in ("x", *constants, *(("axes",) if axes else ())))
     node = inputs + _field(2, "y") + _field(4, op)
     node += b"".join(_attribute(name, value) for name, value in attributes.items())
     node += _field(7, domain)
     graph = _field(1, node) + _field(2, op)
     graph += b"".join(_field(5, _initializer(name, dtype, c)) for name, c in constants.items())
+    graph += _field(5, _axes_initializer(axes)) if axes else b""
     graph += _field(11, _value_info("x", dtype, shape))
-    graph += _field(12, _value_info("y", dtype, shape))
+    graph += _field(12, _value_info("y", dtype, shape if result is None else result))
     opsets = _field(8, _field(1, "") + _field(2, OPSET))
     if domain:
         opsets += _field(8, _field(1, domain) + _field(2, 1))

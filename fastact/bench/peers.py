@@ -11,10 +11,14 @@ asked for. `fastact.bench.libraries` turns an entry into a call.
   backward kernel, given the saved y;
 * `jax`: the function to jit; JAX makes its own derivatives;
 * `onnxruntime`: an operator with attributes, constant inputs and domain.
+
+For functions along an axis, formulas take the axis by name, PyTorch's two take it last, JAX's
+function takes ``axis=``, and ONNX Runtime's operator has it as an attribute, or as an input of axes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -55,14 +59,18 @@ class Onnx:
     attributes: Mapping[str, int | float | str] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
     domain: str = ""
+    axes: bool = False
+    """the axis is an input and not an attribute"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peers:
     """One function in every library that has it.
 
-    `rows` says that it works along the last axis, `reduces` that it leaves one number of each row,
-    `targets` that it also takes a class for each row.
+    `rows` says that it works along an axis, `reduces` that it leaves one number of each row,
+    `targets` that it also takes a class for each row. `torch_saves` says that PyTorch's backward
+    kernel gets more than x from the forward pass, such as y, and computes less than what
+    starts from x.
     """
 
     numpy: tuple[Formula, Formula | None] | None = None
@@ -74,6 +82,7 @@ class Peers:
     rows: bool = False
     reduces: bool = False
     targets: bool = False
+    torch_saves: bool = False
 
 
 def _special(name: str) -> Call:
@@ -123,20 +132,28 @@ def _torch_binary_step(t: Any, x: Any, o: Any) -> Call:
     return partial(t.gt, x, t.zeros((), dtype=x.dtype), out=o)
 
 
-def _torch_rows_backward(name: str) -> Call:
-    return lambda t, g, x, y, o: partial(getattr(t.ops.aten, name), g, y, -1, x.dtype)
+def _torch_softmax_backward(t: Any, g: Any, x: Any, y: Any, o: Any, axis: int) -> Call:
+    return partial(t.ops.aten._softmax_backward_data.out, g, y, axis, x.dtype, grad_input=o)
 
 
-def _torch_cross_entropy(t: Any, x: Any, o: Any) -> Call:
-    classes = t.from_numpy(f.targets(tuple(x.shape)))
-    return partial(t.nn.functional.cross_entropy, x, classes, reduction="none")
+def _torch_log_softmax_backward(t: Any, g: Any, x: Any, y: Any, o: Any, axis: int) -> Call:
+    return partial(t.ops.aten._log_softmax_backward_data.out, g, y, axis, x.dtype, out=o)
+
+
+def _torch_softmin_backward(t: Any, g: Any, x: Any, y: Any, o: Any, axis: int) -> Call:
+    return lambda: t.ops.aten._softmax_backward_data.out(g, y, axis, x.dtype, grad_input=o).neg_()
+
+
+def _torch_cross_entropy(t: Any, x: Any, o: Any, axis: int) -> Call:
+    classes = t.from_numpy(f.targets(tuple(x.shape), axis))
+    return partial(t.nn.functional.cross_entropy, t.movedim(x, axis, 1), classes, reduction="none")
 
 
 def _jax_cross_entropy(jax: Any) -> Call:
-    def cross_entropy(x: Any) -> Any:
-        classes = jax.numpy.asarray(f.targets(x.shape))
-        picked = jax.numpy.take_along_axis(x, classes[:, None], axis=-1)[:, 0]
-        return jax.nn.logsumexp(x, axis=-1) - picked
+    def cross_entropy(x: Any, axis: int) -> Any:
+        classes = jax.numpy.expand_dims(jax.numpy.asarray(f.targets(x.shape, axis)), axis)
+        picked = jax.numpy.take_along_axis(x, classes, axis=axis).squeeze(axis)
+        return jax.nn.logsumexp(x, axis=axis) - picked
 
     return cross_entropy
 
@@ -171,6 +188,7 @@ PEERS: dict[str, Peers] = {
         scipy=(_special("expit"), f.scipy_sigmoid_derivative),
         numexpr=(_SIGMOID, "1/((1+exp(-x))*(1+exp(x)))"),
         torch=(lambda t, x, o: partial(t.sigmoid, x, out=o), _backward("sigmoid", saved="y")),
+        torch_saves=True,
         jax=_jax_nn("sigmoid"),
         onnxruntime=Onnx("Sigmoid"),
     ),
@@ -178,12 +196,14 @@ PEERS: dict[str, Peers] = {
         numpy=(f.bipolar_sigmoid, f.bipolar_sigmoid_derivative),
         numexpr=("2/(1+exp(-x))-1", "2/((1+exp(-x))*(1+exp(x)))"),
         torch=(lambda t, x, o: lambda: t.mul(x, 0.5, out=o).tanh_(), _torch_bipolar_backward),
+        torch_saves=True,
         jax=lambda jax: lambda x: jax.numpy.tanh(x * 0.5),
     ),
     "tanh": Peers(
         numpy=(np.tanh, f.tanh_derivative),
         numexpr=("tanh(x)", "1-tanh(x)**2"),
         torch=(lambda t, x, o: partial(t.tanh, x, out=o), _backward("tanh", saved="y")),
+        torch_saves=True,
         jax=lambda jax: jax.numpy.tanh,
         onnxruntime=Onnx("Tanh"),
     ),
@@ -269,6 +289,7 @@ PEERS: dict[str, Peers] = {
         scipy=(_special("log_expit"), f.scipy_log_sigmoid_derivative),
         numexpr=("where(x<0,x,zero)-log1p(exp(-abs(x)))", "1/(1+exp(x))"),
         torch=(_nn("log_sigmoid"), _torch_log_sigmoid_backward),
+        torch_saves=True,
         jax=_jax_nn("log_sigmoid"),
     ),
     "mish": Peers(
@@ -324,31 +345,58 @@ PEERS: dict[str, Peers] = {
         rows=True,
         numpy=(f.softmax, None),
         scipy=(f.scipy_softmax, None),
-        torch=(
-            lambda t, x, o: partial(t.softmax, x, -1, out=o),
-            _torch_rows_backward("_softmax_backward_data"),
-        ),
+        torch=(lambda t, x, o, axis: partial(t.softmax, x, axis, out=o), _torch_softmax_backward),
         jax=_jax_nn("softmax"),
-        onnxruntime=Onnx("Softmax", {"axis": -1}),
+        onnxruntime=Onnx("Softmax"),
     ),
     "log_softmax": Peers(
         rows=True,
         numpy=(f.log_softmax, None),
         scipy=(f.scipy_log_softmax, None),
+        # what torch.log_softmax calls, with out=
         torch=(
-            lambda t, x, o: partial(t.log_softmax, x, -1),
-            _torch_rows_backward("_log_softmax_backward_data"),
+            lambda t, x, o, axis: partial(t.ops.aten._log_softmax.out, x, axis, False, out=o),
+            _torch_log_softmax_backward,
         ),
         jax=_jax_nn("log_softmax"),
-        onnxruntime=Onnx("LogSoftmax", {"axis": -1}),
+        onnxruntime=Onnx("LogSoftmax"),
     ),
     "logsumexp": Peers(
         rows=True,
         reduces=True,
         numpy=(f.logsumexp, None),
         scipy=(f.scipy_logsumexp, None),
-        torch=(lambda t, x, o: partial(t.logsumexp, x, -1, out=o), None),
-        jax=lambda jax: partial(jax.nn.logsumexp, axis=-1),
+        torch=(lambda t, x, o, axis: partial(t.logsumexp, x, axis, out=o), None),
+        jax=_jax_nn("logsumexp"),
+        onnxruntime=Onnx("ReduceLogSumExp", {"keepdims": 0}, axes=True),
+    ),
+    "softmin": Peers(
+        rows=True,
+        numpy=(f.softmin, None),
+        torch=(lambda t, x, o, axis: partial(t.nn.functional.softmin, x, axis), _torch_softmin_backward),
+        jax=lambda jax: lambda x, axis: jax.nn.softmax(-x, axis=axis),
+    ),
+    "logmeanexp": Peers(
+        rows=True,
+        reduces=True,
+        numpy=(f.logmeanexp, None),
+        scipy=(f.scipy_logmeanexp, None),
+        torch=(lambda t, x, o, axis: lambda: t.logsumexp(x, axis, out=o).sub_(math.log(x.shape[axis])), None),
+        jax=lambda jax: lambda x, axis: jax.nn.logsumexp(x, axis=axis) - math.log(x.shape[axis]),
+    ),
+    "sparsemax": Peers(rows=True, numpy=(f.sparsemax, None)),
+    "entmax15": Peers(rows=True, numpy=(f.entmax15, None)),
+    "hardmax": Peers(
+        rows=True,
+        numpy=(f.hardmax, None),
+        torch=(
+            lambda t, x, o, axis: lambda: o.zero_().scatter_(axis, x.argmax(axis, keepdim=True), 1.0),
+            None,
+        ),
+        jax=lambda jax: (
+            lambda x, axis: jax.nn.one_hot(jax.numpy.argmax(x, axis), x.shape[axis], dtype=x.dtype, axis=axis)
+        ),
+        onnxruntime=Onnx("Hardmax"),
     ),
     "cross_entropy_with_logits": Peers(
         rows=True,

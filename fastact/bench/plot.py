@@ -1,4 +1,4 @@
-"""The picture of a run: time an element at each size, and the largest error, one dot a library."""
+"""The picture of a run: time an element at each size, the limits, and the largest error, one dot a library."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fastact.bench.measure import Report
-from fastact.bench.report import SHORT
-from fastact.bench.sizes import size_name
+from fastact.bench.measure import COPY, FROM_X, Cell, Report
+from fastact.bench.report import SHORT, kind_of, panels
 
 __all__ = ["SUFFIXES", "draw", "require_matplotlib"]
 
@@ -43,78 +42,119 @@ def draw(report: Report, path: Path) -> None:
     """Draw `report` into `path`."""
     pyplot = require_matplotlib()
     plan = report.plan
-    names = list(dict.fromkeys(cell.function for cell in report.cells))[::-1]
-    sizes = [n for n in plan.sizes if any(cell.requested == n for cell in report.cells)]
+    shown = panels(report)
+    names = list(dict.fromkeys(name for panel in shown for name in panel.cells))[::-1]
     libraries = [library for library in plan.libraries[::-1] if any(library in cell.times for cell in report.cells)]
-    panels = len(sizes) + bool(report.errors)
-    columns = min(panels, 4)
-    lines = math.ceil(panels / columns)
+    kinds = [] if shown[0].first == "shape" else list(dict.fromkeys(key[1:] for key in report.errors))
+    count = len(shown) + len(kinds)
+    columns = min(count, 4)
+    lines = math.ceil(count / columns)
     figure, axes = pyplot.subplots(
         lines,
         columns,
-        figsize=(1.5 + 3.0 * columns, lines * (1.2 + 0.21 * max(len(names), 4)) + 0.6),
+        figsize=(1.7 + 3.0 * columns, lines * (1.2 + 0.21 * max(len(names), 4)) + 0.6),
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
     flat = list(axes.flat)
-    for axis in flat[panels:]:
+    for axis in flat[count:]:
         axis.set_visible(False)
-    for axis, n in zip(flat, sizes, strict=False):
+    for axis, panel in zip(flat, shown, strict=False):
         for library in libraries:
             points = [
-                (cell.ns(library), names.index(cell.function))
-                for cell in report.cells
-                if cell.requested == n and library in cell.times
+                (cell.ns(library), names.index(name)) for name, cell in panel.cells.items() if library in cell.times
             ]
             _dots(axis, library, points)
-        axis.set_title(f"{size_name(n)} element{'s' if n > 1 else ''}", fontsize=10, loc="left")
-        axis.set_xlabel("ns per element")
-    if report.errors:
-        axis = flat[len(sizes)]
+            again = [(ns, names.index(name)) for name, cell in panel.cells.items() if (ns := cell.ns(library + FROM_X))]
+            if again:
+                _dots(axis, library, again, hollow=True)
+        for label, colour, of in (("copy", "0.45", _copy), ("arithmetic", "#8A6D00", _bound)):
+            limits = [(ns, names.index(name)) for name, cell in panel.cells.items() if (ns := of(report, cell))]
+            if limits:
+                _ticks(axis, label, colour, limits)
+        axis.set_title(panel.short, fontsize=10, loc="left")
+        axis.set_xlabel("ns per element", fontsize=9)
+    for axis, (form, dtype) in zip(flat[len(shown) :], kinds, strict=False):
         for library in libraries:
             points = [
-                (min(max(errors[library].max_ulp, 0.1), WRONG), names.index(name))
-                for name, errors in report.errors.items()
-                if library in errors and name in names
+                (min(max(errors[library].max_ulp, 0.1), WRONG), names.index(key[0]))
+                for key, errors in report.errors.items()
+                if key[1:] == (form, dtype) and library in errors and key[0] in names
             ]
             _dots(axis, library, points)
         axis.axvline(1.0, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
-        axis.set_title("largest error", fontsize=10, loc="left")
-        axis.set_xlabel("ULP (0.1 or less at the left edge)")
-    for axis in flat[:panels]:
+        axis.set_title(f"largest error{kind_of(report, form, dtype)}", fontsize=10, loc="left")
+        axis.set_xlabel("ULP (0.1 or less at the left edge)", fontsize=9)
+    for axis in flat[:count]:
         axis.set_xscale("log")
         axis.set_yticks(range(len(names)), names, fontsize=8)
         axis.tick_params(axis="x", labelsize=8)
+        axis.tick_params(axis="y", length=0)
+        axis.xaxis.set_major_formatter("{x:g}")
         axis.grid(axis="both", color="0.92", linewidth=0.8)
         axis.set_axisbelow(True)
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.set_ylim(-0.7, len(names) - 0.3)
-    handles, labels = flat[0].get_legend_handles_labels()
+    handles: dict[str, Any] = {}
+    for axis in flat[: len(shown)]:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    order = [SHORT.get(library, library) + from_x for library in plan.libraries for from_x in ("", FROM_X)]
+    order += ["copy", "arithmetic"]
+    labels = [label for label in order if label in handles]
     threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
-    figure.suptitle(f"{plan.form}, {plan.dtype}, {threads}", x=0.01, ha="left", fontsize=11, fontweight="bold")
+    title = f"{', '.join(plan.forms)}, {', '.join(plan.dtypes)}, {threads}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     figure.legend(
-        handles[::-1],
-        labels[::-1],
-        loc="outside upper right",
-        ncols=len(libraries),
+        [handles[label] for label in labels],
+        labels,
+        loc="outside upper right" if columns > 2 else "outside lower center",
+        ncols=len(labels) if columns > 2 else 4,
         frameon=False,
         fontsize=9,
+        handletextpad=0.3,
+        columnspacing=1.2,
     )
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
 
-def _dots(axis: Any, library: str, points: list[tuple[Any, int]]) -> None:
+def _copy(report: Report, cell: Cell) -> float | None:
+    return cell.ns(COPY)
+
+
+def _bound(report: Report, cell: Cell) -> float | None:
+    return cell.ns_bound(report.plan.threads)
+
+
+def _ticks(axis: Any, label: str, colour: str, points: list[tuple[Any, int]]) -> None:
+    """A limit: a line across the row of each function."""
+    axis.scatter(
+        [x for x, _ in points],
+        [y for _, y in points],
+        s=110,
+        marker="|",
+        color=colour,
+        linewidths=1.4,
+        label=label,
+        zorder=1,
+    )
+
+
+def _dots(axis: Any, library: str, points: list[tuple[Any, int]], hollow: bool = False) -> None:
+    """A mark in the row of each function; a hollow one where the library had to start from x."""
     own = library == "fastact"
+    name = SHORT.get(library, library)
     axis.scatter(
         [x for x, _ in points],
         [y for _, y in points],
         s=46 if own else 20,
         marker="D" if own else "o",
-        color=COLOURS[library],
+        facecolors="none" if hollow else COLOURS[library],
+        edgecolors=COLOURS[library],
         alpha=1.0 if own else 0.8,
-        linewidths=0,
-        label=SHORT.get(library, library),
+        linewidths=1.2 if hollow else 0,
+        label=name + FROM_X if hollow else name,
         zorder=2 if own else 3,  # a peer at the same place stays visible on the larger mark
     )

@@ -1,22 +1,29 @@
-"""What a run says: tables, one honest summary line, JSON and CSV."""
+"""What a run says: tables, a line a group, and one honest summary line."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from fastact.bench.libraries import available_cores
-from fastact.bench.measure import Cell, Report
-from fastact.bench.sizes import size_name
+from fastact.bench.measure import CONTIGUOUS, COPY, FROM_X, RELU, Cell, Report
 
-__all__ = ["Table", "accuracy_table", "speed_tables", "summary", "to_csv", "to_json"]
+__all__ = [
+    "SHORT",
+    "Panel",
+    "Table",
+    "accuracy_tables",
+    "behind_limit",
+    "geometric_mean",
+    "group_table",
+    "groups",
+    "kind_of",
+    "ns_limit",
+    "panels",
+    "summary",
+    "tables",
+]
 
 SHORT = {"onnxruntime": "ort"}
 FLUSHED = 1000.0
@@ -39,6 +46,10 @@ def _time(ns: float | None) -> str:
     return f"{ns:.2f}" if ns < 10 else f"{ns:.1f}" if ns < 100 else f"{ns:,.0f}"
 
 
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}x" if ratio < 100 else f"{ratio:,.0f}x"
+
+
 def _ulp(value: float) -> str:
     return (
         "inf"
@@ -49,50 +60,160 @@ def _ulp(value: float) -> str:
     )
 
 
-def _libraries(report: Report) -> tuple[str, ...]:
-    return tuple(
-        library
-        for library in report.plan.libraries
-        if any(library in cell.times for cell in report.cells)
-        or any(library in errors for errors in report.errors.values())
-    )
+def _short(library: str) -> str:
+    return SHORT.get(library, library)
 
 
-def speed_tables(report: Report) -> list[Table]:
-    """One table a size: ns per element at best, and how fastact compares with the fastest peer."""
-    plan, libraries = report.plan, _libraries(report)
-    tables = []
-    for n in plan.sizes:
-        cells = [cell for cell in report.cells if cell.requested == n]
-        rows, behind = [], set()
-        for i, cell in enumerate(cells):
-            ratio, peer = cell.ratio, cell.fastest_peer
-            if ratio is not None and ratio < 1:
-                behind.add(i)
-            against = "" if ratio is None or peer is None else f"{ratio:.2f}x {SHORT.get(peer, peer)}"
-            rows.append((cell.function, *(_time(cell.ns(library)) for library in libraries), against))
-        if rows:
-            what = f"{size_name(n)} element{'s' if n > 1 else ''}"
-            threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
-            title = f"{what}, {plan.dtype}, {plan.form}, {threads}: ns per element"
-            header = (
-                "function",
-                *(SHORT.get(library, library) for library in libraries),
-                "against the fastest peer",
-            )
-            tables.append(Table(title, header, tuple(rows), behind=frozenset(behind)))
-    return tables
+def _threads(report: Report) -> str:
+    return f"{report.plan.threads} thread{'s' if report.plan.threads > 1 else ''}"
 
 
-def accuracy_table(report: Report) -> Table | None:
-    """The largest error of each library on the fixed sample."""
-    libraries = _libraries(report)
+def geometric_mean(ratios: Iterable[float]) -> float:
+    logs = [math.log(ratio) for ratio in ratios]
+    return math.exp(math.fsum(logs) / len(logs))
+
+
+def groups(report: Report) -> dict[tuple[str, str, str], list[Cell]]:
+    """The cells that belong side by side: those of one dtype, form and setting, with the setting's name."""
+    found: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in report.cells:
+        found.setdefault((cell.dtype, cell.form, cell.setting.name), []).append(cell)
+    return found
+
+
+# --- speed ----------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Panel:
+    """Cells that are shown together: the functions of a group, or the shapes of a function along an axis."""
+
+    title: str
+    short: str
+    first: str
+    """what the names are"""
+    cells: dict[str, Cell]
+
+
+def panels(report: Report) -> list[Panel]:
+    """What becomes a table or a part of the picture each."""
+    found: dict[tuple[str, ...], Panel] = {}
+    for cell in report.cells:
+        common = f"{cell.dtype}, {cell.form}, {_threads(report)}: ns per element"
+        kind = kind_of(report, cell.form, cell.dtype)
+        if cell.setting.shape:
+            what, first, name = cell.function, "shape", cell.setting.name
+        else:
+            what, first, name = cell.setting.title, "function", cell.function
+        panel = found.setdefault(
+            (cell.dtype, cell.form, what), Panel(f"{what}, {common}", f"{what}{',' * bool(kind)}{kind}", first, {})
+        )
+        panel.cells[name] = cell
+    return list(found.values())
+
+
+def tables(report: Report) -> list[Table]:
+    """Each panel's times, and below them its limits where they were asked for; what columns mean is said once."""
+    found: list[Table] = []
+    explained: dict[str, int] = {}
+    for panel in panels(report):
+        for table in (_speed_table(report, panel), _limit_table(report, panel)):
+            if table is not None:
+                explained |= {line: len(found) for line in table.footer.splitlines()}
+                found.append(table)
+    last = [[line for line, at in explained.items() if at == i] for i in range(len(found))]
+    return [replace(table, footer="\n".join(lines)) for table, lines in zip(found, last, strict=True)]
+
+
+def _speed_table(report: Report, panel: Panel) -> Table:
+    """ns per element at best, and how fastact compares with the fastest peer."""
+    cells = panel.cells.values()
+    libraries = [library for library in report.plan.libraries if any(library in cell.times for cell in cells)]
+    from_x = sorted({name for cell in cells for name in cell.beside if name.endswith(FROM_X)})
+    views = any(CONTIGUOUS in cell.beside for cell in cells)
+    rows, behind = [], set()
+    for i, (name, cell) in enumerate(panel.cells.items()):
+        ratio, peer = cell.ratio, cell.fastest_peer
+        if ratio is not None and ratio < 1:
+            behind.add(i)
+        row = [name, *(_time(cell.ns(library)) for library in libraries)]
+        row += [_time(cell.ns(other)) for other in from_x]
+        row += [_time(cell.ns(CONTIGUOUS)), _times(cell.against(CONTIGUOUS))] if views else []
+        row.append("" if peer is None else f"{_times(ratio)} {_short(peer)}")
+        rows.append(tuple(row))
+    header = [panel.first, *map(_short, libraries), *from_x, *(("contig.", "view/c.") if views else ()), "against best"]
+    notes = []
+    if from_x:
+        notes.append(f"{', '.join(from_x)}: with what it saves in the forward pass and is given otherwise")
+    if views:
+        notes.append("contig.: fastact on a contiguous input; view/c.: its time here as a multiple of that")
+    return Table(panel.title, tuple(header), tuple(rows), "\n".join(notes), frozenset(behind))
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def ns_limit(report: Report, cell: Cell) -> float | None:
+    """Nanoseconds an element below which no implementation with these instructions gets: the larger of both limits."""
+    known = [ns for ns in (cell.ns(COPY), cell.ns_bound(report.plan.threads)) if ns is not None]
+    return max(known, default=None)
+
+
+def behind_limit(report: Report, cell: Cell) -> float | None:
+    """The time of fastact as a multiple of the limit."""
+    limit, own = ns_limit(report, cell), cell.ns("fastact")
+    return None if limit is None or own is None else own / limit
+
+
+def _limit_table(report: Report, panel: Panel) -> Table | None:
+    """What fastact takes, as a multiple of a copy and of what the arithmetic needs; None where it was not asked."""
+    cells = panel.cells.values()
+    if not any(COPY in cell.beside for cell in cells):
+        return None
+    threads = report.plan.threads
+    relu = any(RELU in cell.beside for cell in cells)
+    bounds = any(cell.bound is not None for cell in cells)
+    rows = []
+    for name, cell in panel.cells.items():
+        row = [name, _time(cell.ns("fastact")), _time(cell.ns(COPY)), _times(cell.against(COPY))]
+        row += [_times(cell.against(RELU))] if relu else []
+        if bounds:
+            least, own = cell.ns_bound(threads), cell.ns("fastact")
+            row.append("" if cell.bound is None else f"{cell.bound.throughput:.2f}")
+            row.append("" if cell.bound is None else f"{cell.bound.simulated:.2f}")
+            row += [_time(least), _times(own / least if own and least else None)]
+        row.append(_times(behind_limit(report, cell)))
+        rows.append(tuple(row))
+    header = [panel.first, "fastact", "copy", "fastact/copy", *(("/relu",) if relu else ())]
+    header += ["cycles", "model", "bound", "fastact/bound"] if bounds else []
+    notes = ["copy: the fastest copy of as many bytes"]
+    notes += ["/relu: as a multiple of fastact's relu"] if relu else []
+    if bounds:
+        clock = max(cell.hertz or 0.0 for cell in report.cells) / 1e9
+        notes += [
+            "cycles: what the CPU's ports need for an element, as llvm-mca knows them; model: its run of the loop",
+            f"bound: those cycles in ns at the {clock:.2f} GHz seen, on {_threads(report)}",
+        ]
+    notes.append("/limit: fastact as a multiple of the larger of copy and bound")
+    return Table(f"limits: {panel.title}", (*header, "/limit"), tuple(rows), "\n".join(notes))
+
+
+# --- accuracy -------------------------------------------------------------------------------------
+
+
+def accuracy_tables(report: Report) -> list[Table]:
+    """The largest error of each library on the fixed sample: a table a dtype and form."""
+    kinds = dict.fromkeys((dtype, form) for (_, form, dtype), errors in report.errors.items() if errors)
+    return [_accuracy_table(report, dtype, form) for dtype, form in kinds]
+
+
+def _accuracy_table(report: Report, dtype: str, form: str) -> Table:
+    chosen = {key[0]: errors for key, errors in report.errors.items() if key[1:] == (form, dtype) and errors}
+    libraries = [library for library in report.plan.libraries if any(library in errors for errors in chosen.values())]
     rows: list[tuple[str, ...]] = []
     behind: set[int] = set()
     marks: set[str] = set()
-    for name, errors in report.errors.items():
-        if not errors:
-            continue
+    for name, errors in chosen.items():
         row = [name]
         for library in libraries:
             if library not in errors:
@@ -106,13 +227,10 @@ def accuracy_table(report: Report) -> Table | None:
         if _more_accurate(errors):
             behind.add(len(rows))
         rows.append(tuple(row))
-    if not rows:
-        return None
     meaning = {"*": "* wrong at an infinity or NaN", "s": "s takes subnormal inputs for zero"}
     footer = "; ".join(text for mark, text in meaning.items() if mark in marks)
-    header = ("function", *(SHORT.get(library, library) for library in libraries))
-    title = f"largest error on a fixed sample of {report.plan.dtype}, in ULP of the true value"
-    return Table(title, header, tuple(rows), footer, frozenset(behind))
+    title = f"largest error on a fixed sample of {dtype}, {form}, in ULP of the true value"
+    return Table(title, ("function", *map(_short, libraries)), tuple(rows), footer, frozenset(behind))
 
 
 def _more_accurate(errors: dict[str, Any]) -> str | None:
@@ -125,173 +243,130 @@ def _more_accurate(errors: dict[str, Any]) -> str | None:
     return best if best is not None and peers[best] < 0.99 * own else None
 
 
+# --- summary --------------------------------------------------------------------------------------
+
+
 def _names(items: Iterable[str], most: int = 6) -> str:
     listed = list(items)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
 
 
-def _at(cell: Cell) -> str:
-    peer = cell.fastest_peer or ""
-    where = f"{cell.function} at {size_name(cell.requested)}"
-    return f"{where} ({cell.ratio:.2f}x {SHORT.get(peer, peer)})"
+def kind_of(report: Report, form: str, dtype: str) -> str:
+    """What has to be said beside a function's name to tell it from others of the run."""
+    parts = [form] * (len(report.plan.forms) > 1) + [dtype] * (len(report.plan.dtypes) > 1)
+    return " ".join(["", *parts])
+
+
+def _at(report: Report, cell: Cell) -> str:
+    where = f"{cell.function}{kind_of(report, cell.form, cell.dtype)} at {cell.setting.name}"
+    return f"{where} ({_times(cell.ratio)} {_short(cell.fastest_peer or '')})"
+
+
+def _figures(cells: Iterable[Cell]) -> dict[str, Any]:
+    compared = sorted((cell for cell in cells if cell.ratio is not None), key=lambda cell: cell.ratio or 0)
+    ratios = [cell.ratio or 0.0 for cell in compared]
+    return {
+        "cells": len(compared),
+        "ahead": sum(ratio >= 1 for ratio in ratios),
+        "geometric_mean_ratio": geometric_mean(ratios) if ratios else None,
+        "worst_ratio": ratios[0] if ratios else None,
+        "worst": compared[0].function if compared else None,
+        "worst_peer": compared[0].fastest_peer if compared else None,
+    }
+
+
+def group_table(report: Report) -> Table | None:
+    """A line a group: in how many cells fastact is ahead, by how much, and where it is worst. None for one group."""
+    found = groups(report)
+    if len(found) < 2:
+        return None
+    limits = any(COPY in cell.beside for cell in report.cells)
+    rows, behind = [], set()
+    for i, ((dtype, form, setting), cells) in enumerate(found.items()):
+        figures = _figures(cells)
+        if figures["cells"] == 0:
+            continue
+        if figures["ahead"] < figures["cells"]:
+            behind.add(i)
+        row = [f"{dtype} {form} {setting}", f"{figures['ahead']} of {figures['cells']}"]
+        row += [_times(figures["geometric_mean_ratio"]), _times(figures["worst_ratio"])]
+        row.append(f"{figures['worst']} ({_short(figures['worst_peer'])})")
+        if limits:
+            gaps = [gap for cell in cells if (gap := behind_limit(report, cell)) is not None]
+            row.append(_times(geometric_mean(gaps)) if gaps else "")
+        rows.append(tuple(row))
+    if not rows:
+        return None
+    header = ("dtype, form, size", "ahead in", "geometric mean", "worst", "where", *(("/limit",) * limits))
+    return Table(f"against the fastest peer, {_threads(report)}", header, tuple(rows), "", frozenset(behind))
 
 
 def summary(report: Report) -> dict[str, Any]:
     """How fastact stands, as figures and as the line that ends the run."""
-    compared = sorted((cell for cell in report.cells if cell.ratio is not None), key=lambda cell: cell.ratio or 0)
-    behind = [cell for cell in compared if (cell.ratio or 0) < 1]
-    less_accurate = {name: peer for name, errors in report.errors.items() if (peer := _more_accurate(errors))}
-    own = {name: errors["fastact"] for name, errors in report.errors.items() if "fastact" in errors}
-    geometric_mean = math.exp(math.fsum(math.log(c.ratio or 1) for c in compared) / len(compared)) if compared else None
+    figures = _figures(report.cells)
+    ranked = sorted((cell for cell in report.cells if cell.ratio is not None), key=lambda cell: cell.ratio or 0)
+    behind = [cell for cell in ranked if (cell.ratio or 0) < 1]
+    errors = report.errors
+    less_accurate = {key: peer for key, found in errors.items() if (peer := _more_accurate(found))}
+    own = {key: found["fastact"] for key, found in errors.items() if "fastact" in found}
     parts = []
     if not report.finished:
         parts.append("interrupted, so far:")
-    if not compared:
+    if not ranked:
         parts.append(f"fastact ran {len(report.cells)} cells and no peer was measured beside it.")
     else:
         parts.append(
-            f"fastact is ahead of the fastest peer in {len(compared) - len(behind)} of "
-            f"{len(compared)} (function, size) cells, {geometric_mean:.2f}x in the geometric mean; "
-            f"the worst is {_at(compared[0])}."
+            f"fastact is ahead of the fastest peer in {figures['ahead']} of "
+            f"{len(ranked)} (function, size) cells, {figures['geometric_mean_ratio']:.2f}x in the geometric mean; "
+            f"the worst is {_at(report, ranked[0])}."
         )
         if behind:
-            parts.append(f"It is behind in {len(behind)}: {_names(_at(cell) for cell in behind)}.")
+            parts.append(f"It is behind in {len(behind)}: {_names(_at(report, cell) for cell in behind)}.")
+        given = [cell for cell in behind if (cell.ratio_from_x or 0) >= 1]
+        if given:
+            named = (f"{cell.function} {_times(cell.ratio_from_x)}" for cell in given)
+            parts.append(f"In {len(given)} of these the peer is given what it saved; from x: {_names(named)}.")
     if own:
-        inexact = max(own, key=lambda name: own[name].max_ulp)
-        parts.append(f"Its largest error on the sample is {_ulp(own[inexact].max_ulp)} ULP ({inexact}).")
+        worst = max(own, key=lambda key: own[key].max_ulp)
+        name = f"{worst[0]}{kind_of(report, worst[1], worst[2])}"
+        parts.append(f"Its largest error on the sample is {_ulp(own[worst].max_ulp)} ULP ({name}).")
         if less_accurate:
-            named = (
-                f"{name} ({SHORT.get(peer, peer)} {_ulp(report.errors[name][peer].max_ulp)}, "
-                f"fastact {_ulp(own[name].max_ulp)})"
-                for name, peer in less_accurate.items()
+            said = (
+                f"{key[0]}{kind_of(report, key[1], key[2])} ({_short(peer)} {_ulp(errors[key][peer].max_ulp)}, "
+                f"fastact {_ulp(own[key].max_ulp)})"
+                for key, peer in less_accurate.items()
             )
-            parts.append(f"A peer is more accurate in {len(less_accurate)} of {len(own)}: {_names(named)}.")
-        wrong = [name for name, error in own.items() if error.wrong_at]
+            parts.append(f"A peer is more accurate in {len(less_accurate)} of {len(own)}: {_names(said)}.")
+        wrong = [f"{key[0]}{kind_of(report, key[1], key[2])}" for key, error in own.items() if error.wrong_at]
         if wrong:
             parts.append(f"It is wrong at an infinity or NaN in {_names(wrong)}.")
     failed = list(dict.fromkeys(report.failed))
     if failed:
         parts.append(f"It FAILED in {len(failed)}: {_names(failed)}.")
     return {
-        "cells": len(compared),
-        "ahead": len(compared) - len(behind),
-        "geometric_mean_ratio": geometric_mean,
-        "worst_ratio": compared[0].ratio if compared else None,
+        **figures,
+        "groups": [
+            {"dtype": dtype, "form": form, "setting": setting, **_figures(cells)}
+            for (dtype, form, setting), cells in groups(report).items()
+        ],
         "behind": [
             {
-                "function": c.function,
-                "elements": c.elements,
-                "ratio": c.ratio,
-                "peer": c.fastest_peer,
+                "function": cell.function,
+                "form": cell.form,
+                "dtype": cell.dtype,
+                "setting": cell.setting.name,
+                "ratio": cell.ratio,
+                "peer": cell.fastest_peer,
+                "ratio_from_x": cell.ratio_from_x,
             }
-            for c in behind
+            for cell in behind
         ],
-        "less_accurate": less_accurate,
+        "less_accurate": [
+            {"function": name, "form": form, "dtype": dtype, "peer": peer}
+            for (name, form, dtype), peer in less_accurate.items()
+        ],
         "failed": failed,
         "finished": report.finished,
         "line": " ".join(parts),
     }
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _versions(libraries: Iterable[str]) -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for library in (*libraries, "numba", "llvmlite"):
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            found[library] = "not installed as a distribution"
-    return found
-
-
-def records(report: Report) -> list[dict[str, Any]]:
-    """One flat record for each function, size and library."""
-    plan = report.plan
-    out = []
-    for cell in report.cells:
-        for library, time in cell.times.items():
-            error = report.errors.get(cell.function, {}).get(library)
-            out.append(
-                {
-                    "function": cell.function,
-                    "form": plan.form,
-                    "dtype": plan.dtype,
-                    "threads": plan.threads,
-                    "elements": cell.elements,
-                    "shape": "x".join(map(str, cell.shape)),
-                    "library": library,
-                    "ns_per_element_best": 1e9 * time.best / cell.elements,
-                    "ns_per_element_median": 1e9 * time.median / cell.elements,
-                    "rounds": time.rounds,
-                    "fastest_peer": cell.fastest_peer,
-                    "fastact_against_fastest_peer": cell.ratio,
-                    "max_ulp": None if error is None else _json_number(error.max_ulp),
-                    "max_ulp_subnormal": None if error is None else _json_number(error.max_ulp_subnormal),
-                    "wrong_at": None if error is None else " ".join(error.wrong_at),
-                }
-            )
-    return out
-
-
-def _json_number(value: float) -> float | str:
-    return value if math.isfinite(value) else "inf"  # JSON has no infinity
-
-
-def to_json(report: Report, path: Path, date: str) -> None:
-    """Write everything, with what is needed to judge it."""
-    plan = report.plan
-    document = {
-        "format": "fastact-bench-1",
-        "date": date,
-        "machine": {
-            "cpu": _cpu(),
-            "cores": available_cores(),
-            "architecture": platform.machine(),
-            "system": f"{platform.system()} {platform.release()}",
-        },
-        "versions": _versions(plan.libraries),
-        "threads": plan.threads,
-        "dtype": plan.dtype,
-        "form": plan.form,
-        "rounds": plan.rounds,
-        "sizes": list(plan.sizes),
-        "functions": list(plan.functions),
-        "results": records(report),
-        "accuracy": {
-            name: {
-                library: {
-                    "max_ulp": _json_number(error.max_ulp),
-                    "max_ulp_subnormal": _json_number(error.max_ulp_subnormal),
-                    "wrong_at": list(error.wrong_at),
-                }
-                for library, error in errors.items()
-            }
-            for name, errors in report.errors.items()
-        },
-        "notes": report.notes,
-        "summary": summary(report),
-    }
-    path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-
-
-def to_csv(report: Report, path: Path) -> None:
-    """Write one line for each function, size and library."""
-    rows = records(report)
-    with path.open("w", newline="") as file:
-        if rows:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)

@@ -18,7 +18,8 @@ from fastact.accuracy.oracles import truth as oracle
 from fastact.accuracy.reference import reference64
 from fastact.accuracy.rows import ROWS, cross_entropy_truth, row_truth
 from fastact.accuracy.samples import samples
-from fastact.accuracy.ulp import compare
+from fastact.accuracy.ulp import FORMATS, compare
+from fastact.bench.arrays import numpy_dtype
 from fastact.bench.formulas import targets
 from fastact.bench.libraries import REQUIRED, Case
 from fastact.bench.peers import PEERS
@@ -28,7 +29,7 @@ __all__ = ["Error", "Truth", "measure_error", "truth"]
 Array = NDArray[Any]
 Value = tuple[Any, Any, Any]
 
-POINTS = {"float16": 4000, "float32": 4000, "float64": 300}
+POINTS = {"float16": 4000, "bfloat16": 4000, "float32": 4000, "float64": 300}
 """About how many points are walked to; the curated ones come on top. Many digits take time, so
 float64 gets fewer."""
 
@@ -74,15 +75,15 @@ def _truth_of_elements(name: str, form: str, dtype: str) -> Truth:
     record = fa.CATALOGUE[name]
     defaults = REQUIRED.get(name) or tuple(p.default for p in record.parameters)
     # what a function of this dtype sees of 0.01 or 1/6; 16-bit types are computed in float32
-    computed = "float32" if dtype == "float16" else dtype
+    computed = "float64" if dtype == "float64" else "float32"
     parameters = tuple(float(np.asarray(value, computed)) for value in defaults)
     x = samples(name, dtype, POINTS[dtype], parameters, record.kinks)
     if form != "forward":
         # the slope at a kink is a convention, on which libraries differ
-        x = x[~np.isin(x, np.array(record.kinks, dtype))]
+        x = x[~np.isin(x, np.array(record.kinks, x.dtype))]
     # Powers of two: g f'(x) has the error of f'(x) and says nothing about rounding the gradient;
     # none above 1, because it would magnify the rounding of a subnormal f'(x).
-    g = np.exp2(np.random.default_rng(5).integers(-4, 1, x.size)).astype(dtype)
+    g = np.exp2(np.random.default_rng(5).integers(-4, 1, x.size)).astype(x.dtype)
     parts = {"forward": ("forward",), "with_derivative": ("forward", "derivative")}.get(form, ("derivative",))
     values: list[Value] = []
     for part in parts:
@@ -97,34 +98,33 @@ def _truth_of_elements(name: str, form: str, dtype: str) -> Truth:
 
 
 def _truth_of_rows(name: str, form: str, dtype: str) -> Truth | None:
-    """Rows of N(0, 5) logits; the vjp is judged with the exact y: it shows a saved y's error too."""
-    function = name if form == "forward" else f"{name}_{form}"
-    losses = PEERS[name].targets and form == "forward"
-    if function not in ROWS and not losses:
+    """Rows of N(0, 5) logits. A vjp has no figure here: each library starts from the y that it saved, and the
+    difference g - sum(g y) magnifies the rounding of that."""
+    losses = PEERS[name].targets
+    if form != "forward" or (name not in ROWS and not losses):
         return None
     rng = np.random.default_rng(2**16 + 1)
-    x, g = rng.normal(0, 5, ROW_SHAPE).astype(dtype), rng.normal(0, 1, ROW_SHAPE).astype(dtype)
+    kind = numpy_dtype(dtype)
+    x, g = rng.normal(0, 5, ROW_SHAPE).astype(kind), rng.normal(0, 1, ROW_SHAPE).astype(kind)
     if losses:
         one_hot = np.eye(ROW_SHAPE[1])[targets(ROW_SHAPE)]
         rows = [cross_entropy_truth(*pair)[0] for pair in zip(x, one_hot, strict=True)]
-    elif form == "forward":
-        rows = [row_truth(name, row) for row in x]
     else:
-        saved = (row_truth(name, row).rounded() for row in x)
-        rows = [row_truth(function, *pair) for pair in zip(g, saved, strict=True)]
+        rows = [row_truth(name, row) for row in x]
     hi, lo, exponent = (np.stack(part).squeeze() for part in zip(*rows, strict=True))
     return Truth(x, g, ((hi, lo, exponent),))
 
 
 def measure_error(case: Case, true: Truth) -> Error:
     """The error of a case that was prepared on ``true.x`` and ``true.g``."""
-    x = true.x.ravel()
-    subnormal = (x != 0) & (np.abs(x) < np.finfo(x.dtype).tiny)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        x = true.x.ravel().astype(np.float64)
+    subnormal = (x != 0) & (np.abs(x) < 2.0 ** FORMATS[true.x.dtype.name].lowest)
     normal = np.isfinite(x) & ~subnormal
     specials = {"-inf": x == -np.inf, "inf": x == np.inf, "nan": np.isnan(x)}
     worst, worst_subnormal, wrong_at = 0.0, 0.0, set()
     for result, (hi, lo, exponent) in zip(case.outputs(), true.values, strict=True):
-        error = compare(result.reshape(np.shape(hi)), hi, lo, exponent, x.dtype).error.ravel()
+        error = compare(result.reshape(np.shape(hi)), hi, lo, exponent, true.x.dtype).error.ravel()
         if error.size != x.size:  # one value a row
             worst = max(worst, float(error.max()))
             continue

@@ -49,12 +49,9 @@ class Screen:
     def _rich_table(self, out: Any, table: Table) -> None:
         box = importlib.import_module("rich.box").SIMPLE_HEAD
         drawn = importlib.import_module("rich.table").Table(
-            title=table.title,
-            title_justify="left",
-            caption=table.footer or None,
-            caption_justify="left",
             box=box,
             pad_edge=False,
+            padding=(0, 1, 0, 0),
         )
         for column, name in enumerate(table.header):
             drawn.add_column(
@@ -65,7 +62,11 @@ class Screen:
             )
         for i, row in enumerate(table.rows):
             drawn.add_row(*row, style="red" if i in table.behind else "")
+        # beside the table and not as parts of it: there they would be wrapped at its width
+        out.print(f"\n[italic]{table.title}[/]", soft_wrap=True)
         out.print(drawn)
+        if table.footer:
+            out.print(f"[dim]{table.footer}[/]", soft_wrap=True)
 
     def _plain_table(self, table: Table) -> None:
         widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]

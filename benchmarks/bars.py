@@ -1,0 +1,285 @@
+"""The bars that fastact sets itself, each with the one command that measures it: ``python -m benchmarks.bars``.
+
+A bar's results are kept in ``benchmarks/results/NAME.json`` and judged from there, so that ``--check`` says where
+things stand without measuring again. Ratios are those of one run on one machine; what the machine does besides counts
+too, so let it do nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import calls, startup
+from .cases import functions
+
+RESULTS = Path(__file__).parent / "results"
+
+SIXTEEN = (
+    *("relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "softplus", "log_sigmoid"),
+    *("elu", "selu", "celu", "mish", "softsign", "hard_sigmoid", "hard_swish"),
+)
+"""The functions that most of the other libraries have."""
+OTHERS = tuple(name for name in functions(rows=False) if name not in SIXTEEN)
+SOFTMAXES = ("softmax", "log_softmax", "logsumexp", "cross_entropy_with_logits")
+
+Records = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One figure of a bar, what it must be, and whether it is."""
+
+    what: str
+    found: str
+    wanted: str
+    met: bool
+
+
+Judge = Callable[[Records], Iterator[Verdict]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Something that has to hold, how it is measured, and who judges it."""
+
+    what: str
+    command: str
+    """the options of ``fastact bench``, or a module of this package"""
+    judges: tuple[Judge, ...]
+
+
+# --- judges ---------------------------------------------------------------------------------------
+
+
+def _groups(records: Records, *keys: str) -> Iterable[tuple[str, Records]]:
+    """fastact's own records by what they have in common."""
+    found: dict[str, Records] = {}
+    for record in records:
+        if record["library"] == "fastact":
+            found.setdefault(" ".join(str(record[key]) for key in keys), []).append(record)
+    return found.items()
+
+
+def _extreme(records: Records, key: str, which: Callable[..., Any]) -> dict[str, Any] | None:
+    known = [record for record in records if record.get(key) is not None]
+    return which(known, key=lambda record: record[key], default=None)  # type: ignore[no-any-return]
+
+
+def ahead(least: float = 1.0, mean: float | None = None, of: tuple[str, ...] | None = None) -> Judge:
+    """Every function at least `least` times as fast as the fastest peer, and `mean` times in the geometric mean."""
+    key = "fastact_against_fastest_peer"
+
+    def judge(records: Records) -> Iterator[Verdict]:
+        for group, members in _groups(records, "dtype", "form", "setting"):
+            worst = _extreme(members, key, min)
+            if worst is None:
+                continue
+            found = f"{worst[key]:.2f}x: {worst['function']} ({worst['fastest_peer']})"
+            yield Verdict(f"{group}: worst", found, f"{least:.1f}x", worst[key] >= least)
+            if mean is not None:
+                logs = [math.log(r[key]) for r in members if r.get(key) and (of is None or r["function"] in of)]
+                value = math.exp(math.fsum(logs) / len(logs))
+                yield Verdict(f"{group}: mean of {len(logs)}", f"{value:.2f}x", f"{mean:.1f}x", value >= mean)
+
+    return judge
+
+
+def ahead_by_shape(least: dict[str, float]) -> Judge:
+    """Every function at least so many times as fast as the fastest peer, by the shape of its rows."""
+
+    def judge(records: Records) -> Iterator[Verdict]:
+        for shape, factor in least.items():
+            yield from ahead(factor)([record for record in records if record["setting"] == shape])
+
+    return judge
+
+
+def at_most(key: str, most: float) -> Judge:
+    """A figure of every function at most `most`."""
+
+    def judge(records: Records) -> Iterator[Verdict]:
+        for group, members in _groups(records, "dtype", "form", "setting"):
+            worst = _extreme(members, key, max)
+            if worst is not None:
+                found = f"{worst[key]:.2f}x: {worst['function']}"
+                yield Verdict(f"{group}: {key}", found, f"at most {most:g}x", worst[key] <= most)
+
+    return judge
+
+
+def relu_over_torch(least: float) -> Judge:
+    """fastact's relu at least `least` times as fast as PyTorch's."""
+
+    def judge(records: Records) -> Iterator[Verdict]:
+        times = {r["library"]: r["ns_per_element_best"] for r in records if r["function"] == "relu"}
+        if "torch" in times:
+            ratio = times["torch"] / times["fastact"]
+            yield Verdict("relu against torch", f"{ratio:.2f}x", f"{least:g}x", ratio >= least)
+
+    return judge
+
+
+def figure(key: str, most: float, unit: str) -> Judge:
+    """A figure that a module of this package measures."""
+
+    def judge(records: Records) -> Iterator[Verdict]:
+        for record in records:
+            found = f"{record[key]:.3g} {unit}"
+            yield Verdict(record["what"], found, f"at most {most:g} {unit}", record[key] <= most)
+
+    return judge
+
+
+# --- the bars -------------------------------------------------------------------------------------
+
+_FUNCTIONS = f"--functions {','.join(SIXTEEN)}"
+_ROWS = f"--rows --functions {','.join(SOFTMAXES)} --no-accuracy"
+_SHORT = {"100000x10": 2.5, "100000x2": 2.5}
+_LONG = dict.fromkeys(("64x50257", "8x1048576", "1x16777216", "1024x1024@0", "64x512x64@1"), 1.3)
+
+BARS: dict[str, Bar] = {
+    "float32-64Ki-1-thread": Bar(
+        "in cache, one thread",
+        "--sizes 64Ki --threads 1 --rounds 40 --limits",
+        (ahead(1.0, 2.0, SIXTEEN),),
+    ),
+    "float64-64Ki-1-thread": Bar(
+        "in cache, one thread, float64",
+        f"{_FUNCTIONS} --sizes 64Ki --threads 1 --rounds 40 --dtype float64 --limits --no-accuracy",
+        (ahead(1.0, 2.0),),
+    ),
+    "gradients-64Ki-1-thread": Bar(
+        "derivatives and gradients against backward kernels",
+        f"{_FUNCTIONS} --sizes 64Ki --threads 1 --rounds 30 --form vjp,derivative --limits --no-accuracy",
+        (ahead(1.0, 2.0),),
+    ),
+    "16-bit-64Ki-1-thread": Bar(
+        "half as wide, in cache, one thread",
+        f"{_FUNCTIONS} --sizes 64Ki --threads 1 --rounds 30 --dtype float16,bfloat16 --limits --no-accuracy",
+        (ahead(1.0),),
+    ),
+    "float32-small-1-thread": Bar(
+        "1 to 10,000 elements",
+        f"{_FUNCTIONS} --sizes 1,10,100,1000,10000 --threads 1 --rounds 20 --no-accuracy",
+        (ahead(1.0),),
+    ),
+    "float32-1M-all-threads": Bar(
+        "in the third cache, all threads",
+        f"{_FUNCTIONS} --sizes 1M --rounds 30 --limits --no-accuracy",
+        (ahead(1.0, 2.0),),
+    ),
+    "float32-16M-all-threads": Bar(
+        "out of cache, all threads",
+        f"{_FUNCTIONS} --sizes 16M --rounds 5 --limits",
+        (ahead(1.0), at_most("fastact_over_relu", 1.25), relu_over_torch(1.2)),
+    ),
+    "float32-16M-others-all-threads": Bar(
+        "out of cache, all threads, the rest of the catalogue",
+        f"--functions {','.join(OTHERS)} --sizes 16M --rounds 3 --limits --no-accuracy",
+        (ahead(1.0), at_most("fastact_over_relu", 1.25)),
+    ),
+    "float32-views-1-thread": Bar(
+        "inputs that are not contiguous",
+        f"{_FUNCTIONS} --sizes 64Ki --threads 1 --rounds 20 --no-accuracy "
+        "--layout strided2,transposed,broadcast,reversed,gap",
+        (ahead(1.0), at_most("fastact_over_contiguous", 2.0)),
+    ),
+    "rows-1-thread": Bar(
+        "along an axis, one thread",
+        f"{_ROWS} --threads 1",
+        (ahead_by_shape({**_SHORT, "4096x128": 1.5, "1024x1024": 1.5, **_LONG}),),
+    ),
+    "rows-all-threads": Bar(
+        "along an axis, all threads",
+        _ROWS,
+        (ahead_by_shape({**_SHORT, "4096x128": 1.3, "1024x1024": 1.3, **_LONG}),),
+    ),
+    "row-gradients-1-thread": Bar(
+        "gradients along an axis from the saved output",
+        "--rows --functions softmax,log_softmax --form vjp --threads 1 --no-accuracy",
+        (ahead(1.0),),
+    ),
+    "startup": Bar(
+        "the first result of a fresh process, from a filled cache, beside import numpy",
+        "startup",
+        (figure("seconds_above_numpy", 0.35, "s"),),
+    ),
+    "calls": Bar(
+        "a call on one element, beside np.exp called in the same way",
+        "calls",
+        (figure("over_numpy_exp", 1.2, "times np.exp"),),
+    ),
+}
+"""Name of the file of results -> bar."""
+
+MODULES = {"startup": startup.measure, "calls": calls.measure}
+
+
+def command_of(bar: Bar) -> str:
+    """What to type to measure a bar."""
+    return f"python -m benchmarks.{bar.command}" if bar.command in MODULES else f"fastact bench {bar.command}"
+
+
+def run(name: str) -> None:
+    """Measure a bar and keep the results."""
+    bar, file = BARS[name], RESULTS / f"{name}.json"
+    print(f"\n== {name}: {bar.what}\n$ {command_of(bar)}", flush=True)
+    if bar.command in MODULES:
+        file.write_text(json.dumps({"command": command_of(bar), "results": MODULES[bar.command]()}, indent=1) + "\n")
+        return
+    options = [*shlex.split(bar.command), "--brief", "--json", str(file)]
+    subprocess.run([sys.executable, "-m", "fastact", "bench", *options], check=True)
+
+
+def judge(name: str) -> list[Verdict]:
+    """What the kept results of a bar say; nothing where there are none."""
+    file = RESULTS / f"{name}.json"
+    if not file.exists():
+        return [Verdict("not measured", "", "", False)]
+    records = json.loads(file.read_text())["results"]
+    return [verdict for judge in BARS[name].judges for verdict in judge(records)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure the bars that are named, or all; exit with 1 if one is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bars", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BARS)} (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the commands and run nothing")
+    parser.add_argument("--check", action="store_true", help="judge the kept results and run nothing")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in BARS]
+    if unknown:
+        parser.error(f"unknown bar {unknown[0]!r}: choose from {', '.join(BARS)}")
+    names = options.names or list(BARS)
+    if options.list:
+        for name in names:
+            print(f"{name}: {BARS[name].what}\n    {command_of(BARS[name])}")
+        return 0
+    missed = 0
+    if not options.check:
+        for name in names:
+            run(name)
+    for name in names:
+        verdicts = judge(name)
+        print(f"\n{name}: {BARS[name].what}")
+        for verdict in verdicts:
+            missed += not verdict.met
+            mark = "met   " if verdict.met else "MISSED"
+            print(
+                f"  {mark}  {verdict.what:46}  {verdict.found}" + (f"  (bar: {verdict.wanted})" * bool(verdict.wanted))
+            )
+    print(f"\n{missed} missed" if missed else "\nall bars are met")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
