@@ -82,7 +82,8 @@ def parametrised(
     # The usual call goes straight to a ufunc: arrays only, or with all parameters where none has a default.
     from .cpu.ufunc import choice
 
-    made: Any = choice(full, ufunc, with_parameters) if plain is None else choice(count, plain, with_parameters)
+    usual = (full, ufunc) if plain is None else (count, plain)
+    made: Any = choice(*usual, with_parameters, ufunc, count, parameters)
     made.__name__ = made.__qualname__ = name
     made.__module__ = "fastact"
     made.__doc__ = doc

@@ -16,8 +16,6 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from .machine import cpu
-
 _MAGIC = b"fastact object 1\n"
 
 
@@ -53,6 +51,8 @@ def key() -> str:
 
     import llvmlite
     import numpy
+
+    from .machine import cpu
 
     parts = (
         source_digest(),
@@ -107,9 +107,11 @@ def _write(file: Path, symbol: str, code: bytes) -> None:
             _complain(root(), error.strerror or str(error))
 
 
-def load_or_compile(name: str, compile: Callable[[], tuple[str, bytes]]) -> tuple[str, bytes]:
-    """The object called `name`: from disk, or made by `compile` and kept on disk."""
-    file = root() / key() / f"{name}.bin"
+def load_or_compile(
+    name: str, compile: Callable[[], tuple[str, bytes]], directory: str | None = None
+) -> tuple[str, bytes]:
+    """The object called `name`: from disk, or made by `compile` and kept on disk, by default under `key()`."""
+    file = root() / (directory or key()) / f"{name}.bin"
     found = _read(file)
     if found is None:
         found = compile()

@@ -11,9 +11,11 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from ..kernels.rows import RowFunction
+from ..kernels.sparse import Projection
 from .emit import Block, emit_block
 from .machine import target
 from .rows import emit_rows
+from .selection import emit_projection
 
 # error_model="numpy": without it Numba tests every divisor for zero, which alone stops vectorisation.
 OPTIONS = {"error_model": "numpy", "boundscheck": False, "forceinline": True, "_nrt": False}
@@ -30,19 +32,23 @@ def compile_function(
 
     `name` must be unique among the objects one process loads: it becomes part of the symbol.
     """
-    function.__name__ = function.__qualname__ = name
     with global_compiler_lock:
-        wrapped: Any = CFunc(function, (tuple(arguments), result), {}, dict(OPTIONS))
-        compiled = wrapped._compile_uncached()
-        library = compiled.library
-        library.enable_object_caching()
-        library.finalize()
-        missing = {
-            f.name for f in library._final_module.functions if f.is_declaration and not f.name.startswith("llvm.")
-        }
-        if not missing <= ALLOWED_SYMBOLS:
-            raise RuntimeError(f"{name} cannot stand alone: it needs {', '.join(sorted(missing - ALLOWED_SYMBOLS))}")
-        return compiled.fndesc.llvm_cfunc_wrapper_name, bytes(library._get_compiled_object())
+        symbol, library = _compiled(function, name, arguments, result)
+        return symbol, bytes(library._get_compiled_object())
+
+
+def _compiled(function: Callable[..., Any], name: str, arguments: Sequence[Any], result: Any) -> tuple[str, Any]:
+    """The symbol of `function`, and Numba's library that holds its code."""
+    function.__name__ = function.__qualname__ = name
+    wrapped: Any = CFunc(function, (tuple(arguments), result), {}, dict(OPTIONS))
+    compiled = wrapped._compile_uncached()
+    library = compiled.library
+    library.enable_object_caching()
+    library.finalize()
+    missing = {f.name for f in library._final_module.functions if f.is_declaration and not f.name.startswith("llvm.")}
+    if not missing <= ALLOWED_SYMBOLS:
+        raise RuntimeError(f"{name} cannot stand alone: it needs {', '.join(sorted(missing - ALLOWED_SYMBOLS))}")
+    return compiled.fndesc.llvm_cfunc_wrapper_name, library
 
 
 def _appended(emit: Callable[..., None]) -> Any:
@@ -51,6 +57,9 @@ def _appended(emit: Callable[..., None]) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def body(typing_context: Any, operands: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            # What does not fit in the registers, such as tables, goes to the stack: there in whole cache lines, or each
+            # use of it reads two.
+            builder.function.attributes.alignstack = 64
             emit(builder, *(builder.extract_value(values[0], k) for k in range(len(operands))))
             return context.get_dummy_value()
 
@@ -61,7 +70,17 @@ def _appended(emit: Callable[..., None]) -> Any:
 
 def compile_block(block: Block) -> tuple[str, bytes]:
     """Compile the loop of `block` as ``void(char **args, intp n)``."""
+    return compile_function(_block_function(block), block.name, (types.voidptr, types.intp))
 
+
+def assembly_of_block(block: Block) -> str:
+    """The same code as text, for those who want to read or to analyse it."""
+    with global_compiler_lock:
+        _, library = _compiled(_block_function(block), block.name, (types.voidptr, types.intp), types.void)
+        return str(library.get_asm_str())
+
+
+def _block_function(block: Block) -> Callable[..., None]:
     def emit(builder: Any, args: Any, n: Any) -> None:
         emit_block(builder, args, n, block, target())
 
@@ -70,14 +89,17 @@ def compile_block(block: Block) -> tuple[str, bytes]:
     def entry(args: Any, n: int) -> None:
         body((args, n))
 
-    return compile_function(entry, block.name, (types.voidptr, types.intp))
+    return entry
 
 
-def compile_rows(name: str, function: RowFunction, dtype: str) -> tuple[str, bytes]:
+def compile_rows(name: str, function: RowFunction | Projection, dtype: str) -> tuple[str, bytes]:
     """Compile the loop of `function` as NumPy calls a gufunc's."""
 
     def emit(builder: Any, args: Any, dims: Any, steps: Any) -> None:
-        emit_rows(builder, args, dims, steps, function, dtype, target())
+        if isinstance(function, Projection):
+            emit_projection(builder, args, dims, steps, function, dtype, target())
+        else:
+            emit_rows(builder, args, dims, steps, function, dtype, target())
 
     body = _appended(emit)
 

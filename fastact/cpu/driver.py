@@ -14,30 +14,27 @@ import numba
 
 from .layout import MAX_OPERANDS, OPEN, SLOTS, Loop, Pool, UFunc, offset
 from .memory import (
-    FILL,
     atomic_add,
     atomic_and,
+    atomic_load,
     atomic_swap,
     call,
     call_int,
     call_void,
     compare_and_swap,
     copy,
-    copy2,
-    copy4,
-    copy8,
     enter,
     fence,
-    fill2,
-    fill4,
-    fill8,
+    fill,
+    gather,
     leave,
+    pause,
     peek,
     poke,
+    scatter,
     stack,
     stream_line,
 )
-from .vectorcall import KEYWORDS, Choice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,12 +47,15 @@ def jit(function: F) -> F:
 
 BUFFER = 2048  # bytes of each operand that are in flight when an operand has to be gathered, scattered or streamed
 LINE = 64
-CHUNK = 1 << 15  # elements a thread takes at a time: large enough that taking is free, small enough to balance
+ALIGN = 512  # elements from which on it pays to begin with a few that bring the rest to whole cache lines
+CHUNK = 1 << 15  # elements a thread takes at a time at least: taking them is free, and work is balanced
+SPINS = 1 << 10  # looks, of 10 to 50 ns each, before a thread goes to sleep
+HUGE_PAGE = 1 << 21  # and bytes at most
 WORD = 8
 
 L_BLOCK, L_BLOCK_SCALARS, L_BODY = (offset(Loop, f) for f in ("block", "block_scalars", "body"))
 L_RESOLVE, L_POOL, L_INPUTS, L_OUTPUTS = (offset(Loop, f) for f in ("resolve", "pool", "inputs", "outputs"))
-L_SCALARS, L_ITEMSIZE, L_LANES = (offset(Loop, f) for f in ("scalars", "itemsize", "lanes"))
+L_SCALARS, L_ITEMSIZE = (offset(Loop, f) for f in ("scalars", "itemsize"))
 L_THRESHOLD, L_CORE_DIMS = offset(Loop, "threshold"), offset(Loop, "core_dims")
 L_ERROR_TYPE, L_ERROR_VALUE = offset(Loop, "error_type"), offset(Loop, "error_value")
 P_THREADS, P_STARTED, P_BUSY, P_STATE = (offset(Pool, f) for f in ("threads", "started", "busy", "state"))
@@ -66,52 +66,14 @@ P_IDENTIFY, P_OVERRIDES, P_SLOTS = (offset(Pool, f) for f in ("identify", "overr
 P_GIL_ENSURE, P_GIL_RELEASE, P_SET_ERROR = (offset(Pool, f) for f in ("gil_ensure", "gil_release", "set_error"))
 P_STREAM = offset(Pool, "stream_bytes")
 P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
-C_CALL, C_COUNT, C_FIRST, C_SECOND = (offset(Choice, f) for f in ("call", "count", "first", "second"))
-C_KEYWORDS = offset(Choice, "keywords")
-TUPLE_SIZE, TUPLE_ITEMS = object.__basicsize__, tuple.__basicsize__  # where a tuple keeps its length and its elements
-OFFSET_FLAG = -1 << 63  # PY_VECTORCALL_ARGUMENTS_OFFSET
 U_DATA = offset(UFunc, "data")
+P_PIECE, P_WHOLE = offset(Pool, "piece"), offset(Pool, "whole")
+P_COLLECT, P_SPREAD = offset(Pool, "collect"), offset(Pool, "spread")
 P_ELEMENTWISE_JOB, P_ROWS_JOB = offset(Pool, "elementwise_job"), offset(Pool, "rows_job")
 
 operands = stack(WORD * MAX_OPERANDS)
-buffers = stack(BUFFER * MAX_OPERANDS + FILL)
+buffers = stack(BUFFER * MAX_OPERANDS)
 record = stack(WORD * 8)
-
-
-@jit
-def _gather(to: int, source: int, stride: int, n: int, itemsize: int) -> None:
-    if itemsize == 4:
-        for i in range(n):
-            copy4(to + 4 * i, source + stride * i)
-    elif itemsize == 8:
-        for i in range(n):
-            copy8(to + 8 * i, source + stride * i)
-    else:
-        for i in range(n):
-            copy2(to + 2 * i, source + stride * i)
-
-
-@jit
-def _fill(to: int, source: int, itemsize: int) -> None:
-    if itemsize == 4:
-        fill4(to, source)
-    elif itemsize == 8:
-        fill8(to, source)
-    else:
-        fill2(to, source)
-
-
-@jit
-def _scatter(to: int, stride: int, source: int, n: int, itemsize: int) -> None:
-    if itemsize == 4:
-        for i in range(n):
-            copy4(to + stride * i, source + 4 * i)
-    elif itemsize == 8:
-        for i in range(n):
-            copy8(to + stride * i, source + 8 * i)
-    else:
-        for i in range(n):
-            copy2(to + stride * i, source + 2 * i)
 
 
 @jit
@@ -135,7 +97,7 @@ def _scalar_parameters(steps: int, loop: int) -> bool:
 
 
 @jit
-def _block(loop: int, scalars: bool) -> int:
+def block(loop: int, scalars: bool) -> int:
     """The compiled block, made now if this is its first use; 0, with a Python error set, if that is impossible."""
     function = peek(loop + (L_BLOCK_SCALARS if scalars else L_BLOCK))
     if function == 0:
@@ -148,82 +110,123 @@ def _block(loop: int, scalars: bool) -> int:
     return function
 
 
-@jit
-def _part(block: int, args: int, steps: int, start: int, n: int, loop: int, vectors: int, whole: bool) -> None:
-    """Elements start..start+n through buffers: what is not contiguous, not a whole number of vectors, or streamed.
+def collect(to: int, source: int, step: int, n: int, itemsize: int) -> None:
+    """Bring `n` elements that are `step` bytes apart side by side."""
+    gather(to, source, step, n, itemsize)
 
-    `whole` says that every operand is contiguous, so that inputs of whole vectors can be read where they are.
-    """
-    inputs, outputs = peek(loop + L_INPUTS), peek(loop + L_OUTPUTS)
-    itemsize, lanes = peek(loop + L_ITEMSIZE), peek(loop + L_LANES)
-    padded = (n + lanes - 1) // lanes * lanes
-    local, room = operands(), buffers()
+
+def spread(to: int, step: int, source: int, n: int, itemsize: int) -> None:
+    """Put `n` elements that lie side by side `step` bytes apart."""
+    scatter(to, step, source, n, itemsize)
+
+
+@jit
+def _part(
+    function: int,
+    args: int,
+    steps: int,
+    start: int,
+    n: int,
+    loop: int,
+    vectors: int,
+    streaming: bool,
+    room: int,
+    first: bool,
+) -> None:
+    """Elements start..start+n, at most a buffer of them, of operands that are not contiguous or shall be streamed."""
+    inputs, outputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_OUTPUTS), peek(loop + L_ITEMSIZE)
+    local, pool = operands(), peek(loop + L_POOL)
     for k in range(inputs + outputs):
         step = peek(steps + WORD * k)
-        source = peek(args + WORD * k) + start * step
+        place = peek(args + WORD * k) + start * step
         buffer = room + BUFFER * k
-        poke(local + WORD * k, buffer)
-        if k < vectors:
-            if step == itemsize and padded == n:
-                poke(local + WORD * k, source)
-            else:
-                if padded != n:
-                    # the lanes beyond the end compute on a copy of the first element: harmless, and never slower
-                    _fill(buffer + (padded - lanes) * itemsize, source, itemsize)
-                if n > 1:
-                    if step == itemsize:
-                        copy(buffer, source, n * itemsize)
-                    else:
-                        _gather(buffer, source, step, n, itemsize)
-        elif k < inputs:
-            poke(local + WORD * k, source)
-    call_void(block, local, padded)
-    for o in range(outputs):
-        k = inputs + o
+        if (k < vectors or k >= inputs) and (step != itemsize or (streaming and k >= inputs)):
+            poke(local + WORD * k, buffer)
+            if k < vectors:
+                if step == 0:
+                    if first:  # it stays in its buffer for the parts that follow
+                        fill(buffer, place, n, itemsize)
+                else:
+                    call_void(peek(pool + P_COLLECT), buffer, place, step, n, itemsize)
+        else:
+            poke(local + WORD * k, place)
+    call_void(function, local, n)
+    for k in range(inputs, inputs + outputs):
         step = peek(steps + WORD * k)
         to = peek(args + WORD * k) + start * step
         buffer = room + BUFFER * k
-        if step != itemsize or n == 1:
-            _scatter(to, step, buffer, n, itemsize)
-        elif whole and to % LINE == 0:
-            _stream(to, buffer, n * itemsize)
-        else:
-            copy(to, buffer, n * itemsize)
+        if step != itemsize:
+            call_void(peek(pool + P_SPREAD), to, step, buffer, n, itemsize)
+        elif streaming:
+            if to % LINE == 0:
+                _stream(to, buffer, n * itemsize)
+            else:
+                copy(to, buffer, n * itemsize)
 
 
 @jit
-def _piece(args: int, steps: int, start: int, n: int, loop: int, streaming: bool) -> None:
-    """Elements start..start+n of one loop, on this thread."""
-    scalars = _scalar_parameters(steps, loop)
-    block = _block(loop, scalars)
-    if block == 0:
-        return
-    inputs, outputs = peek(loop + L_INPUTS), peek(loop + L_OUTPUTS)
-    itemsize, lanes = peek(loop + L_ITEMSIZE), peek(loop + L_LANES)
-    vectors = inputs - peek(loop + L_SCALARS) if scalars else inputs
-    contiguous = True
-    for k in range(inputs + outputs):
+def _contiguous(steps: int, loop: int, vectors: int) -> bool:
+    """Whether every operand but the parameters that are single values is contiguous."""
+    inputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE)
+    for k in range(inputs + peek(loop + L_OUTPUTS)):
         if (k < vectors or k >= inputs) and peek(steps + WORD * k) != itemsize:
-            contiguous = False
-    # the first output decides where a run starts: from there its stores cover whole cache lines
-    ahead = (-(peek(args + WORD * inputs) + start * itemsize)) % LINE // itemsize
-    if not contiguous or n < ahead + lanes:
-        ahead = 0
+            return False
+    return True
+
+
+@jit
+def _constant(steps: int, loop: int, vectors: int) -> bool:
+    """Whether all elements of a contiguous result are the same: every input is a single value."""
+    inputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE)
+    for k in range(inputs + peek(loop + L_OUTPUTS)):
+        if (k < vectors and peek(steps + WORD * k) != 0) or (k >= inputs and peek(steps + WORD * k) != itemsize):
+            return False
+    return True
+
+
+def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) -> int:
+    """Elements start..start+n of one loop, on this thread; 0 if that is impossible, and a Python error set."""
+    scalars = _scalar_parameters(steps, loop)
+    function = block(loop, scalars)
+    if function == 0:
+        return 0
+    inputs, outputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_OUTPUTS), peek(loop + L_ITEMSIZE)
+    vectors = inputs - peek(loop + L_SCALARS) if scalars else inputs
+    contiguous = _contiguous(steps, loop, vectors)
     done = 0
-    while done < n:
-        run = (n - done) // lanes * lanes
-        if contiguous and done >= ahead and run > 0 and not streaming:
-            local = operands()
+    if contiguous and n >= ALIGN:
+        # from where the first output begins a cache line on, every store covers whole lines
+        done = (-(peek(args + WORD * inputs) + start * itemsize)) % LINE // itemsize
+    if contiguous and (done > 0 or streaming == 0):
+        local = operands()
+        for k in range(inputs + outputs):
+            poke(local + WORD * k, peek(args + WORD * k) + start * peek(steps + WORD * k))
+        if done > 0:
+            call_void(function, local, done)
             for k in range(inputs + outputs):
-                poke(local + WORD * k, peek(args + WORD * k) + (start + done) * peek(steps + WORD * k))
-            call_void(block, local, run)
-            done += run
-        else:
-            count = ahead if done < ahead else min(n - done, BUFFER // itemsize)
-            _part(block, args, steps, start + done, count, loop, vectors, contiguous and streaming)
-            done += count
-    if streaming:
+                poke(local + WORD * k, peek(local + WORD * k) + done * peek(steps + WORD * k))
+        if streaming == 0:
+            call_void(function, local, n - done)
+            return 1
+    room = buffers()
+    if n > 1 and _constant(steps, loop, vectors):
+        local = operands()
+        for k in range(inputs + outputs):
+            poke(local + WORD * k, peek(args + WORD * k) if k < inputs else room + BUFFER * k)
+        call_void(function, local, 1)
+        for k in range(inputs, inputs + outputs):
+            fill(peek(args + WORD * k) + start * itemsize, room + BUFFER * k, n, itemsize)
+        return 1
+    first = True
+    while done < n:
+        count = min(n - done, BUFFER // itemsize)
+        past = contiguous and streaming != 0
+        _part(function, args, steps, start + done, count, loop, vectors, past, room, first)
+        done += count
+        first = False
+    if streaming != 0:
         fence()
+    return 1
 
 
 @jit
@@ -255,6 +258,21 @@ def _must_go_one_by_one(args: int, steps: int, n: int, loop: int) -> bool:
 
 
 @jit
+def _run(args: int, steps: int, n: int, loop: int) -> bool:
+    """The whole loop in one call of the block; False if its operands are not such, or there is no block."""
+    scalars = _scalar_parameters(steps, loop)
+    inputs = peek(loop + L_INPUTS)
+    vectors = inputs - peek(loop + L_SCALARS) if scalars else inputs
+    if n > 1 and (not _contiguous(steps, loop, vectors) or _must_go_one_by_one(args, steps, n, loop)):
+        return False
+    function = block(loop, scalars)
+    if function == 0:
+        return False
+    call_void(function, args, n)
+    return True
+
+
+@jit
 def _threads(pool: int) -> int:
     """How many threads this call may use: what this thread asked for, else what the process is set to."""
     if peek(pool + P_OVERRIDES) > 0:
@@ -273,6 +291,16 @@ def _take_chunks(pool: int) -> None:
         if chunk >= chunks:
             return
         call_void(job, context, chunk)
+
+
+@jit
+def _spin(pool: int, wanted: int) -> None:
+    """Wait a little while for the pool to be open, or to be left by all: to sleep and be woken may take longer."""
+    for _ in range(SPINS):
+        state = atomic_load(pool + P_STATE)
+        if (state == 0) if wanted == 0 else (state >= wanted and state - wanted < peek(pool + P_LIMIT)):
+            return
+        pause()
 
 
 @jit
@@ -297,6 +325,7 @@ def _share(pool: int, threads: int, job: int, context: int, chunks: int) -> bool
         call_int(peek(pool + P_POST), peek(pool + P_WORK), 1, 0)
     _take_chunks(pool)
     if atomic_and(pool + P_STATE, ~OPEN) != OPEN:
+        _spin(pool, 0)
         while call_int(peek(pool + P_WAIT), peek(pool + P_DONE), -1) != 0:
             pass  # a signal arrived
     atomic_swap(pool + P_BUSY, 0)
@@ -307,6 +336,7 @@ def worker(pool: int) -> None:
     """What a worker thread does for ever: sleep until there may be a job, join it if it is open, leave it."""
     enter()
     while True:
+        _spin(pool, OPEN)
         while call_int(peek(pool + P_WAIT), peek(pool + P_WORK), -1) != 0:
             pass
         state = atomic_add(pool + P_STATE, 0)
@@ -322,61 +352,72 @@ def worker(pool: int) -> None:
 
 
 def elementwise_chunk(context: int, chunk: int) -> None:
-    """One chunk of an elementwise job; context: args, steps, n, loop, streaming, first chunk's extra elements."""
+    """One chunk of an elementwise job; context: args, steps, n, loop, streaming, first chunk's extra, chunk size."""
     n, ahead = peek(context + 2 * WORD), peek(context + 5 * WORD)
-    start = 0 if chunk == 0 else ahead + chunk * CHUNK
-    stop = min(n, ahead + (chunk + 1) * CHUNK)
+    size = peek(context + 6 * WORD)
+    start = 0 if chunk == 0 else ahead + chunk * size
+    stop = min(n, ahead + (chunk + 1) * size)
     args, steps, loop = peek(context), peek(context + WORD), peek(context + 3 * WORD)
-    _piece(args, steps, start, stop - start, loop, peek(context + 4 * WORD) != 0)
+    pool = peek(loop + L_POOL)
+    call(peek(pool + P_PIECE), args, steps, start, stop - start, loop, peek(context + 4 * WORD))
 
 
-def elementwise(args: int, dims: int, steps: int, loop: int) -> None:
-    """The inner loop of every elementwise ufunc."""
-    n = peek(dims)
-    if n <= 0:
-        return
-    before = enter()
+@jit
+def run(args: int, steps: int, n: int, loop: int, fresh: bool) -> bool:
+    """One loop over all its elements; False if that is impossible, and a Python error set.
+
+    `fresh` says that the results go to memory just obtained, which no operand can overlap.
+    """
+    if n < ALIGN and _run(args, steps, n, loop):
+        return True
+    return call(peek(peek(loop + L_POOL) + P_WHOLE), args, steps, n, loop, numba.intp(fresh)) != 0
+
+
+def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
+    """`run` for what is not short and plain: with threads if they pay, past the caches if that pays."""
     pool = peek(loop + L_POOL)
     inputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE)
     to = peek(args + WORD * inputs)
-    in_order = _must_go_one_by_one(args, steps, n, loop)
-    streaming = n * itemsize >= peek(pool + P_STREAM)
+    in_order = fresh == 0 and _must_go_one_by_one(args, steps, n, loop)
+    # The system has just cleared fresh memory: what it wrote is in the caches, and past them would be a second way.
+    streaming = n * itemsize >= peek(pool + P_STREAM) and fresh == 0 and not in_order
     for k in range(inputs):
         if peek(args + WORD * k) == to:
             streaming = False  # in place: the line is in the cache already
     threads = 1
     if n >= peek(loop + L_THRESHOLD) and not in_order:
         threads = _threads(pool)
-    alone = True
-    if threads > 1 and _block(loop, _scalar_parameters(steps, loop)) != 0:
+    if threads > 1:
+        if block(loop, _scalar_parameters(steps, loop)) == 0:
+            return 0
         context = record()
         ahead = (-to) % LINE // itemsize
+        # whole huge pages if there are enough, so that no two threads wait for the system to clear the same one
+        size = max(CHUNK, min(HUGE_PAGE // itemsize, n // (4 * threads) // CHUNK * CHUNK))
         poke(context, args)
         poke(context + WORD, steps)
         poke(context + 2 * WORD, n)
         poke(context + 3 * WORD, loop)
         poke(context + 4 * WORD, numba.intp(streaming))
         poke(context + 5 * WORD, ahead)
-        chunks = (max(n - ahead, 1) + CHUNK - 1) // CHUNK
-        alone = not _share(pool, threads, peek(pool + P_ELEMENTWISE_JOB), context, chunks)
-    if alone:
-        at_once = 1 if in_order else n
-        for i in range(n // at_once):
-            _piece(args, steps, i * at_once, at_once, loop, streaming and not in_order)
-    leave(before)
+        poke(context + 6 * WORD, size)
+        chunks = (max(n - ahead, 1) + size - 1) // size
+        if _share(pool, threads, peek(pool + P_ELEMENTWISE_JOB), context, chunks):
+            return 1
+    at_once = 1 if in_order else n
+    for i in range(n // at_once):
+        if call(peek(pool + P_PIECE), args, steps, i * at_once, at_once, loop, numba.intp(streaming)) == 0:
+            return 0
+    return 1
 
 
-def choose(function: int, args: int, count: int, keywords: int) -> int:
-    """The vectorcall of `fastact.cpu.vectorcall`: nothing but which function the arguments go to."""
-    plain = count & ~OFFSET_FLAG == peek(function + C_COUNT)
-    if keywords != 0:
-        for i in range(peek(keywords + TUPLE_SIZE)):
-            name, known = peek(keywords + TUPLE_ITEMS + WORD * i), False
-            for k in range(len(KEYWORDS)):
-                known |= peek(function + C_KEYWORDS + WORD * k) == name
-            plain &= known
-    target = peek(function + C_FIRST) if plain else peek(function + C_SECOND)
-    return call(peek(function + C_CALL), target, args, count, keywords)
+def elementwise(args: int, dims: int, steps: int, loop: int) -> None:
+    """The inner loop of every elementwise ufunc."""
+    n = peek(dims)
+    if n > 0:
+        before = enter()
+        run(args, steps, n, loop, False)
+        leave(before)
 
 
 def refuse_empty(ufunc: int, sizes: int) -> int:
@@ -407,7 +448,7 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
     n = peek(dims)
     before = enter()
     body = peek(loop + L_BODY)
-    if body == 0 and _block(loop, False) != 0:
+    if body == 0 and block(loop, False) != 0:
         body = peek(loop + L_BODY)
     if body != 0:
         core, core_dims = 1, peek(loop + L_CORE_DIMS)

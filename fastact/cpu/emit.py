@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llvmlite import ir
 
-from .lanes import Builder, Lanes, Target, call_intrinsic, splat
+from .lanes import Builder, Lanes, Target, call_intrinsic, concatenate, shuffle, suffix, vector
 
 POINTER = ir.IntType(8).as_pointer()
 INTP = ir.IntType(64)
 
-ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "bool": 1}
 
 
 @dataclass(frozen=True)
@@ -31,34 +31,113 @@ class Block:
     lanes: int
     scalars: int = 0
 
+    @property
+    def width(self) -> int:
+        """Bits of the dtype of computation."""
+        return 64 if self.dtype == "float64" else 32
+
 
 def emit_block(builder: Builder, args: Any, n: Any, block: Block, target: Target) -> None:
     """Append ``for (i = 0; i < n; i += lanes) out[i:i+lanes] = kernel(in[i:i+lanes])`` at `builder`.
 
-    `args` points at the pointers to the arrays, inputs first; `n` is a multiple of ``block.lanes``: the driver pads.
+    `args` points at the pointers to the arrays, inputs first. What is left after the last whole group of lanes goes in
+    native vectors, the last of them masked.
     """
-    total = block.inputs + block.outputs
-    vectors = block.inputs - block.scalars
     slots = builder.bitcast(args, POINTER.as_pointer())
-    pointers = [builder.load(builder.gep(slots, [INTP(k)])) for k in range(total)]
-    scalars = [_splat(builder, p, block, target) for p in pointers[vectors : block.inputs]]
+    pointers = [builder.load(builder.gep(slots, [INTP(k)])) for k in range(block.inputs + block.outputs)]
+    # the lanes beyond the end compute on the first element: harmless, and never slower
+    fill = [load_at(builder, p, element(block.dtype)) for p in pointers[: block.inputs]]
+    whole = builder.and_(n, INTP(-block.lanes))
 
+    def group(i: Any) -> None:
+        _group(builder, pointers, i, None, fill, block, target)
+
+    def rest(i: Any) -> None:
+        _group(builder, pointers, i, builder.sub(n, i), fill, narrow_block, target)
+
+    counted(builder, INTP(0), whole, block.lanes, group)
+    if block.lanes > 1:
+        native = target.vector_bytes * 8 // block.width
+        narrow_block = replace(block, lanes=min(native, block.lanes))
+        counted(builder, whole, n, narrow_block.lanes, rest)
+
+
+def counted(builder: Builder, start: Any, stop: Any, step: int, body: Callable[[Any], None]) -> None:
+    """Append ``for (i = start; i < stop; i += step) body(i)``."""
     before = builder.block
-    body, after = builder.append_basic_block("lanes"), builder.append_basic_block("done")
-    builder.cbranch(builder.icmp_signed(">", n, INTP(0)), body, after)
-    builder.position_at_end(body)
+    inside, after = builder.append_basic_block("lanes"), builder.append_basic_block("done")
+    builder.cbranch(builder.icmp_signed("<", start, stop), inside, after)
+    builder.position_at_end(inside)
     i = builder.phi(INTP)
-    i.add_incoming(INTP(0), before)
-    inputs = [load(builder, _at(builder, p, i, block.dtype), block, target) for p in pointers[:vectors]]
-    results = block.kernel(*inputs, *scalars)
-    for pointer, value in zip(
-        pointers[block.inputs :], results if isinstance(results, tuple) else (results,), strict=True
-    ):
-        store(builder, _at(builder, pointer, i, block.dtype), value, block.dtype)
-    following = builder.add(i, INTP(block.lanes))
+    i.add_incoming(start, before)
+    body(i)
+    following = builder.add(i, INTP(step))
     i.add_incoming(following, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, n), body, after)
+    builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)
     builder.position_at_end(after)
+
+
+def _group(
+    builder: Builder, pointers: Sequence[Any], i: Any, left: Any, fill: Sequence[Any], block: Block, target: Target
+) -> None:
+    """The elements from `i` on, as many as there are lanes, but not more than `left`."""
+    vectors = block.inputs - block.scalars
+    mask = None if left is None else _below(builder, left, block.lanes)
+    places = [_at(builder, p, i, block.dtype) for p in pointers]
+    arguments = []
+    for k in range(block.inputs):
+        if k >= vectors:
+            value = repeat(builder, fill[k], block.lanes)
+        elif mask is None:
+            value = load_at(builder, places[k], vector(fill[k].type, block.lanes))
+        else:
+            value = _load_masked(builder, places[k], mask, repeat(builder, fill[k], block.lanes))
+        arguments.append(widen(builder, value, block.dtype, block.lanes, target))
+    results = block.kernel(*arguments)
+    results = results if isinstance(results, tuple) else (results,)
+    for place, value in zip(places[block.inputs :], results, strict=True):
+        if mask is None:
+            for line in range(0, block.lanes * ITEMSIZE[block.dtype], 64):
+                _prefetch_for_writing(builder, builder.gep(place, [INTP(PREFETCH + line)]))
+            store_at(builder, place, narrow(value, block.dtype))
+        else:
+            store_masked(builder, place, mask, narrow(value, block.dtype))
+
+
+def _below(builder: Builder, left: Any, lanes: int) -> Any:
+    """Which lanes hold an element when `left` elements are left."""
+    number = ir.IntType(32)
+    most = builder.select(builder.icmp_signed("<", left, INTP(lanes)), left, INTP(lanes))
+    positions = ir.Constant(ir.VectorType(number, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", positions, repeat(builder, builder.trunc(most, number), lanes))
+
+
+def _load_masked(builder: Builder, pointer: Any, mask: Any, others: Any) -> Any:
+    kind = others.type
+    arguments = [_pointer(builder, pointer, kind), ir.IntType(32)(1), mask, others]
+    return call_intrinsic(builder, f"llvm.masked.load.{suffix(kind)}.p0", kind, arguments)
+
+
+def store_masked(builder: Builder, pointer: Any, mask: Any, value: Any) -> None:
+    """Write the lanes of `value` that `mask` names, and nothing else, at `pointer`, an address or a pointer."""
+    place = _pointer(builder, pointer, value.type)
+    name = f"llvm.masked.store.{suffix(value.type)}.p0"
+    call_intrinsic(builder, name, ir.VoidType(), [value, place, ir.IntType(32)(1), mask])
+
+
+def load_at(builder: Builder, pointer: Any, kind: ir.Type) -> Any:
+    """What lies at `pointer`, an address or a pointer, of any alignment."""
+    return builder.load(_pointer(builder, pointer, kind), align=1)
+
+
+def store_at(builder: Builder, pointer: Any, value: Any) -> None:
+    """Write `value` at `pointer`, an address or a pointer, of any alignment."""
+    builder.store(value, _pointer(builder, pointer, value.type), align=1)
+
+
+def _pointer(builder: Builder, place: Any, kind: ir.Type) -> Any:
+    convert = builder.inttoptr if isinstance(place.type, ir.IntType) else builder.bitcast
+    return convert(place, kind.as_pointer())
 
 
 def _at(builder: Builder, pointer: Any, index: Any, dtype: str) -> Any:
@@ -67,29 +146,27 @@ def _at(builder: Builder, pointer: Any, index: Any, dtype: str) -> Any:
 
 def element(dtype: str) -> ir.Type:
     """The LLVM type in memory."""
-    return {4: ir.FloatType(), 8: ir.DoubleType()}.get(ITEMSIZE[dtype], ir.IntType(16))
+    return {1: ir.IntType(8), 4: ir.FloatType(), 8: ir.DoubleType()}.get(ITEMSIZE[dtype], ir.IntType(16))
 
 
-def load(builder: Builder, pointer: Any, block: Block, target: Target) -> Lanes:
-    """``block.lanes`` consecutive elements at `pointer` (of any alignment), widened to the dtype of computation."""
-    one = element(block.dtype)
-    kind = ir.VectorType(one, block.lanes) if block.lanes > 1 else one
-    value = builder.load(builder.bitcast(pointer, kind.as_pointer()), align=1)
-    return widen(builder, value, block.dtype, block.lanes, target)
-
-
-def _splat(builder: Builder, pointer: Any, block: Block, target: Target) -> Lanes:
-    """One element at `pointer`, in every lane."""
-    value = builder.load(builder.bitcast(pointer, element(block.dtype).as_pointer()), align=1)
-    one = widen(builder, value, block.dtype, 1, target)
-    return one if block.lanes == 1 else splat(one, block.lanes)
+def repeat(builder: Builder, value: Any, lanes: int) -> Any:
+    """One number, in every lane."""
+    if lanes == 1:
+        return value
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    return builder.shuffle_vector(first, undefined, zeros)
 
 
 def widen(builder: Builder, value: Any, dtype: str, count: int, target: Target) -> Lanes:
     """What was loaded, as lanes of the dtype of computation; exact."""
     if dtype in ("float32", "float64"):
         return Lanes(builder, value, "float", 32 if dtype == "float32" else 64, count, target)
-    wide = ir.VectorType(ir.IntType(32), count) if count > 1 else ir.IntType(32)
+    wide = vector(ir.IntType(32), count)
+    if dtype == "float16" and target.has("f16c"):
+        half = builder.bitcast(value, vector(ir.HalfType(), count))
+        return Lanes(builder, builder.fpext(half, vector(ir.FloatType(), count)), "float", 32, count, target)
     i = Lanes(builder, builder.zext(value, wide), "int", 32, count, target)
     if dtype == "bfloat16":
         return (i << 16).from_bits()
@@ -104,21 +181,15 @@ def narrow(value: Lanes, dtype: str) -> Any:
     """The LLVM value to be stored: rounded to nearest even if `dtype` is narrower than the dtype of computation."""
     if dtype in ("float32", "float64"):
         return value.value
+    builder, stored = value.builder, vector(ir.IntType(16), value.count)
+    if dtype == "float16" and value.target.has("f16c") and value.count % _CONVERTED == 0:
+        return _to_float16_at_once(value)
     rounded = _to_bfloat16(value) if dtype == "bfloat16" else _to_float16(value)
-    half = ir.IntType(16)
-    return value.builder.trunc(rounded.value, ir.VectorType(half, value.count) if value.count > 1 else half)
+    return builder.trunc(rounded.value, stored)
 
 
 PREFETCH = 512
 """Bytes ahead of a store that its cache line is asked for: a fifth of relu's time in the second-level cache."""
-
-
-def store(builder: Builder, pointer: Any, value: Lanes, dtype: str) -> None:
-    """Write `value` to consecutive elements at `pointer`, of any alignment."""
-    out = narrow(value, dtype)
-    for line in range(0, value.count * ITEMSIZE[dtype], 64):
-        _prefetch_for_writing(builder, builder.gep(pointer, [INTP(PREFETCH + line)]))
-    builder.store(out, builder.bitcast(pointer, out.type.as_pointer()), align=1)
 
 
 def _prefetch_for_writing(builder: Builder, pointer: Any) -> None:
@@ -132,6 +203,19 @@ def _to_bfloat16(x: Lanes) -> Lanes:
     i = x.bits()
     rounded = (i + 0x7FFF + ((i >> 16) & 1)) >> 16
     return i.select(x != x, (i >> 16) | 0x40, rounded)
+
+
+_CONVERTED = 8  # float16 that one instruction of F16C makes
+
+
+def _to_float16_at_once(x: Lanes) -> Any:
+    """The instruction itself: LLVM would merge an fptrunc with a conversion the other way, signalling NaNs and all."""
+    builder, half = x.builder, ir.VectorType(ir.IntType(16), _CONVERTED)
+    nearest = ir.IntType(32)(0)
+    parts = [shuffle(builder, x.value, range(k, k + _CONVERTED)) for k in range(0, x.count, _CONVERTED)]
+    return concatenate(
+        builder, [call_intrinsic(builder, "llvm.x86.vcvtps2ph.256", half, [part, nearest]) for part in parts]
+    )
 
 
 def _to_float16(x: Lanes) -> Lanes:

@@ -26,18 +26,23 @@ class Target:
     def has(self, *names: str) -> bool:
         return all(name in self.features for name in names)
 
+    @property
+    def vector_bytes(self) -> int:
+        """The width of the widest vectors that pay."""
+        return 64 if self.has("avx512f") else 32 if self.has("avx2") else 16
+
 
 _FLOAT = {32: ir.FloatType(), 64: ir.DoubleType()}
 
 
-def _vector(element: ir.Type, count: int) -> ir.Type:
+def vector(element: ir.Type, count: int) -> ir.Type:
     return element if count == 1 else ir.VectorType(element, count)
 
 
-def _suffix(kind: ir.Type) -> str:
+def suffix(kind: ir.Type) -> str:
     """How LLVM spells `kind` in the name of an intrinsic: f32, v16f32, v8i64."""
     if isinstance(kind, ir.VectorType):
-        return f"v{kind.count}{_suffix(kind.element)}"
+        return f"v{kind.count}{suffix(kind.element)}"
     if isinstance(kind, ir.IntType):
         return f"i{kind.width}"
     return "f32" if isinstance(kind, ir.FloatType) else "f64" if isinstance(kind, ir.DoubleType) else "f16"
@@ -80,7 +85,7 @@ class Lanes:
 
     def _type(self, kind: str) -> ir.Type:
         element = {"float": _FLOAT[self.width], "int": ir.IntType(self.width), "mask": ir.IntType(1)}[kind]
-        return _vector(element, self.count)
+        return vector(element, self.count)
 
     def like(self, value: Any, kind: str | None = None, count: int | None = None) -> Lanes:
         return Lanes(self.builder, value, kind or self.kind, self.width, count or self.count, self.target)
@@ -196,7 +201,7 @@ class Lanes:
 
     def _intrinsic(self, name: str, *args: Any) -> Lanes:
         kind = self._type("float")
-        return self.like(call_intrinsic(self.builder, f"llvm.{name}.{_suffix(kind)}", kind, args))
+        return self.like(call_intrinsic(self.builder, f"llvm.{name}.{suffix(kind)}", kind, args))
 
     def fma(self, a: Any, b: Any, c: Any) -> Lanes:
         return self._intrinsic("fma", *(self._coerce(v, "float") for v in (a, b, c)))
@@ -222,29 +227,35 @@ class Lanes:
     def to_float(self) -> Lanes:
         return self.like(self.builder.sitofp(self.value, self._type("float")), "float")
 
-    def lookup(self, table: Sequence[float]) -> Lanes:
+    def lookup(self, table: Sequence[float], plus: Lanes | None = None) -> Lanes:
         native = 512 // self.width
         if self.count % native == 0 and self.target.has("avx512f") and len(table) <= 2 * native:
-            return self._permute(table, native)
-        return self._gather(table)
+            if plus is None or _is_splat(plus.value):  # one sum for the table, not one for every vector of indices
+                return self._permute(table, native, plus)
+            return self._permute(table, native) + plus
+        return self._gather(table) if plus is None else self._gather(table) + plus
 
-    def _permute(self, table: Sequence[float], native: int) -> Lanes:
+    lookup_plus = lookup
+
+    def _permute(self, table: Sequence[float], native: int, plus: Lanes | None = None) -> Lanes:
         """AVX-512: the table lives in one or two registers and each register of indices costs one instruction."""
         builder, letter = self.builder, "s" if self.width == 32 else "d"
         chunk = ir.VectorType(_FLOAT[self.width], native)
         # The instruction reads as many bits of an index as it needs: a shorter table is repeated.
         padded = list(table) * max(native // len(table), 1)
         halves = [ir.Constant(chunk, padded[k : k + native]) for k in range(0, len(padded), native)]
+        if plus is not None:
+            halves = [builder.fadd(half, shuffle(builder, plus.value, range(native))) for half in halves]
         parts = []
         for start in range(0, self.count, native):
-            index = _shuffle(builder, self.value, range(start, start + native))
+            index = shuffle(builder, self.value, range(start, start + native))
             if len(halves) == 1:
                 name = f"llvm.x86.avx512.permvar.{letter}f.512"
                 parts.append(call_intrinsic(builder, name, chunk, [halves[0], index]))
             else:
                 name = f"llvm.x86.avx512.vpermi2var.p{letter}.512"
                 parts.append(call_intrinsic(builder, name, chunk, [halves[0], index, halves[1]]))
-        return self.like(_concatenate(builder, parts), "float")
+        return self.like(concatenate(builder, parts), "float")
 
     def _gather(self, table: Sequence[float]) -> Lanes:
         """Anywhere else: loads from a constant array, which LLVM turns into a gather where there is one."""
@@ -269,12 +280,19 @@ class Lanes:
         return self.like(result, "float")
 
 
-def _shuffle(builder: Builder, value: Any, positions: Sequence[int]) -> Any:
+def shuffle(builder: Builder, value: Any, positions: Sequence[int]) -> Any:
     mask = ir.Constant(ir.VectorType(ir.IntType(32), len(positions)), list(positions))
     return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
 
 
-def _concatenate(builder: Builder, parts: Sequence[Any]) -> Any:
+def _is_splat(value: Any) -> bool:
+    """Whether every lane is the same, as far as the tracer has made it so."""
+    if not isinstance(value, ir.instructions.ShuffleVector):
+        return False
+    return all(lane.constant == 0 for lane in value.operands[2].constant)
+
+
+def concatenate(builder: Builder, parts: Sequence[Any]) -> Any:
     """Vectors of one type, end to end; their number is a power of two."""
     while len(parts) > 1:
         count = parts[0].type.count
@@ -286,9 +304,9 @@ def _concatenate(builder: Builder, parts: Sequence[Any]) -> Any:
 def splat(number: Lanes, count: int) -> Lanes:
     """One lane, copied to `count` lanes."""
     builder = number.builder
-    undefined = ir.Constant(_vector(number.value.type, count), ir.Undefined)
+    undefined = ir.Constant(vector(number.value.type, count), ir.Undefined)
     first = builder.insert_element(undefined, number.value, ir.IntType(32)(0))
-    return number.like(_shuffle(builder, first, [0] * count), count=count)
+    return number.like(shuffle(builder, first, [0] * count), count=count)
 
 
 def split(lanes: Lanes) -> tuple[Lanes, Lanes]:
@@ -297,5 +315,5 @@ def split(lanes: Lanes) -> tuple[Lanes, Lanes]:
     if half == 1:
         low, high = (builder.extract_element(lanes.value, ir.IntType(32)(k)) for k in range(2))
     else:
-        low, high = (_shuffle(builder, lanes.value, range(k, k + half)) for k in (0, half))
+        low, high = (shuffle(builder, lanes.value, range(k, k + half)) for k in (0, half))
     return lanes.like(low, count=half), lanes.like(high, count=half)

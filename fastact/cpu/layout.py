@@ -38,11 +38,27 @@ class Pool(ctypes.Structure):
             "gil_ensure",
             "gil_release",
             "set_error",  # void (*)(PyObject *type, PyObject *value)
-            "elementwise_job",  # void (*)(intp context, intp chunk), see driver.py
+            "collect",  # these are functions of driver.py that others call, so that each is compiled once
+            "spread",
+            "piece",
+            "whole",
+            "direct",  # this one of quick.py
+            "elementwise_job",  # void (*)(intp context, intp chunk)
             "rows_job",
             "empty_type",  # the error for a row without elements, for set_error
             "empty_value",
             "stream_bytes",  # results at least this large are written past the caches
+            "numpy_call",  # the vectorcall of NumPy's own ufuncs
+            "new_like",  # PyArray_NewLikeArray
+            "array_type",
+            "float_type",
+            "int_type",
+            "out_name",  # the interned "out"
+            "incref",
+            "decref",
+            "save_thread",  # let go of the interpreter lock
+            "restore_thread",
+            "as_long",  # PyLong_AsLongLongAndOverflow
         )
     ] + [("slots", ctypes.c_int64 * (2 * SLOTS))]  # pairs (thread, number of threads it asked for)
 
@@ -67,6 +83,7 @@ class Loop(ctypes.Structure):
             "core_dims",  # number of core dimensions of a gufunc
             "error_type",  # what `resolve` could not do, for set_error
             "error_value",
+            "dtype",  # the dtype of all operands, for calls that do without NumPy; 0 if there are several
         )
     ]
 

@@ -30,7 +30,7 @@ def target() -> Target:
 
 def vector_bytes() -> int:
     """The width of the widest vectors that pay on this CPU."""
-    return 64 if target().has("avx512f") else 32 if target().has("avx2") else 16
+    return target().vector_bytes
 
 
 @cache

@@ -6,6 +6,8 @@ Addresses are plain integers (``intp``). Used by `fastact.cpu.driver` only, and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from math import inf
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -14,11 +16,12 @@ from numba.core import types as numba_types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
-from .emit import INTP, POINTER
+from .emit import INTP, POINTER, counted, load_at, repeat, store_at
 from .lanes import call_intrinsic
+from .machine import target
+from .strides import emit_gather, emit_scatter
 
 types: Any = numba_types  # its names are made at run time
-FILL = 256  # bytes: at least one iteration of any block
 _FLAGS, _INEXACT = 0x3F, 0x20  # of the MXCSR register
 _DEFAULT_MXCSR = 0x1F80  # every exception masked, round to nearest, subnormals kept
 _ARCH = llvm.get_default_triple().split("-")[0]
@@ -66,26 +69,26 @@ def _copy(builder: Any, to: Any, source: Any, count: Any) -> None:
     call_intrinsic(builder, "llvm.memcpy.p0.p0.i64", ir.VoidType(), [*arguments, ir.IntType(1)(0)])
 
 
-def _fill(kind: ir.Type) -> Callable[..., Any]:
-    """Write the element at `source` all over the `FILL` bytes at `to`."""
+def _fill(builder: Any, to: Any, source: Any, n: Any, itemsize: Any) -> None:
+    """Write the element at `source` to `n` consecutive places from `to` on."""
+    for size in (4, 8, 2):
+        with builder.if_then(builder.icmp_signed("==", itemsize, INTP(size))):
+            count, value = 64 // size, load_at(builder, source, ir.IntType(8 * size))
+            whole = builder.and_(n, INTP(-count))
 
-    def emit(builder: Any, to: Any, source: Any) -> None:
-        value = builder.load(_pointer(builder, source, kind), align=1)
-        wide = ir.VectorType(kind, FILL * 8 // kind.width)
-        undefined = ir.Constant(wide, ir.Undefined)
-        first = builder.insert_element(undefined, value, ir.IntType(32)(0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), wide.count), [0] * wide.count)
-        builder.store(builder.shuffle_vector(first, undefined, zeros), _pointer(builder, to, wide), align=1)
+            def put(value: Any, size: int, i: Any) -> None:
+                store_at(builder, builder.add(to, builder.mul(i, INTP(size))), value)
 
-    return emit
+            counted(builder, INTP(0), whole, count, partial(put, repeat(builder, value, count), size))
+            counted(builder, whole, n, 1, partial(put, value, size))
 
 
-def _element_copy(kind: ir.Type) -> Callable[..., Any]:
-    def emit(builder: Any, to: Any, source: Any) -> None:
-        value = builder.load(_pointer(builder, source, kind), align=1)
-        builder.store(value, _pointer(builder, to, kind), align=1)
+def _gather(builder: Any, to: Any, source: Any, stride: Any, n: Any, itemsize: Any) -> None:
+    emit_gather(builder, to, source, stride, n, itemsize, target())
 
-    return emit
+
+def _scatter(builder: Any, to: Any, stride: Any, source: Any, n: Any, itemsize: Any) -> None:
+    emit_scatter(builder, to, stride, source, n, itemsize, target())
 
 
 def _atomic(operation: str) -> Callable[..., Any]:
@@ -93,6 +96,10 @@ def _atomic(operation: str) -> Callable[..., Any]:
         return builder.atomic_rmw(operation, _pointer(builder, address, INTP), value, "seq_cst")
 
     return emit
+
+
+def _atomic_load(builder: Any, address: Any) -> Any:
+    return builder.load_atomic(_pointer(builder, address, INTP), "seq_cst", 8)
 
 
 def _compare_and_swap(builder: Any, address: Any, expected: Any, new: Any) -> Any:
@@ -142,6 +149,14 @@ def _fence(builder: Any) -> None:
         call_intrinsic(builder, "llvm.x86.sse.sfence", ir.VoidType(), [])
     else:
         builder.fence("seq_cst")
+
+
+def _pause(builder: Any) -> None:
+    """Tell the core that this is a loop that waits."""
+    if _ARCH == "x86_64":
+        call_intrinsic(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+    elif _ARCH in ("aarch64", "arm64"):
+        call_intrinsic(builder, "llvm.aarch64.hint", ir.VoidType(), [ir.IntType(32)(1)])
 
 
 def _enter(builder: Any) -> Any:
@@ -196,23 +211,45 @@ def _load_mxcsr(builder: Any, value: Any) -> None:
     call_intrinsic(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [builder.bitcast(room, POINTER)])
 
 
+def _store_rounded(builder: Any, to: Any, source: Any, itemsize: Any) -> Any:
+    """Write the double at `source` to `to` as a float of `itemsize` bytes; 0 if that cannot be."""
+    value = load_at(builder, source, ir.DoubleType())
+    with builder.if_then(builder.icmp_signed("==", itemsize, INTP(8))):
+        store_at(builder, to, value)
+    single = builder.fptrunc(value, ir.FloatType())
+    with builder.if_then(builder.icmp_signed("==", itemsize, INTP(4))):
+        store_at(builder, to, single)
+    # what is lost by rounding is infinite only if the result is and the number was not
+    lost = builder.fsub(value, builder.fpext(single, ir.DoubleType()))
+    infinite = [builder.fcmp_ordered("==", lost, ir.Constant(ir.DoubleType(), x)) for x in (inf, -inf)]
+    fits = builder.not_(builder.or_(*infinite))
+    single_only = builder.and_(builder.icmp_signed("==", itemsize, INTP(4)), fits)
+    return builder.zext(builder.or_(single_only, builder.icmp_signed("==", itemsize, INTP(8))), INTP)
+
+
+def _integer_as_double(builder: Any, value: Any) -> Any:
+    """The bits of the double that `value` is."""
+    return builder.bitcast(builder.sitofp(value, ir.DoubleType()), INTP)
+
+
 peek: Callable[..., int] = _instruction(types.intp, _load(INTP))
 poke = _instruction(types.void, _store)
 copy = _instruction(types.void, _copy)
-fill2 = _instruction(types.void, _fill(ir.IntType(16)))
-fill4 = _instruction(types.void, _fill(ir.IntType(32)))
-fill8 = _instruction(types.void, _fill(ir.IntType(64)))
-copy2 = _instruction(types.void, _element_copy(ir.IntType(16)))
-copy4 = _instruction(types.void, _element_copy(ir.IntType(32)))
-copy8 = _instruction(types.void, _element_copy(ir.IntType(64)))
+fill = _instruction(types.void, _fill)
+gather = _instruction(types.void, _gather)
+scatter = _instruction(types.void, _scatter)
 atomic_add: Callable[..., int] = _instruction(types.intp, _atomic("add"))
 atomic_and: Callable[..., int] = _instruction(types.intp, _atomic("and"))
 atomic_swap: Callable[..., int] = _instruction(types.intp, _atomic("xchg"))
+atomic_load: Callable[..., int] = _instruction(types.intp, _atomic_load)
 compare_and_swap: Callable[..., int] = _instruction(types.intp, _compare_and_swap)
 call: Callable[..., int] = _instruction(types.intp, _call)
 call_int: Callable[..., int] = _instruction(types.intp, _call_int)
 call_void = _instruction(types.void, _call_void)
 stream_line = _instruction(types.void, _stream_line)
 fence = _instruction(types.void, _fence)
+pause = _instruction(types.void, _pause)
 enter: Callable[..., int] = _instruction(types.intp, _enter)
 leave = _instruction(types.void, _leave)
+store_rounded: Callable[..., int] = _instruction(types.intp, _store_rounded)
+integer_as_double: Callable[..., int] = _instruction(types.intp, _integer_as_double)

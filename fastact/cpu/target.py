@@ -11,6 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types as numba_types
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.cpu import CPUContext
 from numba.core.imputils import lower_builtin
 from numba.core.registry import cpu_target
 from numba.core.sigutils import normalize_signature
@@ -67,6 +68,12 @@ def _as_numba_function(kernel: Callable[..., Any]) -> None:
     @lower_builtin(kernel, types.VarArg(types.Any))  # type: ignore[untyped-decorator]
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         width = _FLOATS[signature.args[0]][0]
+        if not isinstance(context, CPUContext):  # numba-cuda takes this over from Numba
+            from ..cuda.nvvm import emit
+
+            found = emit(builder, kernel, values, width)
+            tuples = isinstance(signature.return_type, types.BaseTuple)
+            return context.make_tuple(builder, signature.return_type, found) if tuples else found[0]
         results = kernel(*(Lanes(builder, v, "float", width, 1, machine.target()) for v in values))
         if isinstance(results, tuple):
             return context.make_tuple(builder, signature.return_type, [r.value for r in results])

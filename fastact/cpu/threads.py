@@ -105,7 +105,7 @@ def set_up(worker: int, elementwise_job: int, rows_job: int) -> None:
     pool.identify = _address(python.PyThread_get_thread_ident)
     pool.gil_ensure, pool.gil_release = _address(python.PyGILState_Ensure), _address(python.PyGILState_Release)
     pool.set_error = _address(python.PyErr_SetObject)
-    empty = ValueError("softmax and log_softmax are not defined for an empty row (the axis has no element)")
+    empty = ValueError("softmax and its relatives are not defined for an empty row (the axis has no element)")
     _keep.append(empty)
     pool.empty_type, pool.empty_value = id(ValueError), id(empty)
     pool.stream_bytes = _stream_bytes()

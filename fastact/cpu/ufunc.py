@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ..activation import Parameter
 from ..kernels.rows import RowFunction
+from ..kernels.sparse import Projection
 from . import cache as disk
 from . import locks, machine, threads, vectorcall
 from .emit import ITEMSIZE, Block
@@ -27,6 +29,9 @@ _FIRST_USER_DTYPE = 256  # NPY_USERDEF
 # Elements below which waking a thread costs more than it saves: the first for arithmetic that takes about as long as
 # reading the operands, the second for a few dozen operations an element.
 _THREADS_PAY = {4: 1 << 18, 2: 1 << 17}
+
+BLOCKS: dict[tuple[str, str], Callable[[bool], Block]] = {}
+"""(label, dtype) -> block(single): what the loops made so far are compiled from, for analysis."""
 
 _keep: list[Any] = []  # NumPy holds bare pointers to what a ufunc is made of
 _pending: dict[int, Resolver] = {}
@@ -78,35 +83,70 @@ def _drivers() -> dict[str, int]:
         def now() -> Compiled:
             from numba.core import types
 
-            from . import driver
+            from . import driver, quick
             from .compiler import compile_function
 
-            result = {"refuse_empty": types.int32, "choose": types.intp}.get(name, types.void)
-            return compile_function(getattr(driver, name), f"fastact_{name}", (types.intp,) * arguments, result)
+            calls = ("choose", "choose_options", "call_ufunc")  # Python's, with an object as result
+            numbers = (*calls, "direct", "piece", "whole")
+            result = types.int32 if name == "refuse_empty" else types.intp if name in numbers else types.void
+            function = getattr(driver, name, None) or getattr(quick, name)
+            return compile_function(function, f"fastact_{name}", (types.intp,) * arguments, result)
 
         return now
 
     arities = {
+        "collect": 5,
+        "spread": 5,
+        "piece": 6,
+        "whole": 5,
+        "direct": 6,
         "elementwise": 4,
         "elementwise_chunk": 2,
         "rows": 4,
         "rows_chunk": 2,
         "choose": 4,
+        "call_ufunc": 4,
+        "choose_options": 4,
         "refuse_empty": 2,
         "worker": 1,
     }
     found = {name: machine.load(*disk.load_or_compile(name, compile(name, n))) for name, n in arities.items()}
+    for name in ("collect", "spread", "piece", "whole", "direct"):
+        setattr(threads.pool, name, found[name])
     threads.set_up(found["worker"], found["elementwise_chunk"], found["rows_chunk"])
+    _set_up_calls()
     return found
+
+
+def _set_up_calls() -> None:
+    """What `fastact.cpu.quick` needs of CPython and of NumPy."""
+    pool, python = threads.pool, ctypes.pythonapi
+    pool.numpy_call = UFunc.from_address(id(np.exp)).vectorcall
+    pool.new_like = _numpy_table("_ARRAY_API")[277]
+    pool.array_type, pool.float_type, pool.int_type = id(np.ndarray), id(float), id(int)
+    pool.out_name = id(vectorcall.KEYWORDS[0])
+    for field, function in (
+        ("incref", python.Py_IncRef),
+        ("decref", python.Py_DecRef),
+        ("save_thread", python.PyEval_SaveThread),
+        ("restore_thread", python.PyEval_RestoreThread),
+        ("as_long", python.PyLong_AsLongLongAndOverflow),
+    ):
+        setattr(pool, field, ctypes.cast(function, ctypes.c_void_p).value)
+
+
+def _numpy_table(name: str) -> Any:
+    """One of the two tables of addresses that make up NumPy's C API."""
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    capsule = getattr(np._core._multiarray_umath, name)  # type: ignore[attr-defined]
+    return ctypes.cast(get(capsule, None), ctypes.POINTER(ctypes.c_void_p))
 
 
 @cache
 def _numpy_api() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """PyUFunc_FromFuncAndDataAndSignature and PyUFunc_RegisterLoopForType."""
-    get = ctypes.pythonapi.PyCapsule_GetPointer
-    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    capsule = np._core._multiarray_umath._UFUNC_API  # type: ignore[attr-defined]
-    table = ctypes.cast(get(capsule, None), ctypes.POINTER(ctypes.c_void_p))
+    table = _numpy_table("_UFUNC_API")
     i, p = ctypes.c_int, ctypes.c_void_p
     make = ctypes.PYFUNCTYPE(ctypes.py_object, p, p, p, i, i, i, i, p, p, i, p)(table[31])
     register = ctypes.PYFUNCTYPE(i, ctypes.py_object, i, p, p, p)(table[2])
@@ -176,6 +216,10 @@ def make_ufunc(
         if extra:
             own = (ctypes.c_int * len(built.dtypes))(*[d.num for d in built.dtypes])
             register(made, extra[0], addresses[built.driver], ctypes.addressof(own), ctypes.addressof(built.loop))
+    if operands[1] == 1 and builtin and all(built.driver == "elementwise" for built in builtin):
+        for built in builtin:
+            built.loop.dtype = id(np.dtype(built.dtypes[0]))
+        UFunc.from_address(id(made)).vectorcall = addresses["call_ufunc"]
     vars(made).update(__module__=module, __qualname__=name)
     return made
 
@@ -188,17 +232,19 @@ def block_loop(
     width = 8 if dtype == "float64" else 4  # 16-bit types compute in float32
     lanes = vectors * machine.vector_bytes() // width
 
-    def make(single: bool) -> int:
-        label = f"{name}-{dtype}-{scalars if single else 0}"
-        block = Block(label, kernel, dtype, inputs, outputs, lanes, scalars if single else 0)
+    def block(single: bool) -> Block:
+        values = scalars if single else 0
+        return Block(f"{name}-{dtype}-{values}", kernel, dtype, inputs, outputs, lanes, values)
 
+    def make(single: bool) -> int:
         def compile() -> Compiled:
             from .compiler import compile_block
 
-            return compile_block(block)
+            return compile_block(block(single))
 
-        return machine.load(*disk.load_or_compile(label, compile))
+        return machine.load(*disk.load_or_compile(block(single).name, compile))
 
+    BLOCKS[name, dtype] = block
     return new_loop(
         inputs,
         outputs,
@@ -235,9 +281,37 @@ def elementwise(
     return make_ufunc(name, doc, operands, loops)
 
 
-def choice(count: int, first: Callable[..., Any], second: Callable[..., Any]) -> Any:
-    """An object that calls `first` with `count` positional arguments, `second` with anything else."""
-    return vectorcall.make(_drivers()["choose"], count, first, second)
+def choice(
+    count: int,
+    first: Callable[..., Any],
+    second: Callable[..., Any],
+    ufunc: np.ufunc,
+    arrays: int,
+    parameters: Sequence[Parameter],
+) -> Any:
+    """The callable of `fastact.cpu.vectorcall`."""
+    made = vectorcall.make(_drivers()["choose"], count, first, second)
+    vectorcall.take_numbers(made, ufunc, arrays, parameters)
+    return made
+
+
+def with_options(ufunc: np.ufunc, function: Callable[..., Any]) -> np.ufunc:
+    """`ufunc`, which takes what NumPy's ufuncs take; a call with anything else goes to `function`."""
+    vectorcall.extend(ufunc, _drivers()["choose_options"], function)
+    return ufunc
+
+
+def projection(function: Projection, doc: str) -> np.ufunc:
+    """The gufunc of a projection of rows, for every dtype."""
+    loops = [BuiltLoop([dtype] * 2, _rows_loop(function, dtype_name, 1, 1), "rows") for dtype, dtype_name in _dtypes()]
+    return _without_empty_rows(make_ufunc(function.name, doc, (1, 1), loops, "(n)->(n)"))
+
+
+def _without_empty_rows(made: np.ufunc) -> np.ufunc:
+    """Let `made` refuse rows without elements, where NumPy allows it."""
+    if np.lib.NumpyVersion(np.__version__) >= "2.1.0":
+        UFunc.from_address(id(made)).process_core_dims = _drivers()["refuse_empty"]
+    return made
 
 
 def rows(function: RowFunction, doc: str) -> np.ufunc:
@@ -248,14 +322,15 @@ def rows(function: RowFunction, doc: str) -> np.ufunc:
     for dtype, dtype_name in _dtypes():
         others = [np.dtype(np.int64) if kind == "index" else dtype for kind in function.values]
         loop = _rows_loop(function, dtype_name, inputs, outputs)
-        loops.append(BuiltLoop([dtype] * len(function.rows) + others + [dtype] * outputs, loop, "rows"))
+        arrays = [dtype] * len(function.rows)
+        if function.mask:
+            arrays[-1] = np.dtype(np.bool_)
+        loops.append(BuiltLoop([*arrays, *others, *[dtype] * outputs], loop, "rows"))
     made = make_ufunc(function.name, doc, (inputs, outputs), loops, function.signature)
-    if function.refuses_empty and np.lib.NumpyVersion(np.__version__) >= "2.1.0":
-        UFunc.from_address(id(made)).process_core_dims = _drivers()["refuse_empty"]
-    return made
+    return _without_empty_rows(made) if function.refuses_empty else made
 
 
-def _rows_loop(function: RowFunction, dtype: str, inputs: int, outputs: int) -> Loop:
+def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outputs: int) -> Loop:
     def make(scalars: bool) -> int:
         label = f"{function.name}-{dtype}"
 

@@ -10,15 +10,23 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
+
+import numpy as np
+
+from ..activation import Parameter
+from .layout import UFunc
 
 _HEAD = object.__basicsize__
 _HAVE_VECTORCALL = 1 << 11  # Py_TPFLAGS_HAVE_VECTORCALL
 _T_PYSSIZET, _READONLY = 19, 1
 # Interned, so that the names in a call are these very objects; one that is not goes the longer way, to the same result.
-KEYWORDS = tuple(sys.intern(name) for name in ("out", "where", "dtype", "casting", "order", "subok"))
+KEYWORDS = tuple(
+    map(sys.intern, ("out", "dtype", "casting", "order", "subok", "where", "axis", "axes", "keepdims", "signature"))
+)
+PARAMETERS = 4
 _TP_CALL, _TP_MEMBERS = 50, 72  # numbers of type slots, fixed by the stable ABI
 
 
@@ -34,6 +42,13 @@ class Choice(ctypes.Structure):
         ("first", ctypes.c_void_p),  # to this function
         ("second", ctypes.c_void_p),
         ("keywords", ctypes.c_void_p * len(KEYWORDS)),
+        ("ufunc", ctypes.c_void_p),  # takes the arrays and all parameters
+        ("arrays", ctypes.c_ssize_t),
+        ("parameters", ctypes.c_ssize_t),  # 0 if there are too many for what follows
+        ("names", ctypes.c_void_p * PARAMETERS),
+        ("defaults", ctypes.c_double * PARAMETERS),
+        ("required", ctypes.c_ssize_t * PARAMETERS),  # 1 for a parameter without a default
+        ("nonzero", ctypes.c_ssize_t * PARAMETERS),  # 1 for a parameter that must not be 0
     ]
 
 
@@ -85,6 +100,20 @@ def _type() -> tuple[type, tuple[Any, ...]]:
     return made, (members, slots, spec)
 
 
+def extend(ufunc: np.ufunc, choose_options: int, function: Callable[..., Any]) -> None:
+    """Let calls of `ufunc` with more than its inputs and NumPy's keywords go to `function`; so do those with `where`.
+
+    `choose_options` is the address of the compiled function. The ufunc stays what it is in every other respect.
+    """
+    choice = make(choose_options, ufunc.nin, ufunc, function)
+    memory, target = Choice.from_address(id(choice)), UFunc.from_address(id(ufunc))
+    memory.first = target.vectorcall
+    memory.keywords[KEYWORDS.index("where")] = None
+    # the field of a ufunc for what it is made of, which is otherwise for np.frompyfunc
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(choice))
+    target.obj, target.vectorcall = id(choice), choose_options
+
+
 _made: list[Any] = []  # the objects live as long as the process, as the compiled code they point at
 
 
@@ -101,3 +130,18 @@ def make(choose: int, count: int, first: Callable[..., Any], second: Callable[..
     memory.vectorcall = choose
     _made.append((made, first, second))
     return made
+
+
+def take_numbers(made: Any, ufunc: np.ufunc, arrays: int, parameters: Sequence[Parameter]) -> None:
+    """Let `made` send calls with numbers for the `parameters` after `arrays` plain arrays to the loops of `ufunc`.
+
+    `ufunc` takes all of them by position.
+    """
+    if len(parameters) > PARAMETERS:
+        return
+    memory, names = Choice.from_address(id(made)), [sys.intern(p.name) for p in parameters]
+    memory.ufunc, memory.arrays, memory.parameters = id(ufunc), arrays, len(parameters)
+    for k, p in enumerate(parameters):
+        memory.names[k], memory.nonzero[k], memory.required[k] = id(names[k]), p.nonzero, p.default is None
+        memory.defaults[k] = p.default or 0.0
+    _made.append((made, ufunc, names))

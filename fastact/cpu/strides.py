@@ -1,0 +1,116 @@
+"""Elements a constant distance apart, brought together and taken apart again: by shuffles for short distances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from .emit import INTP, counted, load_at, store_at, store_masked
+from .lanes import Builder, Target
+
+_SIZES = (4, 8, 2)
+_LINE = 64
+# Distances, in elements, that are worth code of their own: beyond, one load an element is as fast as the shuffles.
+_NEAR = (1, 2, -1, -2, 3, 4)
+_AT_ONCE = 8
+
+
+def emit_gather(builder: Builder, to: Any, source: Any, stride: Any, n: Any, itemsize: Any, target: Target) -> None:
+    """Append code that copies `n` elements, `stride` bytes apart from `source` on, to consecutive places from `to`."""
+
+    def group(size: int, ratio: int, i: Any) -> None:
+        count = _LINE // size
+        kind = ir.VectorType(_integer(size), count * abs(ratio))
+        window = load_at(builder, _window(builder, source, i, size, ratio), kind)
+        undefined = ir.Constant(window.type, ir.Undefined)
+        places = ir.Constant(ir.VectorType(ir.IntType(32), count), _places(size, ratio))
+        store_at(builder, _plus(builder, to, i, size), builder.shuffle_vector(window, undefined, places))
+
+    def each(size: int, i: Any) -> None:
+        value = load_at(builder, builder.add(source, builder.mul(i, stride)), _integer(size))
+        store_at(builder, _plus(builder, to, i, size), value)
+
+    _emit(builder, stride, n, itemsize, _NEAR, group, each)
+
+
+def emit_scatter(builder: Builder, to: Any, stride: Any, source: Any, n: Any, itemsize: Any, target: Target) -> None:
+    """Append code that copies `n` consecutive elements from `source` on to places `stride` bytes apart from `to` on."""
+
+    def group(size: int, ratio: int, i: Any) -> None:
+        count = _LINE // size
+        value = load_at(builder, _plus(builder, source, i, size), ir.VectorType(_integer(size), count))
+        undefined = ir.Constant(value.type, ir.Undefined)
+        places, wide = _places(size, ratio), count * abs(ratio)
+        origin = [places.index(k) if k in places else 0 for k in range(wide)]
+        spread = builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(ir.IntType(32), wide), origin))
+        mask = ir.Constant(ir.VectorType(ir.IntType(1), wide), [int(k in places) for k in range(wide)])
+        store_masked(builder, _window(builder, to, i, size, ratio), mask, spread)
+
+    def each(size: int, i: Any) -> None:
+        value = load_at(builder, _plus(builder, source, i, size), _integer(size))
+        store_at(builder, builder.add(to, builder.mul(i, stride)), value)
+
+    # what lies between the elements must not be written, and only AVX-512 writes part of a vector in one go
+    near = _NEAR if target.has("avx512bw") else (1, -1)
+    _emit(builder, stride, n, itemsize, near, group, each)
+
+
+def _integer(size: int) -> ir.IntType:
+    return ir.IntType(8 * size)
+
+
+def _plus(builder: Builder, address: Any, i: Any, size: int) -> Any:
+    return builder.add(address, builder.mul(i, INTP(size)))
+
+
+def _places(size: int, ratio: int) -> list[int]:
+    """Where in a window the elements of a group are."""
+    count, apart = _LINE // size, abs(ratio)
+    return [apart * k if ratio > 0 else apart * (count - k) - 1 for k in range(count)]
+
+
+def _window(builder: Builder, start: Any, i: Any, size: int, ratio: int) -> Any:
+    """The lowest address of a group of elements and of what lies between them up to the element after the group."""
+    first = builder.add(start, builder.mul(i, INTP(ratio * size)))
+    return first if ratio > 0 else builder.add(first, INTP(size + ratio * _LINE))
+
+
+def _emit(
+    builder: Builder,
+    stride: Any,
+    n: Any,
+    itemsize: Any,
+    near: tuple[int, ...],
+    group: Callable[[int, int, Any], None],
+    each: Callable[[int, Any], None],
+) -> None:
+    done = cgutils.alloca_once_value(builder, INTP(0))
+    for size in _SIZES:
+        with _when_equal(builder, itemsize, INTP(size)):
+            count = _LINE // size
+            for ratio in near:
+                # a window ends just before the element after the group: there must be one, to load nothing beyond it
+                grouped = builder.and_(builder.sub(n, INTP(int(abs(ratio) > 1))), INTP(-count))
+                with _when_equal(builder, stride, INTP(ratio * size)):
+                    counted(builder, INTP(0), grouped, count, partial(group, size, ratio))
+                    builder.store(grouped, done)
+
+            def some(size: int, i: Any) -> None:
+                for k in range(_AT_ONCE):
+                    each(size, builder.add(i, INTP(k)))
+
+            start = builder.load(done)
+            whole = builder.add(start, builder.and_(builder.sub(n, start), INTP(-_AT_ONCE)))
+            counted(builder, start, whole, _AT_ONCE, partial(some, size))
+            counted(builder, whole, n, 1, partial(each, size))
+
+
+@contextmanager
+def _when_equal(builder: Builder, a: Any, b: Any) -> Iterator[None]:
+    with builder.if_then(builder.icmp_signed("==", a, b)):
+        yield
