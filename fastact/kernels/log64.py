@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.kernels.exp64 import LN2_HI, LN2_LO
-from fastact.kernels.language import bits, fma, from_bits, kernel, select, to_float
+from fastact.kernels.exp64 import LN2_HI, LN2_LO, exp_steps64
+from fastact.kernels.language import bits, fma, from_bits, kernel, lookup, to_float
 from fastact.kernels.pairs import fast_two_sum, renormalise, two_prod
 from fastact.kernels.polynomials import polynomial
 
-__all__ = ["log1p_pair64", "log_pair64"]
+__all__ = ["DOWN", "LIMIT", "UP", "log1p_exp64", "log_pair64"]
 
 Lanes = Any
 
@@ -30,6 +30,57 @@ LOG_TAIL = (
     0.13843149206270453,
 )
 
+# Steps of log(1 + w), w in [0, 1]: with j = round(15 w) and c = STEP_RECIPROCALS[j], nearly 1/(1 + j/15),
+# g = (1 + w) c - 1 is within 1/30 of 0, and log(1 + w) = STEP_LOGS[j] + w c + (log(1 + g) - g), where STEP_LOGS[j] is
+# c - 1 - log(c). Each c was chosen to make that nearly a float. STEP_TAIL is (log(1 + g) - g) / g^2; log(1 + w) to
+# 2^-56.0 relative.
+ROUND = 1.5 * 2.0**52
+# fmt: off
+STEP_RECIPROCALS = (
+    1.0, 0.937500505708158, 0.8823531763628125, 0.8333337148651481,
+    0.7894737357273698, 0.7499989476054907, 0.7142859594896436, 0.6818193839862943,
+    0.6521739158779383, 0.6250003734603524, 0.6000003190711141, 0.5769233908504248,
+    0.555555515922606, 0.5357138682156801, 0.5172412721440196, 0.5000009592622519,
+)
+STEP_LOGS = (
+    0.0, 0.0020384874238394586, 0.007516052772333201, 0.01565481382102982,
+    0.025862448536933914, 0.037682423250935175, 0.05075785282541442, 0.0648098730640562,
+    0.07961792635870589, 0.09500340516970263, 0.11082541105205604, 0.12696918362910853,
+    0.14334225216403676, 0.1598689566197081, 0.1764871082165338, 0.19314622129953382,
+)
+# fmt: on
+STEP_TAIL = (
+    -0.4999999999999976,
+    0.33333333333357834,
+    -0.25000000004415435,
+    0.19999999867919058,
+    -0.16666649809742937,
+    0.14285927042893387,
+    -0.1252265944822748,
+    0.11012802980697464,
+)
+
+# Exponentials are held multiplied by this. Beyond e^-LIMIT even that times 2^-1000 is nothing.
+UP = 2.0**512
+DOWN = 2.0**-512
+LIMIT = 1000.0
+
+
+@kernel
+def log1p_exp64(a: Lanes, lo: Lanes = None) -> tuple[Lanes, Lanes, Lanes]:
+    """(w, c, v) with 2^512 log(1 + e^(a + lo)) = w c + 2^512 v for -LIMIT <= a <= 0: v = 0 where only w matters.
+
+    w, which is 2^512 e^(a + lo) but for 0.9 ULP, is not subnormal, and v small, so that neither adding something to v
+    nor multiplying w by a power of two costs any accuracy. 26 operations.
+    """
+    s, m = exp_steps64(a, lo, UP, exact=True)
+    w = fma(s, m, s)
+    u = w * DOWN
+    i = bits(fma(u, 15.0, ROUND))
+    c = lookup(STEP_RECIPROCALS, i)
+    g = fma(u, c, c - 1.0)
+    return w, c, fma(g * g, polynomial(g, STEP_TAIL), lookup(STEP_LOGS, i))
+
 
 @kernel
 def _log1p_core64(g: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
@@ -45,21 +96,6 @@ def _log1p_core64(g: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
     t = 1.0 - s
     rest = fma(lo * t, t, rest)
     return h, fma(s, fma(w, tail, square), rest)
-
-
-@kernel
-def log1p_pair64(f: Lanes, lo: Lanes) -> tuple[Lanes, Lanes]:
-    """log(1 + f + lo) as a normal pair, for 0 <= f <= 1, |lo| <= 2^-52 f. Relative error 2^-55.
-
-    Tiny and subnormal f give f. One division, 45 operations.
-    """
-    # Above 1/2, log((1 + f)/2) + log 2; (f - 1)/2 is exact there.
-    above = f > 0.5
-    g = select(above, fma(0.5, f, -0.5), f)
-    h, rest = _log1p_core64(g, select(above, 0.5 * lo, lo))
-    raised, e = fast_two_sum(LN2_HI, h)
-    h = select(above, raised, h)
-    return renormalise(h, select(above, rest + (e + LN2_LO), rest))
 
 
 @kernel

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastact.kernels import exp32
-from fastact.kernels.exp64 import exp_fast64
+from fastact.kernels.exp64 import exp_steps64
 from fastact.kernels.language import bits, by_dtype, fma, from_bits, kernel, select
 
 __all__ = [
@@ -96,8 +96,7 @@ def _exp_parts32(x: Lanes, low: Lanes | None) -> tuple[Lanes, Lanes]:
 
 @kernel
 def _exp_parts64(x: Lanes, low: Lanes | None) -> tuple[Lanes, Lanes]:
-    i, m = exp_fast64(x, low)
-    return from_bits((i - 512) << 52), m
+    return exp_steps64(x, low, FORMATS[64].scale)
 
 
 exp_parts = by_dtype(_exp_parts32, _exp_parts64)

@@ -22,7 +22,7 @@ from fastact.kernels.exp32 import (
     TAIL,
     UNSCALE,
 )
-from fastact.kernels.exp64 import exp_mantissa64, exp_parts64
+from fastact.kernels.exp64 import exp_step_parts64
 from fastact.kernels.language import bits, by_dtype, fabs, fma, from_bits, kernel, lookup, select
 from fastact.kernels.polynomials import polynomial
 
@@ -135,10 +135,11 @@ def exp_scaled32(a: Lanes, low: Lanes, lift: Lanes = 0) -> tuple[Lanes, Lanes]:
 
 @kernel
 def exp_scaled64(a: Lanes, low: Lanes, lift: Lanes = 0) -> tuple[Lanes, Lanes]:
-    i, r, q = exp_parts64(a, low)
-    hi, lo = exp_mantissa64(r, q)
-    s = from_bits((i + (lift + FORMATS[64].scale)) << 52)
-    return hi * s, lo * s
+    s, r, q = exp_step_parts64(a, low, FORMATS[64].up)
+    s = from_bits(bits(s) + (lift << 52))
+    m = r + q
+    hi = fma(s, m, s)
+    return hi, fma(s, m, s - hi)
 
 
 exp_scaled = by_dtype(exp_scaled32, exp_scaled64)

@@ -1,7 +1,7 @@
 """The S-shaped functions: sigmoid, bipolar_sigmoid, tanh, softsign, and their derivatives.
 
 Errors are the largest measured: for float32 on every input with 2^-13 <= |x| < 128 and every 61st of the others, for
-float64 on some 30,000 points against 240 bits.
+float64 on 1.2 million points against 113 bits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Lanes = Any
 def sigmoid(x: Lanes) -> Lanes:
     """1 / (1 + e^-x), computed at -|x|, where it is small, and reflected.
 
-    Error 0.77 ULP (float32), 0.95 ULP (float64).
+    Error 0.77 ULP (float32), 1.4 ULP (float64).
     """
     f = format_of(x)
     q, error = reciprocal_of_one_plus_exp(clamp_above(fabs(x), f.limit))
@@ -48,7 +48,7 @@ def _density(x: Lanes, factor: float) -> Lanes:
 
 @kernel
 def sigmoid_derivative(x: Lanes) -> Lanes:
-    """e / (1 + e)^2, e = e^-|x|. Error 0.77 ULP (float32), 0.95 ULP (float64)."""
+    """e / (1 + e)^2, e = e^-|x|. Error 0.77 ULP (float32), 1.35 ULP (float64)."""
     return _density(x, 1.0)
 
 
@@ -59,7 +59,7 @@ tanh = by_dtype(tanh32, tanh64)
 
 @kernel
 def tanh_derivative(x: Lanes) -> Lanes:
-    """4 e / (1 + e)^2, e = e^-2|x|. Error 0.78 ULP (float32), 0.95 ULP (float64)."""
+    """4 e / (1 + e)^2, e = e^-2|x|. Error 0.78 ULP (float32), 1.35 ULP (float64)."""
     return _density(x + x, 4.0)
 
 

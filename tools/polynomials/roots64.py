@@ -27,29 +27,12 @@ def sigmoid(x: Any) -> Any:
     return 1 / (1 + mp.exp(-x))
 
 
-def silu(x: Any) -> Any:
-    return sigmoid(x) * (1 + x * sigmoid(-x))
-
-
-def gelu(x: Any) -> Any:
-    return mp.ncdf(x) + x * mp.npdf(x)
-
-
-def gelu_tanh(x: Any) -> Any:
-    k, c = mp.sqrt(2 / mp.pi), mpf("0.044715")
-    s, t = sigmoid(2 * k * (x + c * x**3)), sigmoid(-2 * k * (x + c * x**3))
-    return s * (1 + x * 2 * k * (1 + 3 * c * x**2) * t)
-
-
 def mish(x: Any) -> Any:
     t = mp.tanh(mp.log1p(mp.exp(x)))
     return t + x * (1 - t * t) * sigmoid(x)
 
 
 DERIVATIVES: dict[str, tuple[Callable[[Any], Any], float, int]] = {
-    "SILU": (silu, -1.2784645, 17),
-    "GELU": (gelu, -0.7517916, 17),
-    "GELU_TANH": (gelu_tanh, -0.752461, 18),
     "MISH": (mish, -1.1924312, 18),
 }
 

@@ -32,6 +32,7 @@ def constants() -> dict[str, Any]:
     shift = steps * step - centre
     shift_high = mp.nint(shift * 2**28) / mpf(2) ** 28
     shift_exact = steps * step - (1 + W)
+    shift64 = steps * step + mp.log(w64)
     return {
         "ROOT_W": {32: float(w32), 64: float(w64)},
         "ROOT_W_LOW": {32: float(round_to(W - w32, "float32")), 64: float(W - w64)},
@@ -44,7 +45,9 @@ def constants() -> dict[str, Any]:
         "ROOT_SHIFT": float(round_to(shift_high, "float32")),
         "ROOT_SHIFT_LOW": float(round_to(shift - shift_high, "float32")),
         "ROOT_SHIFT_LOW_EXACT": float(round_to(shift_exact - shift_high, "float32")),
-        "ROOT_EXCESS": float(-mp.log(w64) - 1 - w64),
+        "ROOT_SHIFT64": float(round_to(shift64, "float64")),
+        "ROOT_SHIFT_LOW64": float(shift64 - round_to(shift64, "float64")),
+        "ROOT_SHIFT_LOW_EXACT64": float(shift_exact - round_to(shift64, "float64")),
     }
 
 
