@@ -36,7 +36,8 @@ class Activation:
     `limits` and `derivative_limits` are the values at -inf and +inf, `parity` is "odd", "even" or None, `monotone` says
     whether the function never decreases, `range` is the smallest interval that holds every value at default parameters,
     `at_defaults` and `derivative_at_defaults` are cheaper kernels that give the bits of `forward` and `derivative` when
-    every parameter has its default, if there are such; `kinks` are the points where the derivative jumps, `vectors` is how many native vectors are in flight.
+    every parameter has its default, if there are such; `kinks` are the points where the derivative jumps, `vectors` is
+    how many native vectors are in flight.
     """
 
     name: str
