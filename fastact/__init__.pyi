@@ -325,6 +325,13 @@ logsumexp: np.ufunc
 softmax_vjp: np.ufunc
 log_softmax_vjp: np.ufunc
 logsumexp_vjp: np.ufunc
+softmin: np.ufunc
+logmeanexp: np.ufunc
+sparsemax: np.ufunc
+entmax15: np.ufunc
+hardmax: np.ufunc
+sparsemax_vjp: np.ufunc
+entmax15_vjp: np.ufunc
 hard_silu: np.ufunc
 hard_silu_derivative: np.ufunc
 hard_silu_vjp: np.ufunc

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from .activation import Activation, Form, Parameter, all_forms
+from .activation import Activation, Form, Parameter, all_forms, both, times_g
 from .documentation import docstring
 from .documentation_rows import ROW_DOCS
+from .kernels import row_options, rows, sparse
 from .kernels.catalogue import CATALOGUE
 from .parametrised import parametrised
 
@@ -40,6 +41,21 @@ def with_defaults(kernel: Callable[..., Any], parameters: tuple[Parameter, ...])
     return fixed
 
 
+def default_kernel(record: Activation, form: Form) -> Callable[..., Any] | None:
+    """The kernel of a form with every parameter at its default; None if one has no default."""
+    if any(p.default is None for p in record.parameters):
+        return None
+    forward = record.at_defaults or with_defaults(record.forward, record.parameters)
+    derivative = record.derivative_at_defaults or with_defaults(record.derivative, record.parameters)
+    standard = {
+        "forward": forward,
+        "derivative": derivative,
+        "vjp": times_g(derivative),
+        "with_derivative": both(forward, derivative),
+    }
+    return standard.get(form.kind) or with_defaults(form.kernel, record.parameters)
+
+
 @cache
 def elementwise(name: str) -> Any:
     """The ufunc, or the callable around it, of an elementwise function by its public name."""
@@ -52,16 +68,29 @@ def elementwise(name: str) -> Any:
     ufunc = make(name, form.kernel, (arrays + len(parameters), outputs), text, len(parameters), vectors)
     if not parameters:
         return ufunc
-    plain = None
-    if all(p.default is not None for p in parameters):
-        kernel = with_defaults(form.kernel, parameters)
-        if form.kind == "forward" and record.at_defaults is not None:
-            kernel = record.at_defaults
+    plain, kernel = None, default_kernel(record, form)
+    if kernel is not None:
         plain = make(name, kernel, (arrays, outputs), text, 0, vectors, label=f"{name}-default")
     return parametrised(name, text, ufunc, plain, form.arrays, parameters)
 
 
-ROWS = ("softmax", "log_softmax", "logsumexp", "softmax_vjp", "log_softmax_vjp", "logsumexp_vjp")
+_ROW_FUNCTIONS = (
+    rows.SOFTMAX,
+    rows.LOG_SOFTMAX,
+    rows.LOGSUMEXP,
+    rows.SOFTMAX_VJP,
+    rows.LOG_SOFTMAX_VJP,
+    rows.LOGSUMEXP_VJP,
+    row_options.SOFTMIN,
+    row_options.LOGMEANEXP,
+    sparse.SPARSEMAX,
+    sparse.ENTMAX15,
+    sparse.HARDMAX,
+    sparse.SPARSEMAX_VJP,
+    sparse.ENTMAX15_VJP,
+)
+ROWS: Mapping[str, rows.RowFunction | sparse.Projection] = {function.name: function for function in _ROW_FUNCTIONS}
+WITH_OPTIONS = ("softmax", "log_softmax", "softmin")  # these take a temperature and masks, too
 LOSSES = ("cross_entropy_with_logits", "cross_entropy_with_logits_with_gradient")
 _THREADS = ("get_num_threads", "set_num_threads", "threads")
 
@@ -80,10 +109,17 @@ def find(name: str) -> Any:
     if name == "CATALOGUE":
         return CATALOGUE
     if name in ROWS:
-        from .cpu.ufunc import rows
-        from .kernels import rows as functions
+        from .cpu import ufunc
 
-        return rows(getattr(functions, name.upper()), ROW_DOCS[name])
+        function = ROWS[name]
+        if isinstance(function, sparse.Projection):
+            return ufunc.projection(function, ROW_DOCS[name])
+        made = ufunc.rows(function, ROW_DOCS[name])
+        if name in WITH_OPTIONS:
+            from . import row_options as options
+
+            ufunc.with_options(made, options.function(name, made))
+        return made
     if name in LOSSES:
         from . import losses
 

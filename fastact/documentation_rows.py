@@ -12,6 +12,14 @@ _REST = """axis : int, default -1
     The axis of the rows.
 out, casting, order, dtype, subok, axes
     As for any `numpy.ufunc` with a signature."""
+_OPTIONS = """temperature : float or array_like, default 1.0
+    What `x` is divided by, not 0; an array has a value for each row. A number may also come second by position. The
+    logarithms of the results change their sign with it.
+where : bool or array_like of bool, default True
+    Which entries count, of a shape that broadcasts with `x`. The others get exactly {masked}.
+causal : bool, default False
+    Count only the first i + 1 entries of row i, where i is its index along the last axis other than `axis`.
+"""
 _RAISES = """Raises
 ------
 TypeError
@@ -22,8 +30,9 @@ ValueError
 
 
 def _document(
-    summary: str, formula: str, operands: str, returns: str, notes: str, example: str, empty: str = ""
+    summary: str, formula: str, operands: str, returns: str, notes: str, example: str, empty: str = "", paper: str = ""
 ) -> str:
+    references = f"References\n----------\n{paper}\n\n" if paper else ""
     return f"""{summary}
 
     {formula}
@@ -44,7 +53,7 @@ Notes
 -----
 {notes}
 
-Examples
+{references}Examples
 --------
 >>> import fastact as fa, numpy as np
 {example}
@@ -58,21 +67,31 @@ _EDGES = (
 _CONTRACT = (
     "Each element is within 2 ULP, with the same bits for a row wherever it lies and whatever the number of threads."
 )
+_PROJECTION = (
+    f"{_CONTRACT} Equal entries have equal results, and an entry right at tau gives 0. No sort is done.\nWhere there "
+    "are more than 48 bits between the entries of a row (float64: 106), an element below 1e-9 (1e-27) is right to "
+    "1e-16 (1e-43) only."
+)
+_CANCELLATION = (
+    "Within 2 ULP of the exact value for the `y` given; where g_i and the mean cancel almost completely, within 2^-44 "
+    "of the\nmean (float64: 2^-102)."
+)
 
 ROW_DOCS = {
     "softmax": _document(
         "The normalised exponential along an axis.",
         "exp(x_i - m) / sum_j exp(x_j - m), m = max_j x_j",
-        _X,
+        f"{_X}\n{_OPTIONS.format(masked='0')}",
         "Probabilities, of the shape of `x`.",
         f"{_EDGES.format(masked='0')} {_CONTRACT}",
-        ">>> fa.softmax(np.float32([1000, 1000, -np.inf]))\narray([0.5, 0.5, 0. ], dtype=float32)",
+        ">>> fa.softmax(np.float32([1000, 1000, -np.inf]))\narray([0.5, 0.5, 0. ], dtype=float32)\n"
+        ">>> fa.softmax(np.zeros((2, 2)), causal=True)\narray([[1. , 0. ],\n       [0.5, 0.5]])",
         _EMPTY,
     ),
     "log_softmax": _document(
         "The logarithm of softmax along an axis.",
         "x_i - m - log(sum_j exp(x_j - m)), m = max_j x_j",
-        _X,
+        f"{_X}\n{_OPTIONS.format(masked='-inf')}",
         "Log-probabilities, of the shape of `x`.",
         f"{_EDGES.format(masked='-inf')} {_CONTRACT} Right next to 0, too.",
         ">>> fa.log_softmax(np.float32([0, -17]))[0]\nnp.float32(-4.1399378e-08)",
@@ -85,6 +104,55 @@ ROW_DOCS = {
         "Of the shape of `x` without the axis (`keepdims=True` keeps it with length 1).",
         f"-inf for a row of nothing but -inf and for an empty row, +inf for a row with +inf but no NaN. {_CONTRACT}",
         ">>> fa.logsumexp(np.float64([0, -1000]))\nnp.float64(0.0)",
+    ),
+    "softmin": _document(
+        "The normalised exponential of -x along an axis.",
+        "exp(m - x_i) / sum_j exp(m - x_j), m = min_j x_j",
+        f"{_X}\n{_OPTIONS.format(masked='0')}",
+        "Probabilities, of the shape of `x`.",
+        "A row with NaN or -inf, or of nothing but +inf, gives NaN; an entry of +inf among others gives exactly 0. "
+        f"{_CONTRACT}",
+        ">>> fa.softmin(np.float32([1000, 1000, np.inf]))\narray([0.5, 0.5, 0. ], dtype=float32)",
+        _EMPTY,
+    ),
+    "logmeanexp": _document(
+        "The logarithm of the mean of exponentials along an axis.",
+        "m + log(sum_j exp(x_j - m) / n), m = max_j x_j",
+        _X,
+        "Of the shape of `x` without the axis (`keepdims=True` keeps it with length 1).",
+        "-inf for a row of nothing but -inf, +inf for a row with +inf but no NaN, NaN for an empty row. Each element "
+        "is within\n2 ULP, or where the two terms cancel, within 2 ULP of the larger one.",
+        ">>> fa.logmeanexp(np.float64([1000, 1000]))\nnp.float64(1000.0)",
+    ),
+    "sparsemax": _document(
+        "The projection of each row on the simplex: probabilities most of which are exactly 0.",
+        "max(x_i - tau, 0), with tau such that they add up to 1",
+        _X,
+        "Probabilities, of the shape of `x`.",
+        f"{_EDGES.format(masked='0')} {_PROJECTION} Entries that are 1 or more below the largest get 0.",
+        ">>> fa.sparsemax(np.float32([1000, 999.5, -np.inf]))\narray([0.75, 0.25, 0.  ], dtype=float32)",
+        _EMPTY,
+        "Martins and Astudillo (2016), From softmax to sparsemax, arXiv:1602.02068.",
+    ),
+    "entmax15": _document(
+        "The 1.5-entmax of each row: between softmax and sparsemax, with probabilities that are exactly 0.",
+        "max(x_i / 2 - tau, 0)^2, with tau such that they add up to 1",
+        _X,
+        "Probabilities, of the shape of `x`.",
+        f"{_EDGES.format(masked='0')} {_PROJECTION} Entries that are 2 or more below the largest get 0.",
+        ">>> fa.entmax15(np.float32([1000, 1000, 998]))\narray([0.5, 0.5, 0. ], dtype=float32)",
+        _EMPTY,
+        "Peters, Niculae and Martins (2019), Sparse sequence-to-sequence models, arXiv:1905.05702.",
+    ),
+    "hardmax": _document(
+        "1 for the largest entry along an axis, 0 for all others.",
+        "1 if i is the first with x_i = max_j x_j else 0",
+        _X,
+        "Ones and zeros, of the shape of `x`.",
+        "A row with NaN or +inf, or of nothing but -inf, gives NaN, as for `softmax`. Of equal entries the first one "
+        "counts.\nThe values are exact: the error is 0 ULP. The gradient is 0 everywhere.",
+        ">>> fa.hardmax(np.float32([1, 3, 3]))\narray([0., 1., 0.], dtype=float32)",
+        _EMPTY,
     ),
     "softmax_vjp": _document(
         "The vector-Jacobian product of softmax, from its saved output.",
@@ -110,5 +178,23 @@ ROW_DOCS = {
         "The gradient of the loss by `x`, of the shape of `x`.",
         _CONTRACT,
         ">>> fa.logsumexp_vjp(np.float32([1000, 1000]), np.float32(1))\narray([0.5, 0.5], dtype=float32)",
+    ),
+    "sparsemax_vjp": _document(
+        "The vector-Jacobian product of sparsemax, from its saved output.",
+        "g_i - mean of g_j over y_j > 0, if y_i > 0, else 0",
+        f"{_G}\n{_Y.format(name='sparsemax')}",
+        "The gradient of the loss by the logits, of the shape of `y`.",
+        f"Where y is 0, the gradient is 0 whatever `g` is there. {_CANCELLATION}",
+        ">>> fa.sparsemax_vjp(np.float32([1, 0, 7]), np.float32([0.75, 0.25, 0]))\n"
+        "array([ 0.5, -0.5,  0. ], dtype=float32)",
+    ),
+    "entmax15_vjp": _document(
+        "The vector-Jacobian product of entmax15, from its saved output.",
+        "sqrt(y_i) (g_i - sum_j g_j sqrt(y_j) / sum_j sqrt(y_j))",
+        f"{_G}\n{_Y.format(name='entmax15')}",
+        "The gradient of the loss by the logits, of the shape of `y`.",
+        f"Where y is 0, the gradient is 0 whatever `g` is there. {_CANCELLATION}",
+        ">>> fa.entmax15_vjp(np.float32([1, 0, 7]), np.float32([0.25, 0.25, 0]))\n"
+        "array([ 0.25, -0.25,  0.  ], dtype=float32)",
     ),
 }

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from .documentation import ROW_DTYPES
-from .kernels import rows
+from .kernels import cross_entropy
 
 
 @cache
 def _core(function_name: str) -> np.ufunc:
     from .cpu.ufunc import rows as make
 
-    return make(getattr(rows, function_name), "Core of cross_entropy_with_logits.")
+    return make(getattr(cross_entropy, function_name), "Core of cross_entropy_with_logits.")
 
 
 def _axis(axis: int, ndim: int) -> int:

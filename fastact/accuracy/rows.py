@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fastact.accuracy.arithmetic import AGREE, CAP, START, Real, Scaled, namespaces, require, scaled
 from fastact.accuracy.oracles import Truth
+from fastact.accuracy.sparse import SPARSE, SPARSE_VJPS
 
 __all__ = ["ROWS", "cross_entropy_truth", "row_truth"]
 
@@ -109,11 +110,16 @@ def _agree(coarse: Real, fine: Real) -> bool:
 
 
 def row_truth(name: str, *rows: npt.ArrayLike) -> Truth:
-    """The true result of one row of a function in `ROWS`: of x, or (g, y) for a vjp, or (x, [g]) for logsumexp_vjp."""
-    formula = ROWS[name]
+    """The true result of one row of a function in `ROWS`, `SPARSE` or `SPARSE_VJPS`.
+
+    `rows` are x, or (g, y) for a vjp, or (x, [g]) for logsumexp_vjp.
+    """
     columns = [np.asarray(row).astype(np.float64).tolist() for row in rows]
+    if name in SPARSE_VJPS:
+        return _truth(SPARSE_VJPS[name](*columns))
     if name in ("softmax_vjp", "log_softmax_vjp"):
         g, y = columns
+        formula = ROWS[name]
         if name == "log_softmax_vjp":
             # e^-inf = 0 leaves g alone.
             y = [max(v, -1e15) for v in y]
@@ -124,6 +130,9 @@ def row_truth(name: str, *rows: npt.ArrayLike) -> Truth:
         dead = not kept and name == "logsumexp"
         value = Scaled(-math.inf if dead else math.nan, 0.0, 0)
         return _truth([value] * (1 if name == "logsumexp" else len(x)))
+    if name in SPARSE:
+        return _truth(SPARSE[name](x))
+    formula = ROWS[name]
     found = iter(_evaluate(formula, kept, *others))
     if name == "logsumexp":
         return _truth(list(found))

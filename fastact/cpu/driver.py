@@ -51,6 +51,7 @@ ALIGN = 512  # elements from which on it pays to begin with a few that bring the
 CHUNK = 1 << 15  # elements a thread takes at a time at least: taking them is free, and work is balanced
 SPINS = 1 << 10  # looks, of 10 to 50 ns each, before a thread goes to sleep
 HUGE_PAGE = 1 << 21  # and bytes at most
+ROWS = 32  # short rows are taken so many at a time
 WORD = 8
 
 L_BLOCK, L_BLOCK_SCALARS, L_BODY = (offset(Loop, f) for f in ("block", "block_scalars", "body"))
@@ -64,7 +65,7 @@ P_CONTEXT, P_WORK, P_DONE = (offset(Pool, f) for f in ("context", "work", "done"
 P_POST, P_WAIT, P_LAUNCH = (offset(Pool, f) for f in ("post", "wait", "launch"))
 P_IDENTIFY, P_OVERRIDES, P_SLOTS = (offset(Pool, f) for f in ("identify", "overrides", "slots"))
 P_GIL_ENSURE, P_GIL_RELEASE, P_SET_ERROR = (offset(Pool, f) for f in ("gil_ensure", "gil_release", "set_error"))
-P_STREAM = offset(Pool, "stream_bytes")
+P_STREAM, P_CALLERS = offset(Pool, "stream_bytes"), offset(Pool, "callers")
 P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
 U_DATA = offset(UFunc, "data")
 P_PIECE, P_WHOLE = offset(Pool, "piece"), offset(Pool, "whole")
@@ -387,9 +388,14 @@ def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
     threads = 1
     if n >= peek(loop + L_THRESHOLD) and not in_order:
         threads = _threads(pool)
-    if threads > 1:
+    counted = threads > 1
+    if counted:
         if block(loop, _scalar_parameters(steps, loop)) == 0:
             return 0
+        # other callers at work keep a CPU busy each, so that many less are to be had
+        threads -= atomic_add(pool + P_CALLERS, 1)
+    shared = False
+    if threads > 1:
         context = record()
         ahead = (-to) % LINE // itemsize
         # whole huge pages if there are enough, so that no two threads wait for the system to clear the same one
@@ -402,13 +408,17 @@ def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
         poke(context + 5 * WORD, ahead)
         poke(context + 6 * WORD, size)
         chunks = (max(n - ahead, 1) + size - 1) // size
-        if _share(pool, threads, peek(pool + P_ELEMENTWISE_JOB), context, chunks):
-            return 1
-    at_once = 1 if in_order else n
-    for i in range(n // at_once):
-        if call(peek(pool + P_PIECE), args, steps, i * at_once, at_once, loop, numba.intp(streaming)) == 0:
-            return 0
-    return 1
+        shared = _share(pool, threads, peek(pool + P_ELEMENTWISE_JOB), context, chunks)
+    fine = 1
+    if not shared:
+        at_once = 1 if in_order else n
+        for i in range(n // at_once):
+            if call(peek(pool + P_PIECE), args, steps, i * at_once, at_once, loop, numba.intp(streaming)) == 0:
+                fine = 0
+                break
+    if counted:
+        atomic_add(pool + P_CALLERS, -1)
+    return fine
 
 
 def elementwise(args: int, dims: int, steps: int, loop: int) -> None:
@@ -462,6 +472,8 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
             if threads > 1:
                 context = record()
                 size = max(1, min(CHUNK // core, (n + 4 * threads - 1) // (4 * threads)))
+                if size > ROWS:
+                    size -= size % ROWS
                 poke(context, args)
                 poke(context + WORD, dims)
                 poke(context + 2 * WORD, steps)

@@ -233,7 +233,9 @@ class Lanes:
             if plus is None or _is_splat(plus.value):  # one sum for the table, not one for every vector of indices
                 return self._permute(table, native, plus)
             return self._permute(table, native) + plus
-        return self._gather(table) if plus is None else self._gather(table) + plus
+        avx2 = self.width == 32 and self.count % 8 == 0 and self.target.has("avx2")
+        entries = self._permute_and_blend(table) if avx2 else self._gather(table)
+        return entries if plus is None else entries + plus
 
     lookup_plus = lookup
 
@@ -257,8 +259,28 @@ class Lanes:
                 parts.append(call_intrinsic(builder, name, chunk, [halves[0], index, halves[1]]))
         return self.like(concatenate(builder, parts), "float")
 
+    def _permute_and_blend(self, table: Sequence[float]) -> Lanes:
+        """AVX2: one instruction looks up 8 floats in a register; the bits of the index above choose among registers.
+
+        Four doubles at a time gain nothing over loads.
+        """
+        builder, floats = self.builder, ir.VectorType(_FLOAT[32], 8)
+        padded = list(table) * max(8 // len(table), 1)
+        registers = [ir.Constant(floats, padded[k : k + 8]) for k in range(0, len(padded), 8)]
+        parts = []
+        for start in range(0, self.count, 8):
+            index = self.like(shuffle(builder, self.value, range(start, start + 8)), count=8)
+            found = [call_intrinsic(builder, "llvm.x86.avx2.permps", floats, [r, index.value]) for r in registers]
+            entries, bit = [index.like(f, "float") for f in found], 8
+            while len(entries) > 1:
+                upper = (index & bit) != 0
+                entries = [low.select(upper, high, low) for low, high in zip(entries[::2], entries[1::2], strict=True)]
+                bit *= 2
+            parts.append(entries[0].value)
+        return self.like(concatenate(builder, parts), "float")
+
     def _gather(self, table: Sequence[float]) -> Lanes:
-        """Anywhere else: loads from a constant array, which LLVM turns into a gather where there is one."""
+        """Anywhere else: loads from a constant array."""
         builder, element = self.builder, _FLOAT[self.width]
         index = self & (len(table) - 1)
         array = ir.ArrayType(element, len(table))

@@ -23,6 +23,7 @@ class Pool(ctypes.Structure):
             "started",  # worker threads that exist
             "busy",  # 1 while a call uses the pool; a second caller goes on alone
             "state",  # OPEN while workers may join the job, plus the number that have joined
+            "callers",  # how many calls that may use the pool are under way
             "next",  # the next chunk nobody has taken
             "chunks",
             "limit",  # how many workers may join

@@ -35,7 +35,10 @@ def _available() -> int:
 
 
 def _default_threads() -> int:
-    """FASTACT_NUM_THREADS or NUMBA_NUM_THREADS, else one thread a CPU."""
+    """FASTACT_NUM_THREADS, NUMBA_NUM_THREADS or OMP_NUM_THREADS, else one thread a CPU.
+
+    Those who run several processes side by side, as joblib and Dask do, set one of the latter two.
+    """
     for variable in ("FASTACT_NUM_THREADS", "NUMBA_NUM_THREADS"):
         text = os.environ.get(variable)
         if text:
@@ -43,7 +46,8 @@ def _default_threads() -> int:
                 return _checked(int(text), variable)
             except ValueError:
                 raise ValueError(f"{variable} must be a whole number of at least 1, not {text!r}") from None
-    return _available()
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # "4,2" is for nested regions
+    return int(first) if first.isdecimal() and int(first) > 0 else _available()
 
 
 def _checked(n: int, name: str = "n") -> int:
@@ -121,7 +125,8 @@ def _stream_bytes() -> int:
 
 def _after_fork() -> None:
     """In the child there are no workers: go on alone, with semaphores nobody else has touched."""
-    pool.threads, pool.started, pool.busy, pool.state, pool.overrides = 1, 0, 0, 0, 0
+    pool.threads = 1
+    pool.started = pool.busy = pool.state = pool.callers = pool.overrides = 0
     ctypes.memset(ctypes.addressof(pool) + Pool.slots.offset, 0, Pool.slots.size)
     _semaphores()
 
@@ -157,9 +162,9 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        At least 1; 1 means no threads. The default is FASTACT_NUM_THREADS, else NUMBA_NUM_THREADS, else the number of
-        CPUs this process may run on. Small arrays are always done by the calling thread. A child of ``fork()`` starts
-        with 1.
+        At least 1; 1 means no threads. The default is FASTACT_NUM_THREADS, else NUMBA_NUM_THREADS, else
+        OMP_NUM_THREADS, else the number of CPUs this process may run on. Small arrays are always done by the calling
+        thread. A child of ``fork()`` starts with 1.
 
     Raises
     ------

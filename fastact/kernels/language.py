@@ -27,6 +27,7 @@ __all__ = [
     "from_bits",
     "kernel",
     "lookup",
+    "lookup_plus",
     "select",
     "sqrt",
     "to_float",
@@ -112,3 +113,8 @@ def to_float(i: Lanes) -> Lanes:
 def lookup(table: Sequence[float], i: Lanes) -> Lanes:
     """``table[i % len(table)]`` for a tuple of 4, 8, 16 or 32 floats: the higher bits of `i` do not count."""
     return i.lookup(table)
+
+
+def lookup_plus(table: Sequence[float], i: Lanes, plus: Lanes) -> Lanes:
+    """``table[i] + plus``; a backend may add to the table where `plus` is one number for many elements."""
+    return i.lookup_plus(table, plus) if hasattr(i, "lookup_plus") else i.lookup(table) + plus

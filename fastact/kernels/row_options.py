@@ -1,0 +1,152 @@
+"""softmin and logmeanexp; softmax and log_softmax of rows that are divided by a temperature and masked on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf, nan
+from typing import Any
+
+from .language import fabs, fma, select, to_float
+from .pairs import fast_two_sum, two_diff, two_sum
+from .row_sums import add_exp, exp_of_row, larger, log_of_pair, pair_at_largest, relative_to
+from .rows import LOGSUMEXP, OTHERS, SOFTMAX, SUM_OF_TERMS, Reduction, RowFunction, relative_sum, sum_over
+
+Lanes = Any
+State = tuple[Lanes, ...]
+
+LARGEST = {32: float.fromhex("0x1.fffffep127"), 64: float.fromhex("0x1.fffffffffffffp1023")}
+
+
+# --- softmin: softmax of -x
+
+
+def _of_negated(kernel: Callable[..., Any], place: int) -> Callable[..., Any]:
+    """`kernel` with the row, its argument number `place`, negated."""
+
+    def negated(*arguments: Any) -> Any:
+        row = arguments[place]
+        return kernel(*arguments[:place], (-row[0], *row[1:]), *arguments[place + 1 :])
+
+    return negated
+
+
+def _negated_pass(reduction: Reduction) -> Reduction:
+    return replace(reduction, step=_of_negated(reduction.step, 1))
+
+
+SOFTMIN = replace(
+    SOFTMAX,
+    name="softmin",
+    rows=(inf,),
+    passes=tuple(map(_negated_pass, SOFTMAX.passes)),
+    term=_of_negated(SOFTMAX.term, 0) if SOFTMAX.term is not None else None,
+)
+
+
+# --- logmeanexp: the logarithm of the mean of exponentials
+
+
+def _finish_logmeanexp(values: State, known: tuple[State, ...]) -> State:
+    n, m, others = values[0], known[0][4], known[1][1]
+    # the length as a pair: all of a float's bits would not do
+    count, count_low = fast_two_sum(to_float(n & ~0xFFFF), to_float(n & 0xFFFF))
+    hi, lo = relative_sum(known)
+    q = hi / count
+    log, log_low = log_of_pair(q, (fma(-q, count_low, fma(-q, count, hi)) + lo) / count)
+    h, e = two_sum(m, log)
+    mean = select(fabs(m) == inf, m + others, h + (e + log_low))
+    return (select(n == 0, nan, mean),)
+
+
+LOGMEANEXP = replace(LOGSUMEXP, name="logmeanexp", length=True, finish=_finish_logmeanexp)
+
+
+# --- softmax and log_softmax of x / temperature, of the first `limit` entries, where a mask says so
+
+
+def _step_top(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    return larger(state, (_visible(row, values, position),))
+
+
+def _result_top(total: State, values: State, known: tuple[State, ...]) -> State:
+    """The largest entry, 1 / |temperature| as a pair, and what `exp_of_row` needs: the largest quotient is 0."""
+    temperature = fabs(values[0])
+    r = 1.0 / temperature
+    r = select(r == inf, LARGEST[r.width], r)
+    rest = r * fma(-r, temperature, 1.0)
+    return total[0], r, select(fabs(rest) < inf, rest, 0.0), *relative_to(r.const(0.0))[1:]
+
+
+def _visible(row: State, values: State, position: Lanes) -> Lanes:
+    """The entries that count, as they are or, for a negative temperature, negated; -inf for the others."""
+    temperature, limit = values
+    seen = position < limit
+    if len(row) > 1:
+        seen = seen & (row[1] > 0.0)
+    return select(seen, select(temperature < 0.0, -row[0], row[0]), -inf)
+
+
+def _quotient(row: State, values: State, position: Lanes, top: State) -> tuple[Lanes, Lanes]:
+    """(x - max) / temperature as a pair, the low part 0 where it does not matter."""
+    m, r, r_low = top
+    hi, lo = two_diff(_visible(row, values, position), m)
+    z = select(hi == -inf, -inf, hi * r)
+    return z, select(z > -800.0, fma(hi, r, -z) + fma(hi, r_low, lo * r), 0.0)
+
+
+def _term(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    z, z_low = _quotient(row, values, position, known[0][:3])
+    _, s, m = exp_of_row(z, (None, *known[0][3:]))
+    m = fma(z_low, 1.0 + m, m)
+    return fma(s, m, s), s, m
+
+
+def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    """As `OTHERS`: the largest entry is counted apart."""
+    z, _ = _quotient(row, values, position, known[0][:3])
+    _, s, m = _term(row, values, position, known)
+    count, *total = state
+    here = z == 0.0
+    return (select(here, count + 1.0, count), *add_exp(tuple(total), select(here, 0.0, s), select(here, 0.0, m)))
+
+
+def _finish_log_softmax(values: State, known: tuple[State, ...]) -> State:
+    return (*log_of_pair(*sum_over(known[1], *pair_at_largest((None, *known[0][3:])))), *known[0][:3])
+
+
+def _write_log_softmax(row: State, values: State, position: Lanes, done: State) -> State:
+    z, z_low = _quotient(row, values, position, done[2:])
+    hi, lo = two_diff(z, done[0])
+    return (hi + select(hi == -inf, 0.0, lo + (z_low - done[1])),)
+
+
+TOP = Reduction((-inf,), _step_top, larger, result=_result_top)
+
+SOFTMAX_SCALED: RowFunction = replace(
+    SOFTMAX,
+    name="softmax_scaled",
+    signature="(n),(),()->(n)",
+    values=("float", "index"),
+    zero=None,
+    passes=(TOP, SUM_OF_TERMS),
+    term=_term,
+)
+LOG_SOFTMAX_SCALED: RowFunction = replace(
+    SOFTMAX_SCALED,
+    name="log_softmax_scaled",
+    passes=(TOP, replace(OTHERS, step=_step_others)),
+    term=None,
+    finish=_finish_log_softmax,
+    write=_write_log_softmax,
+)
+SOFTMAX_MASKED, LOG_SOFTMAX_MASKED = (
+    replace(
+        function,
+        name=function.name.replace("scaled", "masked"),
+        signature="(n),(n),(),()->(n)",
+        rows=(-inf, 0.0),
+        mask=True,
+    )
+    for function in (SOFTMAX_SCALED, LOG_SOFTMAX_SCALED)
+)

@@ -1,0 +1,319 @@
+"""Projections of a row on the simplex: sparsemax and entmax15, and the choice of its largest entry, hardmax.
+
+Both projections are `p_i = f(x_i - tau)`, 0 where x_i <= tau, with tau such that they add up to 1. The set of entries
+above tau, the support, is all that has to be found. No sort is needed: from any tau below the true one Newton's step
+leads to a better one that is still below, because what is to be solved is convex, and the support shrinks at each step
+until it stands. That is done in plain arithmetic, with room for its errors.
+
+The last word is exact. Let s be the smallest entry of the support found. Then everything is a sum of positive terms
+w_i = x_i - s, which a pair holds exactly, but one difference: that of their sum to what it has to stay below. It is
+taken from a sum of three parts. Its sign says whether s belongs to the support, and its size, how far tau is below s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf, nan
+from typing import Any
+
+from .language import bits, fma, from_bits, select, sqrt
+from .pairs import fast_two_sum, multiply_pairs, two_diff, two_prod, two_sum
+from .row_sums import add_three, normal
+from .rows import Reduction, RowFunction
+
+Lanes = Any
+State = tuple[Lanes, ...]
+
+# Room for the errors of the plain arithmetic that looks for the support, in units of half an ULP of 1.
+ROUNDING = {32: 2.0**-24, 64: 2.0**-53}
+CLOSE = 1.0 - 2.0**-18
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A row function whose result is 0 but for a support that is to be found.
+
+    Entries that are `reach` or more below the largest are never in the support. A step of the search folds the support
+    so far with `sums` (by how much an entry is above tau; 1 if it is) from `zeros` on; `advance(sums, gap, relative)`
+    says whether its smallest entry, `gap` above tau, is out, and how far tau can move at least, if every sum has the
+    relative error `relative` at most.
+
+    `exact` folds it once more from `exact_zeros` on, with (w, its low part, 1); `settle` makes of that what is left
+    (negative: the smallest entry is out, and so are all up to the last result above it), and the distance of tau below
+    the smallest entry, as a pair, which `write` turns into the results. `merge_exact` joins two of its states.
+    """
+
+    name: str
+    reach: float
+    zeros: int
+    sums: Callable[[State, Lanes, Lanes], State]
+    advance: Callable[[State, Lanes, Lanes], tuple[Lanes, Lanes]]
+    exact_zeros: int
+    exact: Callable[[State, Lanes, Lanes, Lanes], State]
+    merge_exact: Callable[[State, State], State]
+    settle: Callable[[State], tuple[Lanes, Lanes, Lanes, Lanes]]
+    write: Callable[[Lanes, Lanes, Lanes, Lanes], Lanes]
+
+
+def add(a: State, b: State) -> State:
+    """Plain sums."""
+    return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+def larger(a: State, b: State) -> State:
+    """The larger one; NaN wins."""
+    return (select((b[0] > a[0]) | (b[0] != b[0]), b[0], a[0]),)
+
+
+def _add_pair(total: State, h: Lanes, rest: Lanes) -> State:
+    """A sum of three parts, and a pair."""
+    hi, e = two_sum(total[0], h)
+    mid, e2 = two_sum(total[1], e)
+    mid, e3 = two_sum(mid, rest)
+    return hi, mid, total[2] + (e2 + e3)
+
+
+def _left(limit: float, total: State) -> tuple[Lanes, Lanes]:
+    """limit - total as a normal pair, right where all but the last of three parts cancel."""
+    h, e = two_diff(total[0].const(limit), total[0])
+    mid, e2 = two_diff(e, total[1])
+    h, mid = two_sum(h, mid)
+    mid, e = two_sum(mid, e2 - total[2])
+    h, mid = fast_two_sum(h, mid)
+    return fast_two_sum(h, mid + e)
+
+
+def _divide(hi: Lanes, lo: Lanes, d: Lanes, d_low: Lanes) -> tuple[Lanes, Lanes]:
+    """(hi + lo) / (d + d_low) as a pair."""
+    q = hi / d
+    return q, (fma(-q, d, hi) + fma(-q, d_low, lo)) / d
+
+
+# --- sparsemax: p = max(x - tau, 0)
+
+
+def _sums_sparsemax(state: State, above: Lanes, one: Lanes) -> State:
+    return state[0] + above, state[1] + one
+
+
+def _advance_sparsemax(state: State, gap: Lanes, relative: Lanes) -> tuple[Lanes, Lanes]:
+    total, count = state
+    gain = (total - 1.0) / count
+    room = relative * (total / count + 1.0)
+    return gain - gap > room, gain - room
+
+
+def _exact_sparsemax(state: State, w: Lanes, w_low: Lanes, one: Lanes) -> State:
+    return (*_add_pair(state[:3], w, w_low), state[3] + one)
+
+
+def _merge_sparsemax(a: State, b: State) -> State:
+    return (*add_three(a[:3], b[:3]), a[3] + b[3])
+
+
+def _settle_sparsemax(state: State) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    count = state[3]
+    left, left_low = _left(1.0, state[:3])
+    below, below_low = _divide(left, left_low, count, count.const(0.0))
+    return left, below, below_low, -below
+
+
+def _write_sparsemax(w: Lanes, w_low: Lanes, below: Lanes, below_low: Lanes) -> Lanes:
+    h, e = two_sum(w, below)
+    return h + (e + (w_low + below_low))
+
+
+SPARSEMAX = Projection(
+    name="sparsemax",
+    reach=1.0,
+    zeros=2,
+    sums=_sums_sparsemax,
+    advance=_advance_sparsemax,
+    exact_zeros=4,
+    exact=_exact_sparsemax,
+    merge_exact=_merge_sparsemax,
+    settle=_settle_sparsemax,
+    write=_write_sparsemax,
+)
+
+
+# --- entmax15: p = max(x / 2 - tau, 0)^2; in what follows twice tau is meant, so that the squares add up to 4
+
+
+def _sums_entmax15(state: State, above: Lanes, one: Lanes) -> State:
+    return fma(above, above, state[0]), state[1] + above, state[2] + one
+
+
+def _advance_entmax15(state: State, gap: Lanes, relative: Lanes) -> tuple[Lanes, Lanes]:
+    squares, total, count = state
+    # Newton's step for the root of the sum of squares: for a single entry it would be exact, and it never goes too far
+    gain = (squares - 2.0 * sqrt(squares)) / total
+    room = relative * (squares / total + 2.0)
+    # the sum of squares with tau at the smallest entry
+    at_smallest = squares - gap * (total + (total - gap * count))
+    return at_smallest - 4.0 > relative * (squares + 4.0 * total), gain - room
+
+
+def _exact_entmax15(state: State, w: Lanes, w_low: Lanes, one: Lanes) -> State:
+    square, rest = two_prod(w, w)
+    cross, rest2 = two_prod(w + w, w_low)
+    total, total_low, count = state[3:]
+    squares = _add_pair(_add_pair(state[:3], square, rest), cross, fma(w_low, w_low, rest2))
+    total, e = two_sum(total, w)
+    return (*squares, total, total_low + (e + w_low), count + one)
+
+
+def _merge_entmax15(a: State, b: State) -> State:
+    total, e = two_sum(a[3], b[3])
+    return (*add_three(a[:3], b[:3]), total, a[4] + b[4] + e, a[5] + b[5])
+
+
+def _settle_entmax15(state: State) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    total, total_low, count = state[3:]
+    left, left_low = _left(4.0, state[:3])
+    total, total_low = fast_two_sum(total, total_low)
+    # tau is below the smallest entry by d with count d^2 + 2 total d = left
+    h, low = multiply_pairs(total, total_low, total, total_low)
+    more, e = two_prod(left, count)
+    h, e2 = two_sum(h, more)
+    low = low + (e2 + fma(left_low, count, e))
+    positive = h > 0.0
+    root = sqrt(select(positive, h, 1.0))
+    root_low = (fma(-root, root, h) + low) / (root + root)
+    d, e = two_sum(total, select(positive, root, 0.0))
+    below, below_low = _divide(left, left_low, d, e + (total_low + select(positive, root_low, 0.0)))
+    # a sum of squares above 4: Newton's step for its root
+    norm = sqrt(4.0 - left)
+    return left, below, below_low, norm * -left / ((norm + 2.0) * total)
+
+
+def _write_entmax15(w: Lanes, w_low: Lanes, below: Lanes, below_low: Lanes) -> Lanes:
+    h, e = two_sum(w, below)
+    h, e = 0.5 * h, 0.5 * (e + (w_low + below_low))
+    return fma(h, h, 2.0 * h * e)
+
+
+ENTMAX15 = Projection(
+    name="entmax15",
+    reach=2.0,
+    zeros=3,
+    sums=_sums_entmax15,
+    advance=_advance_entmax15,
+    exact_zeros=6,
+    exact=_exact_entmax15,
+    merge_exact=_merge_entmax15,
+    settle=_settle_entmax15,
+    write=_write_entmax15,
+)
+
+
+# --- their vector-Jacobian products, from the saved output: entries outside the support have the gradient 0, whatever g
+
+
+def _supported(y: Lanes) -> Lanes:
+    """The support; NaN belongs to it and so reaches the result."""
+    return (y > 0.0) | (y != y)
+
+
+def _step_sparsemax_vjp(state: State, row: State, *_: Any) -> State:
+    g, y = row
+    inside, zero = _supported(y), g.const(0.0)
+    count, e = two_sum(state[3], select(inside, g.const(1.0), 0.0))
+    return (*_add_pair(state[:3], select(inside, g, 0.0), zero), count, state[4] + e)
+
+
+def _merge_sparsemax_vjp(a: State, b: State) -> State:
+    count, e = two_sum(a[3], b[3])
+    return (*add_three(a[:3], b[:3]), count, a[4] + b[4] + e)
+
+
+def _write_sparsemax_vjp(row: State, values: State, position: Lanes, mean: State) -> State:
+    g, y = row
+    hi, lo = two_diff(g, mean[0])
+    return (select(y != y, y, select(y > 0.0, hi + (lo - mean[1]), 0.0)),)
+
+
+SPARSEMAX_VJP = RowFunction(
+    name="sparsemax_vjp",
+    signature="(n),(n)->(n)",
+    rows=(0.0, 0.0),
+    passes=(Reduction((0.0,) * 5, _step_sparsemax_vjp, _merge_sparsemax_vjp),),
+    finish=lambda values, known: _divide(*normal(known[0][:3]), *known[0][3:]),
+    write=_write_sparsemax_vjp,
+)
+
+
+def _root(y: Lanes) -> tuple[Lanes, Lanes]:
+    """The square root of an output as a pair; 0 for 0, where the gradient is not wanted."""
+    root = sqrt(y)
+    return root, select(y > 0.0, fma(-root, root, y) / (root + root), 0.0)
+
+
+def _step_entmax15_vjp(state: State, row: State, *_: Any) -> State:
+    g, y = row
+    root, root_low = _root(y)
+    inside = _supported(y)
+    g = select(inside, g, 0.0)
+    product, rest = two_prod(root, g)
+    return (
+        *_add_pair(state[:3], product, fma(root_low, g, rest)),
+        *_add_pair(state[3:], root, root_low),
+    )
+
+
+def _merge_entmax15_vjp(a: State, b: State) -> State:
+    return (*add_three(a[:3], b[:3]), *add_three(a[3:], b[3:]))
+
+
+def _write_entmax15_vjp(row: State, values: State, position: Lanes, mean: State) -> State:
+    g, y = row
+    root, root_low = _root(y)
+    hi, lo = two_diff(g, mean[0])
+    lo = lo - mean[1]
+    product = root * hi
+    gradient = product + (fma(root, hi, -product) + fma(root_low, hi, root * lo))
+    return (select(y != y, y, select(y > 0.0, gradient, 0.0)),)
+
+
+ENTMAX15_VJP = RowFunction(
+    name="entmax15_vjp",
+    signature="(n),(n)->(n)",
+    rows=(0.0, 0.0),
+    passes=(Reduction((0.0,) * 6, _step_entmax15_vjp, _merge_entmax15_vjp),),
+    finish=lambda values, known: _divide(*normal(known[0][:3]), *normal(known[0][3:])),
+    write=_write_entmax15_vjp,
+)
+
+
+# --- hardmax: 1 for the first of the largest entries
+
+
+def _step_first(state: State, row: State, values: State, position: Lanes, *_: Any) -> State:
+    """The largest entry and its place, as bits; NaN wins."""
+    x = row[0]
+    more = (x > state[0]) | (x != x)
+    return select(more, x, state[0]), select(more, from_bits(position), state[1])
+
+
+def _merge_first(a: State, b: State) -> State:
+    before = (b[0] == a[0]) & (bits(b[1]) < bits(a[1]))
+    more = (b[0] > a[0]) | (b[0] != b[0]) | before
+    return select(more, b[0], a[0]), select(more, b[1], a[1])
+
+
+def _finish_hardmax(values: State, known: tuple[State, ...]) -> State:
+    top, place = known[0]
+    finite = top - top == 0.0
+    return place, select(finite, top.const(1.0), nan), select(finite, top.const(0.0), nan)
+
+
+HARDMAX = RowFunction(
+    name="hardmax",
+    signature="(n)->(n)",
+    rows=(-inf,),
+    passes=(Reduction((-inf, 0.0), _step_first, _merge_first),),
+    finish=_finish_hardmax,
+    write=lambda row, values, position, done: (select(position == bits(done[0]), done[1], done[2]),),
+    refuses_empty=True,
+)

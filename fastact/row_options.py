@@ -1,0 +1,73 @@
+"""What softmax, log_softmax and softmin take beyond the arguments of a ufunc: a temperature and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .kernels import row_options as kernels
+from .kernels.rows import RowFunction
+
+# name -> the row functions that do the work, without and with a mask
+_CORES = {
+    "softmax": (kernels.SOFTMAX_SCALED, kernels.SOFTMAX_MASKED),
+    "log_softmax": (kernels.LOG_SOFTMAX_SCALED, kernels.LOG_SOFTMAX_MASKED),
+}
+_CORES["softmin"] = _CORES["softmax"]  # with the temperature negated
+NAMES = tuple(_CORES)
+
+
+@cache
+def _core(function: RowFunction) -> np.ufunc:
+    from .cpu.ufunc import rows
+
+    return rows(function, f"Core of {function.name.partition('_scaled')[0]} with a temperature or a mask.")
+
+
+def _limit(shape: tuple[int, ...], axis: int, causal: bool) -> Any:
+    """How many entries of each row count."""
+    if not causal:
+        return shape[axis]
+    others = [n for k, n in enumerate(shape) if k != axis % len(shape)]
+    if not others:
+        raise ValueError("causal goes with numbered rows: x must have at least two dimensions")
+    return np.minimum(np.arange(1, others[-1] + 1), shape[axis])
+
+
+def function(name: str, plain: np.ufunc) -> Callable[..., Any]:
+    """What calls of `plain` go to that have more than a ufunc's arguments."""
+
+    def options(
+        x: Any, temperature: Any = 1.0, /, *, where: Any = True, causal: bool = False, axis: int = -1, **kwargs: Any
+    ) -> Any:
+        if isinstance(temperature, np.ndarray | tuple):  # by position it is the result array, as for any ufunc
+            return options(x, where=where, causal=causal, axis=axis, out=temperature, **kwargs)
+        temperature = kwargs.pop("temperature", temperature)
+        unknown = kwargs.keys() - {"out", "dtype", "casting", "order", "subok", "signature"}
+        if unknown:
+            raise TypeError(f"{name}() does not take {sorted(unknown)[0]!r} together with these arguments")
+        masked = where is not True and where is not np.True_
+        if not masked and not causal and type(temperature) in (int, float) and temperature == 1:
+            return plain(x, axis=axis, **kwargs)
+        if np.any(np.equal(temperature, 0)):
+            raise ValueError(f"{name}(): temperature must not be 0, but it is {temperature!r}")
+        shape = np.shape(x)
+        axis = axis - len(shape) if axis >= 0 else axis  # so that it counts for all operands alike
+        if not -len(shape) <= axis < 0:
+            raise np.exceptions.AxisError(axis, len(shape))
+        operands = [x]
+        if masked:
+            where = np.asarray(where)
+            if where.dtype != np.bool_:
+                raise TypeError(f"{name}(): where must be of dtype bool, not {where.dtype}")
+            shape = np.broadcast_shapes(shape, where.shape)
+            operands = [np.broadcast_to(x, shape, subok=True), np.broadcast_to(where, shape)]
+        if name == "softmin":
+            temperature = np.negative(temperature) if np.ndim(temperature) else -temperature
+        return _core(_CORES[name][masked])(*operands, temperature, _limit(shape, axis, causal), axis=axis, **kwargs)
+
+    options.__name__ = options.__qualname__ = name
+    return options
