@@ -249,3 +249,62 @@ def test_the_floating_point_state_is_the_callers() -> None:
         for n in (5, 500_000):
             fa.hard_swish(np.resize(x, n))
             fa.hard_swish_derivative(np.resize(x, n))
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "3,2"}, 3),
+        ({"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "4"}, 4),
+        ({"NUMBA_NUM_THREADS": "4", "FASTACT_NUM_THREADS": "5"}, 5),
+        ({"OMP_NUM_THREADS": "dynamic"}, None),
+        ({}, None),
+    ],
+)
+def test_the_number_of_threads_at_the_start(environment: dict[str, str], expected: int | None) -> None:
+    names = ("FASTACT_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
+    code = "import os, fastact as fa; print(fa.get_num_threads(), len(os.sched_getaffinity(0)))"
+    chosen, available = map(int, run(code, **{**dict.fromkeys(names, ""), **environment}).split())
+    assert chosen == (expected or available)
+
+
+def test_processes_of_joblib_share_the_cpus() -> None:
+    joblib = pytest.importorskip("joblib")
+    with joblib.parallel_backend("loky", inner_max_num_threads=1):
+        used = joblib.Parallel(n_jobs=2)(joblib.delayed(_threads_used)() for _ in range(4))
+    assert used == [1] * 4
+
+
+def _threads_used() -> int:
+    return fa.get_num_threads()
+
+
+def test_callers_at_once_do_not_share_their_work() -> None:
+    """With as many callers as CPUs the workers sleep: what they would do, the callers do already."""
+    code = """
+        import os, threading, time, numpy as np, fastact as fa
+        from fastact.cpu.threads import pool
+        fa.set_num_threads(2)
+        x = np.ones(4_000_000, np.float32)
+        fa.gelu(x)
+        worker = next(t for t in threading.enumerate() if t.name.startswith("fastact"))
+        def seconds():
+            return sum(map(int, open(f"/proc/self/task/{worker.native_id}/stat").read().rsplit(")")[1].split()[11:13]))
+        ready = threading.Barrier(3)
+        def calls():
+            out = np.empty_like(x)
+            ready.wait()
+            for _ in range(60):
+                fa.gelu(x, out=out)
+        callers = [threading.Thread(target=calls) for _ in range(3)]
+        before, start = seconds(), time.process_time()
+        for c in callers: c.start()
+        for c in callers: c.join()
+        print((seconds() - before) / os.sysconf("SC_CLK_TCK") / (time.process_time() - start), pool.callers)
+    """
+    if sys.platform != "linux":
+        pytest.skip("the time of a thread is read from /proc")
+    share, left = map(float, run(code).split())
+    assert share < 0.2
+    assert left == 0

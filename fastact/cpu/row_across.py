@@ -15,7 +15,9 @@ from llvmlite import ir
 from ..kernels.rows import Reduction, State
 from .emit import INTP, POINTER, narrow
 from .lanes import Lanes
-from .row_frame import BLOCK, Frame, Operand, transposed
+from .row_frame import BLOCK, LINE, Frame, Operand, transposed
+
+AHEAD = 12  # elements ahead that lines of a column are asked for: no CPU foresees strides of a page and more
 
 
 class Across:
@@ -35,7 +37,7 @@ class Across:
         self.terms = frame.room(frame.vector, BLOCK) if function.term is not None else None
         parts = max(len(r.initial) for r in function.passes)
         self.states = [frame.room(frame.vector, frame.residues) for _ in range(parts)]
-        self.totals = [frame.room(frame.vector, frame.lanes) for _ in range(parts)]
+        self.totals = [frame.room(frame.vector, frame.blocks) for _ in range(parts)]
         self.pointers = frame.room(POINTER, frame.lanes)
         self.nowhere = frame.room(frame.float, BLOCK)  # where rows go that are not there
 
@@ -91,9 +93,9 @@ class Across:
         empty = reduction.settle(frame.state(reduction.initial))
         for room, part in zip(running, empty, strict=True):
             frame.put(room, part)
-        with frame.loop(frame.parts(self.blocks, frame.lanes)) as index:
-            before = frame.times(index, frame.lanes)
-            count = frame.min(INTP(frame.lanes), builder.sub(self.blocks, before))
+        with frame.loop(frame.parts(self.blocks, frame.blocks)) as index:
+            before = frame.times(index, frame.blocks)
+            count = frame.min(INTP(frame.blocks), builder.sub(self.blocks, before))
             with frame.loop(count) as block:
                 start, elements = self._extent(builder.add(before, block))
                 with builder.if_then(self.several):
@@ -102,7 +104,7 @@ class Across:
                 state = tuple(frame.get(frame.at(room, 0)) for room in self.states[:size])
                 for room, part in zip(self.totals, reduction.settle(state), strict=False):
                     frame.put(frame.at(room, block), part)
-            self._tree(self.totals[:size], frame.lanes, count, lambda a, b: frame.join(reduction, a, b))
+            self._tree(self.totals[:size], frame.blocks, count, lambda a, b: frame.join(reduction, a, b))
             total = tuple(frame.get(frame.at(room, 0)) for room in self.totals[:size])
             so_far = tuple(frame.get(room) for room in running)
             joined = frame.join(reduction, so_far, total)
@@ -165,7 +167,10 @@ class Across:
 
         def straight(mask: Any) -> None:
             with frame.loop(size) as i:
-                frame.save(frame.offset(base, builder.mul(i, output.core)), narrow(result(i), output.dtype), mask)
+                to = frame.offset(base, builder.mul(i, output.core))
+                for line in range(0, frame.lanes * output.size, LINE):
+                    frame.prefetch(frame.offset(to, frame.plus(frame.times(output.core, AHEAD), line)), True)
+                frame.save(to, narrow(result(i), output.dtype), mask)
 
         with builder.if_else(self._neighbours(output)) as (then, otherwise):
             with then, builder.if_else(self.whole) as (all_rows, some_rows):
@@ -196,6 +201,8 @@ class Across:
             ) -> None:
                 with frame.loop(size) as i:
                     source = frame.offset(base, builder.mul(i, operand.core))
+                    for line in range(0, frame.lanes * operand.size, LINE):
+                        frame.prefetch(frame.offset(source, frame.plus(frame.times(operand.core, AHEAD), line)), False)
                     frame.put(frame.at(room, i), frame.load(source, operand.dtype, mask, operand.padding))
 
             with builder.if_else(self._neighbours(operand)) as (then, otherwise):
@@ -211,38 +218,54 @@ class Across:
         """Rows of contiguous elements, 128 bits of each at a time."""
         frame, builder = self.frame, self.frame.builder
         piece = 128 // frame.width
+        move = self._scatter if store else self._gather
+        base = frame.offset(operand.base, builder.mul(self.first, operand.outer))
+        base = frame.offset(base, frame.times(start, operand.size))
+
+        def evenly(at: Any) -> list[Any]:
+            """Where the rows of a whole tile have their elements from `at` on."""
+            places = [frame.offset(base, frame.times(at, operand.size))]
+            for _ in range(frame.lanes - 1):
+                places.append(frame.offset(places[-1], operand.outer))
+            return places
+
+        def listed(at: Any) -> list[Any]:
+            bytes_on = frame.times(at, operand.size)
+            rows = range(frame.lanes)
+            return [frame.offset(builder.load(frame.at(self.pointers, row)), bytes_on) for row in rows]
+
+        long = builder.icmp_signed(">=", size, INTP(piece))
+        with builder.if_else(builder.and_(long, self.whole)) as (then, otherwise):
+            with then, frame.loop(frame.parts(size, piece)) as k:
+                # the last piece overlaps the one before it, and moves the same elements to the same places
+                at = frame.min(frame.times(k, piece), frame.plus(size, -piece))
+                move(operand, room, at, evenly(at), None, piece)
+            with otherwise:
+                self._list_rows(base, operand, store)
+                with builder.if_else(long) as (several, few):
+                    with several, frame.loop(frame.parts(size, piece)) as k:
+                        at = frame.min(frame.times(k, piece), frame.plus(size, -piece))
+                        move(operand, room, at, listed(at), None, piece)
+                    with few:
+                        move(operand, room, INTP(0), listed(INTP(0)), size, piece)
+
+    def _list_rows(self, base: Any, operand: Operand, store: bool) -> None:
+        """Where each row of this tile begins; those that are not there are read from the last and written nowhere."""
+        frame, builder = self.frame, self.frame.builder
         with frame.loop(frame.lanes) as lane:
-            row = builder.add(self.first, frame.min(lane, frame.plus(self.present, -1)))
-            place = frame.offset(operand.base, builder.mul(row, operand.outer))
-            place = frame.offset(place, frame.times(start, operand.size))
+            row = frame.min(lane, frame.plus(self.present, -1))
+            place = frame.offset(base, builder.mul(row, operand.outer))
             if store:
                 beyond = builder.icmp_signed(">=", lane, self.present)
                 place = builder.select(beyond, builder.bitcast(self.nowhere, POINTER), place)
             builder.store(place, frame.at(self.pointers, lane))
-        move = self._scatter if store else self._gather
-        with builder.if_else(builder.icmp_signed(">=", size, INTP(piece))) as (then, otherwise):
-            with then, frame.loop(frame.parts(size, piece)) as k:
-                # the last piece overlaps the one before it, and moves the same elements to the same places
-                move(operand, room, frame.min(frame.times(k, piece), frame.plus(size, -piece)), None, piece)
-            with otherwise:
-                move(operand, room, INTP(0), size, piece)
 
-    def _gather(self, operand: Operand, room: Any, at: Any, limit: Any, piece: int) -> None:
+    def _gather(self, operand: Operand, room: Any, at: Any, places: Sequence[Any], limit: Any, piece: int) -> None:
         frame, builder = self.frame, self.frame.builder
         mask = None if limit is None else frame.first(limit, piece)
-        bytes_on = frame.times(at, operand.size)
         vectors = []
         for k in range(piece):
-            pieces = [
-                frame.raw(
-                    frame.offset(builder.load(frame.at(self.pointers, row)), bytes_on),
-                    operand.dtype,
-                    piece,
-                    mask,
-                    operand.padding,
-                )
-                for row in range(k, frame.lanes, piece)
-            ]
+            pieces = [frame.raw(place, operand.dtype, piece, mask, operand.padding) for place in places[k::piece]]
             while len(pieces) > 1:
                 both = ir.VectorType(ir.IntType(32), 2 * pieces[0].type.count)
                 every = ir.Constant(both, list(range(both.count)))
@@ -251,16 +274,15 @@ class Across:
         for k, value in enumerate(transposed(frame, vectors)):
             frame.put(frame.at(room, frame.plus(at, k)), value)
 
-    def _scatter(self, operand: Operand, room: Any, at: Any, limit: Any, piece: int) -> None:
+    def _scatter(self, operand: Operand, room: Any, at: Any, places: Sequence[Any], limit: Any, piece: int) -> None:
         frame, builder = self.frame, self.frame.builder
         mask = None if limit is None else frame.first(limit, piece)
-        bytes_on = frame.times(at, operand.size)
         columns = [frame.get(frame.at(room, frame.plus(at, k))) for k in range(piece)]
         for k, value in enumerate(transposed(frame, columns)):
             out = narrow(value, operand.dtype)
-            for group, row in enumerate(range(k, frame.lanes, piece)):
+            for group, place in enumerate(places[k::piece]):
                 lanes = ir.Constant(
                     ir.VectorType(ir.IntType(32), piece), list(range(group * piece, (group + 1) * piece))
                 )
                 part = builder.shuffle_vector(out, ir.Constant(out.type, ir.Undefined), lanes)
-                frame.save(frame.offset(builder.load(frame.at(self.pointers, row)), bytes_on), part, mask)
+                frame.save(place, part, mask)

@@ -14,10 +14,12 @@ from typing import Any
 from ..kernels.rows import Reduction, State
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow
 from .lanes import Lanes, splat, split
-from .row_frame import BLOCK, VECTORS, Frame, Operand, folded
+from .row_frame import BLOCK, LINE, VECTORS, Frame, Operand, folded
 
 TOGETHER = 4096  # elements of rows that are taken together, so that they are still in the first cache for the next pass
 AT_LEAST = 4
+KEPT = 256 << 10  # bytes of a row up to which terms are kept: it and its output are in the second cache
+STREAM = 32 << 20  # bytes of output from which it is written past the caches: larger than any it could have stayed in
 
 
 @dataclass
@@ -63,7 +65,13 @@ class Along:
         together = builder.select(builder.icmp_signed("<", together, INTP(AT_LEAST)), INTP(AT_LEAST), together)
         together = builder.select(long, INTP(1), frame.min(together, INTP(frame.lanes)))
         groups = builder.sdiv(builder.add(count, builder.sub(together, INTP(1))), together)
-        kept = builder.and_(builder.icmp_signed("==", supers, INTP(1)), builder.not_(self.staged))
+        kept = builder.icmp_signed("<=", length, INTP(KEPT * 8 // frame.width))
+        kept = builder.and_(kept, builder.not_(self.staged))
+        # Only where the vectors that are stored are lines, and not if the output has been written to already.
+        self.streams = self.output is not None and self.output.size * frame.lanes == LINE
+        size = builder.mul(count, frame.times(length, self.output.size if self.output is not None else 0))
+        large = builder.and_(builder.icmp_signed(">=", size, INTP(STREAM)), builder.not_(self.staged))
+        self.streaming = builder.and_(large, builder.not_(kept)) if self.keeps else large
         with frame.loop(groups) as group:
             first = builder.mul(group, together)
             present = frame.min(together, builder.sub(count, first))
@@ -303,7 +311,7 @@ class Along:
             real = self._item(items, item, output)
             to = builder.select(self.staged, builder.bitcast(self.out_stage, POINTER), real)
 
-            def one(start: Any, mask: Any, known: tuple[State, ...] = known) -> None:
+            def one(start: Any, mask: Any, known: tuple[State, ...] = known, past_caches: bool = False) -> None:
                 row = self._lanes(sources, start, mask)
                 position = frame.places(builder.add(offset, start))
                 place = frame.offset(to, frame.times(start, output.size))
@@ -312,16 +320,33 @@ class Along:
                 elif function.term is not None:
                     row = (*row, function.term(row, values, position, known)[0])
                 (result,) = write(row, values, position, numbers)
-                frame.save(place, narrow(result, output.dtype), mask)
+                frame.save(place, narrow(result, output.dtype), mask, past_caches)
 
-            whole = builder.sdiv(elements, INTP(frame.lanes))
-            for chosen in [known] if kept or function.term is None else frame.branches(known):
-                with frame.loop(whole) as index:
-                    one(frame.times(index, frame.lanes), None, chosen)
-            start = frame.times(whole, frame.lanes)
-            left = builder.sub(elements, start)
-            with builder.if_then(frame.is_positive(left)):
-                one(start, frame.first(left))
+            def vectors(start: Any, past_caches: bool) -> None:
+                """Everything from `start` on."""
+                left = builder.sub(elements, start)
+                whole = builder.sdiv(left, INTP(frame.lanes))
+                for chosen in [known] if kept or function.term is None else frame.branches(known):
+                    with frame.loop(whole) as index:
+                        one(frame.plus(frame.times(index, frame.lanes), start), None, chosen, past_caches)
+                start = builder.add(start, frame.times(whole, frame.lanes))
+                left = builder.sub(elements, start)
+                with builder.if_then(frame.is_positive(left)):
+                    one(start, frame.first(left))
+
+            if kept or not self.streams:
+                vectors(INTP(0), False)
+            else:
+                with builder.if_else(self.streaming, likely=False) as (then, otherwise):
+                    with then:
+                        before = builder.and_(builder.neg(builder.ptrtoint(to, INTP)), INTP(LINE - 1))
+                        before = frame.min(builder.sdiv(before, INTP(output.size)), elements)
+                        with builder.if_then(frame.is_positive(before)):
+                            one(INTP(0), frame.first(before))
+                        vectors(before, True)
+                        builder.fence("seq_cst")
+                    with otherwise:
+                        vectors(INTP(0), False)
             with builder.if_then(self.staged, likely=False):
                 size = INTP(output.size)
                 frame.copy(real, output.core, builder.bitcast(self.out_stage, POINTER), size, elements, output.dtype)

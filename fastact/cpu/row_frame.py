@@ -19,6 +19,7 @@ VECTOR = 512  # bits of a row, in the dtype of computation, that are computed si
 VECTORS = 4  # so many of them have states of their own
 BLOCK = 1024  # elements after which the states are merged
 
+LINE = 64  # bytes
 I32 = ir.IntType(32)
 
 
@@ -38,13 +39,16 @@ class Operand:
 
 
 class Frame:
-    """The function being built, and what it is made for."""
+    """The function being built, and what it is made for; lanes are those of `vectors` vectors."""
 
-    def __init__(self, builder: Builder, function: RowFunction, dtype: str, length: Any, target: Target) -> None:
+    def __init__(
+        self, builder: Builder, function: RowFunction, dtype: str, length: Any, target: Target, vectors: int = 1
+    ) -> None:
         self.builder, self.function, self.dtype, self.target = builder, function, dtype, target
         self.width = 64 if dtype == "float64" else 32
-        self.lanes = VECTOR // self.width
-        self.residues = self.lanes * VECTORS
+        self.blocks = VECTOR // self.width  # whose totals are joined before they are added to those before
+        self.lanes = self.blocks * vectors
+        self.residues = self.blocks * VECTORS
         self.float = ir.DoubleType() if self.width == 64 else ir.FloatType()
         self.vector = ir.VectorType(self.float, self.lanes)
         self.length = length
@@ -155,11 +159,14 @@ class Frame:
             return self.floats(self.builder.uitofp(value, self.vector))
         return widen(self.builder, value, dtype, self.lanes, self.target)
 
-    def save(self, pointer: Any, value: Any, mask: Any = None) -> None:
-        """Write what `narrow` made."""
+    def save(self, pointer: Any, value: Any, mask: Any = None, past_caches: bool = False) -> None:
+        """Write what `narrow` made; past the caches if `pointer` is a line's."""
         builder = self.builder
         pointer = builder.bitcast(pointer, value.type.as_pointer())
-        if mask is None:
+        if past_caches:
+            written = builder.store(value, pointer, align=LINE)
+            written.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
+        elif mask is None:
             builder.store(value, pointer, align=1)
         else:
             name = f"llvm.masked.store.{_suffix(value.type)}.p0"

@@ -12,6 +12,7 @@ from .row_along import Along
 from .row_frame import Frame, Operand
 
 SHORT = 48  # rows of so few elements are transposed: a vector along them would be mostly empty
+ACROSS = 2  # vectors of rows at once: the steps from a tile of short rows to its results hang on each other
 FEW = 4  # so few rows are gathered one by one
 
 
@@ -60,7 +61,13 @@ def emit_rows(
     beside = builder.and_(builder.and_(simple, builder.not_(along)), builder.icmp_signed(">=", count, INTP(FEW)))
     with builder.if_else(builder.or_(short, beside)) as (then, otherwise):
         with then:
-            Across(frame, inputs, operands[rows : rows + values], results, output).emit(count, length)
+            Across(
+                Frame(builder, function, dtype, length, target, ACROSS),
+                inputs,
+                operands[rows : rows + values],
+                results,
+                output,
+            ).emit(count, length)
         with otherwise:
             staged = builder.not_(along)
             Along(frame, inputs, operands[rows : rows + values], results, output, staged).emit(count, length)
