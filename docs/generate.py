@@ -9,6 +9,8 @@ import contextlib
 import csv
 import inspect
 import io
+import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -27,6 +29,7 @@ from fastact.documentation_rows import ROW_DOCS
 THREADS = ("get_num_threads", "set_num_threads", "threads")
 COMMANDS = ("bench", "accuracy", "demo", "warmup")
 SAMPLE_PARAMETER = 0.25  # for a parameter without a default
+RECORDED = Path(__file__).parents[1] / "benchmarks" / "results" / "cuda_sass.json"
 
 
 def families() -> dict[str, list[Activation]]:
@@ -60,6 +63,8 @@ def write(directory: Path) -> None:
     files = {f"{name}.rst": text for name, text in pages.items()}
     files |= {"contract.csv": contract_table(), "limits.csv": limits_table("forward")}
     files["derivative_limits.csv"] = limits_table("derivative")
+    files |= {f"accuracy-{kind}.csv": accuracy_table(kind) for kind in KEPT}
+    files["cuda.csv"] = cuda_table()
     files |= {f"help-{command}.txt": help_text(command) for command in COMMANDS}
     from plots import draw  # the one thing that needs matplotlib
 
@@ -241,6 +246,18 @@ def contract_table() -> str:
     return table(rows)
 
 
+def cuda_table() -> str:
+    """The instructions an element takes on a GPU, for the functions and their derivatives."""
+    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
+    rows = [["", "float32", "bfloat16", "derivative, float32", "bfloat16"]]
+    for name in fa.CATALOGUE:
+        found = [recorded.get(form, {}) for form in (name, f"{name}_derivative")]
+        rows.append(
+            [name, *(str(f[d]["instructions"]) if d in f else "" for f in found for d in ("float32", "bfloat16"))]
+        )
+    return table(rows)
+
+
 def limits_table(kind: str) -> str:
     """What the library returns at both infinities and both zeros, in float64, to six digits."""
     x = np.float64([-np.inf, -0.0, 0.0, np.inf])
@@ -249,6 +266,35 @@ def limits_table(kind: str) -> str:
         form = next(form for form in all_forms(record) if form.kind == kind)
         values = getattr(fa, form.name)(x, *parameters(record))
         rows.append((code(form.name), *(code(float(f"{value:.6g}")) for value in values)))
+    return table(rows)
+
+
+KEPT = {
+    "float32": ("float32",),
+    "float64": ("float64",),
+    "narrow": ("float16", "bfloat16"),
+    "rows": ("float32", "float64"),
+    "parameters": ("float32", "float64"),
+}
+
+
+def accuracy_table(kind: str) -> str:
+    """What is kept of the sweeps of one dtype or two, of functions along an axis, or of other parameters."""
+    from fastact.accuracy.results import Results
+
+    kept = Results(Path(__file__).parents[1] / "benchmarks" / "results" / "accuracy.json").rows.values()
+    rows = []
+    for row in kept:
+        found, name = row.found, row.found.name
+        about = "rows" if found.form == "rows" else "parameters" if not row.plain else "elementwise"
+        if found.dtype not in KEPT[kind] or about != (kind if kind in ("rows", "parameters") else "elementwise"):
+            continue
+        public = {f.kind: f.name for f in all_forms(fa.CATALOGUE[name])} if name in fa.CATALOGUE else {"rows": name}
+        values = ", ".join(f"{value:.6g}" for value in found.parameters)
+        at = f"{found.at:.9g}" if found.max_ulp and about != "rows" else ""
+        cells = [code(public[found.form]), values, found.dtype, f"{found.inputs:,}"]
+        cells += [f"{math.ceil(1000 * found.max_ulp) / 1000:.3f}", at, f"{int(10**5 * found.share) / 1000:.3f} %"]
+        rows.append([*cells, sum(found.wrong.values())])
     return table(rows)
 
 

@@ -88,6 +88,7 @@ def times_g(derivative: Kernel) -> Kernel:
 
 def both(forward: Kernel, derivative: Kernel) -> Kernel:
     """The kernel of both results."""
+
     # what the two have in common, LLVM merges: tracing leaves it the same instructions twice
     def with_derivative(*arguments: Any) -> tuple[Any, Any]:
         return forward(*arguments), derivative(*arguments)

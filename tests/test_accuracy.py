@@ -17,10 +17,13 @@ import pytest
 import fastact as fa
 from fastact.__main__ import main
 from fastact.accuracy.cases import Case, cases
+from fastact.accuracy.judges import measure
 from fastact.accuracy.oracles import Truth
+from fastact.accuracy.plot import intervals
+from fastact.accuracy.row_cases import ROW_ULP, adversarial_rows, difference
 from fastact.accuracy.rows import cross_entropy_truth, row_truth
 from fastact.accuracy.samples import samples, walk
-from fastact.accuracy.sweep import measure, sweep
+from fastact.accuracy.sweep import sweep
 from fastact.accuracy.ulp import ulp_error
 
 DERIVATIVES = ["derivative", *sorted({f"derivative_{p.name}" for r in fa.CATALOGUE.values() for p in r.parameters})]
@@ -28,7 +31,6 @@ DEFAULTS = list(cases(fa.CATALOGUE.values(), ["forward", *DERIVATIVES]))
 GRID = list(cases(fa.CATALOGUE.values(), ["forward", *DERIVATIVES], grid=True))
 WIDE = ["float32", "float64"]
 DENSE = 1_000_000
-ROW_ULP = 2.0
 
 
 def holds(case: Case, dtype: str, x: np.ndarray, precise: bool | None = None) -> None:
@@ -71,50 +73,13 @@ def test_all_65536(case: Case, dtype: str) -> None:
     assert found.holds(case.bound(dtype)), found
 
 
-def adversarial_rows(dtype: type[np.floating]) -> dict[str, np.ndarray]:
-    """Rows on which a careless softmax loses bits, or everything."""
-    rng = np.random.default_rng(7)
-    wide = np.finfo(dtype)
-    tiny = float(np.log(wide.smallest_subnormal))
-    rows = {
-        "normal logits": rng.normal(size=1000) * 5,
-        "one": np.array([3.25]),
-        "two": np.array([0.0, -17.0]),
-        "large and equal": np.full(777, 1e4),
-        "huge and equal": np.full(5, float(wide.max)),
-        "large with small differences": 3e4 + rng.integers(-8, 9, 301) / 4,
-        "one dominates": np.concatenate([rng.normal(size=129), [40.0]]),
-        "one dominates by far": np.concatenate([rng.normal(size=50) - 0.6 * abs(tiny), [3.0]]),
-        "masked": np.where(rng.random(100) < 0.4, -np.inf, rng.normal(size=100) * 3),
-        "all masked but one": np.array([-np.inf, -np.inf, -7.5, -np.inf]),
-        "subnormal results": np.linspace(tiny, 0, 200),
-        "underflowing results": np.linspace(1.2 * tiny, 0, 57),
-        "whole range": np.array([float(wide.max), 0.0, -float(wide.max)]),
-        "wide range": rng.normal(size=63) * 1e4,
-        "subnormal inputs": rng.normal(size=33) * 100 * float(wide.smallest_subnormal),
-        "negative": -1000 - rng.random(40),
-        "two leaders": np.concatenate([[12.0, 12.0], rng.normal(size=30)]),
-        "sorted": np.sort(rng.normal(size=515) * 20),
-        "long": rng.normal(size=5000),
-    }
-    return {name: row.astype(dtype) for name, row in rows.items()}
-
-
 ROWS = [(dtype, name) for dtype in (np.float32, np.float64) for name in adversarial_rows(dtype)]
 ROW_IDS = [f"{dtype.__name__}-{name.replace(' ', '-')}" for dtype, name in ROWS]
 
 
 def check_difference(result: np.ndarray, true: Truth, terms: np.ndarray) -> None:
-    """Judge a difference of two terms; `terms` holds the larger of the two in magnitude.
-
-    Where less than half of it is left, the terms cancel. They are irrational, and only a third float for each could
-    hold the difference to all its bits: there the error is counted in the spacing of the larger term.
-    """
-    error = ulp_error(result, true.hi, true.lo, exponent=true.exponent)
-    terms = np.abs(terms).astype(result.dtype)
-    cancelled = np.abs(true.rounded()) < terms / 2
-    with np.errstate(all="ignore"):
-        error = np.where(cancelled, np.abs(result - true.rounded()) / np.spacing(terms), error)
+    """Judge a difference of two terms; `terms` holds the larger of the two in magnitude."""
+    error, _ = difference(result, true, terms)
     worst = int(np.argmax(error))
     assert error[worst] < ROW_ULP, f"{error[worst]:.4g} ULP at {worst} of {len(error)}"
 
@@ -241,6 +206,64 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
         assert main(wrong) == 2
         assert "fastact accuracy:" in capsys.readouterr().err
     assert main([*arguments, "--stride", "0"]) == 2
+
+
+def test_the_command_keeps_what_it_found(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """``--save``: a row a line; the same kernel is not measured twice, unless more inputs are asked for."""
+    kept = tmp_path / "kept.json"
+    arguments = ["accuracy", "silu", "softmax", "--quiet", "--save", str(kept), "--stride"]
+    assert main([*arguments, "1000003"]) == 0
+    assert "(kept)" not in capsys.readouterr().out
+    rows = {(row["function"], row["form"]): row for row in json.loads(kept.read_text())["rows"]}
+    assert list(rows) == [("silu", "forward"), ("silu", "derivative"), ("silu", "with_derivative"), ("softmax", "rows")]
+    both = rows["silu", "with_derivative"]
+    assert both["same_bits_as"] == ["forward", "derivative"]
+    assert both["max_ulp"] == max(rows["silu", form]["max_ulp"] for form in both["same_bits_as"])
+    assert both["inputs"] == rows["silu", "forward"]["inputs"] == -(-(2**32) // 1000003)
+    assert not any(row["exhaustive"] or row["wrong"] for row in rows.values())
+    assert main([*arguments, "1000003"]) == 0
+    assert capsys.readouterr().out.count("(kept)") == len(rows)
+    assert main([*arguments, "500009"]) == 0
+    assert capsys.readouterr().out.count("(kept)") == 1  # softmax has no inputs to be strided through
+    # a changed kernel is measured again
+    content = json.loads(kept.read_text())
+    content["rows"][0]["digest"] = "another"
+    kept.write_text(json.dumps(content))
+    assert main([*arguments, "500009"]) == 0
+    assert capsys.readouterr().out.count("(kept)") == len(rows) - 1
+    assert json.loads(kept.read_text())["rows"][0]["digest"] == rows["silu", "forward"]["digest"]
+
+
+def test_what_joins_two_functions_is_compared_bit_for_bit() -> None:
+    def joined(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return fa.relu(x), np.where(x == 1, np.float32(2), fa.relu_derivative(x))
+
+    parts = (fa.relu, fa.relu_derivative)
+    for function, wrong in ((fa.relu_with_derivative, {}), (joined, {"bits": 1})):
+        found = sweep(function, "relu", "with_derivative", "float16", threads=1, parts=parts)
+        assert found.wrong == wrong
+        assert found.inputs == 65536
+
+
+def test_the_command_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "error.png"
+    arguments = ["accuracy", "softsign", "--form", "forward", "--stride", "1000003", "--quiet", "--plot"]
+    assert main([*arguments, str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert main([*arguments, str(tmp_path / "error.txt")]) == 2
+    assert "--plot" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_the_intervals_of_the_picture(dtype: str) -> None:
+    x, centres = intervals(dtype)
+    assert np.all(np.diff(centres) > 0)
+    assert np.all(x[len(x) // 2 :] > 0)
+    assert np.array_equal(np.sort(-x.ravel()), np.sort(x.ravel()))
+    for line in (x[0], x[len(x) // 2], x[-1]):
+        assert len(set(line.tolist())) == len(line)
+        assert np.ptp(np.log2(np.abs(line.astype(np.float64)))) < 1 / 8
 
 
 def test_the_command_says_what_is_broken(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,22 +14,25 @@ import numpy as np
 import pytest
 
 import fastact as fa
+from fastact.accuracy.bits import bit_digest, subjects
+from tools.bits import title
 
-from .functions import ELEMENTWISE, arrays, call, outputs, same_bits, sample
+from .functions import ELEMENTWISE, SHAPES, arrays, call, outputs, same_bits, sample
 
 X = sample(64)
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_the_same_input_anywhere(name: str) -> None:
-    """Alone, in the middle of many, strided, misaligned, with one thread and with two."""
+    """Alone, in the middle of many, strided, misaligned, with one thread and with several."""
     count = arrays(name)
     alone = [outputs(call(name, *[X[k : k + 1]] * count)) for k in range(len(X))]
     expected = tuple(np.concatenate(parts) for parts in zip(*alone, strict=True))
 
     def check(view: np.ndarray[Any, Any], start: int) -> None:
         view[start : start + len(X)] = X
-        for threads in (1, 2):
+        for threads in (1, 2, 3):
             with fa.threads(threads):
                 result = outputs(call(name, *[view] * count))
             assert same_bits(tuple(r[start : start + len(X)] for r in result), expected)
@@ -40,10 +43,66 @@ def test_the_same_input_anywhere(name: str) -> None:
     check(np.zeros(4 * 200_000 + 1, np.uint8)[1:].view(np.float32), 77_777)
 
 
-@pytest.mark.parametrize("name", [r.name for r in fa.CATALOGUE.values() if r.at_defaults is not None])
+LAYOUTS = {
+    "reversed": lambda x: x[::-1].copy()[::-1],
+    "every second": lambda x: np.repeat(x, 2)[::2],
+    "every third, backwards": lambda x: np.repeat(x[::-1], 3)[::-3],
+    "a column": lambda x: np.tile(x[:, None], (1, 5))[:, 3],
+    "two dimensions": lambda x: np.asfortranarray(x.reshape(8, -1)),
+    "broadcast": lambda x: np.broadcast_to(x[:, None], (len(x), 7)),
+    "beside a byte": lambda x: _beside(x, np.int8),
+    "between doubles": lambda x: _beside(x, np.float64),
+    "between strings": lambda x: _beside(x, "S3"),
+}
+
+
+def _beside(x: np.ndarray[Any, Any], other: Any) -> np.ndarray[Any, Any]:
+    """`x` as a field of records, whose other fields are of another dtype: strided, and perhaps misaligned."""
+    records = np.zeros(len(x), [("before", other), ("x", x.dtype), ("after", other)])
+    records["x"] = x
+    return records["x"]
+
+
+def _numbers(dtype: str) -> np.ndarray[Any, Any]:
+    """128 numbers of every magnitude, special ones among them."""
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    with np.errstate(over="ignore"):
+        return sample(128, np.float64, seed=5).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("name", [*SHAPES, "gelu", "softplus_derivative_beta", "mish_with_derivative"])
+def test_every_length_offset_and_layout(name: str, dtype: str) -> None:
+    x, count = _numbers(dtype), arrays(name)
+    alone = [outputs(call(name, *[x[k : k + 1]] * count)) for k in range(len(x))]
+    expected = tuple(np.concatenate(parts) for parts in zip(*alone, strict=True))
+    for length in range(len(x) + 1):
+        start = len(x) - length
+        found = outputs(call(name, *[x[start:]] * count))
+        assert same_bits(found, tuple(e[start:] for e in expected)), length
+    memory = np.zeros(len(x) * x.itemsize + 64, np.uint8)
+    for offset in range(64):
+        moved = memory[offset : offset + len(x) * x.itemsize].view(x.dtype)
+        moved[:] = x
+        assert same_bits(call(name, *[moved] * count), expected), offset
+    for layout, arrange in LAYOUTS.items():
+        laid = arrange(x)
+        shaped = tuple(np.broadcast_to(arrange(e), laid.shape) for e in expected)
+        assert same_bits(call(name, *[laid] * count), shaped), layout
+        results = tuple(np.ones(laid.shape, e.dtype) for e in expected)
+        strided = tuple(np.repeat(r[..., None], 2, -1)[..., 0] for r in results)
+        call(name, *[laid] * count, out=strided if len(strided) > 1 else strided[0])
+        assert same_bits(strided, shaped), layout
+
+
+CHEAPER = [(r.name, r) for r in fa.CATALOGUE.values() if r.at_defaults is not None]
+CHEAPER += [(f"{r.name}_derivative", r) for r in fa.CATALOGUE.values() if r.derivative_at_defaults is not None]
+
+
+@pytest.mark.parametrize(("name", "record"), CHEAPER, ids=[name for name, _ in CHEAPER])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_kernel_for_the_defaults_gives_the_same_bits(name: str, dtype: Any) -> None:
-    record = fa.CATALOGUE[name]
+def test_the_kernel_for_the_defaults_gives_the_same_bits(name: str, record: Any, dtype: Any) -> None:
     patterns = np.random.default_rng(3).integers(0, 1 << 32, 2_000_000, dtype=np.uint32).view(np.float32)
     with np.errstate(invalid="ignore"):  # signalling NaNs are quieted
         x = np.concatenate([patterns, np.linspace(-20, 20, 1_000_000)]).astype(dtype)
@@ -70,46 +129,28 @@ def test_a_row_alone_or_in_a_batch(function: str, n: int) -> None:
         assert same_bits(ufunc(copy, out=copy), batch)
 
 
-DIGESTS = """
-import hashlib, json, sys
-import numpy as np
-sys.path.insert(0, {root!r})
-from tests.functions import ELEMENTWISE, arrays, call, outputs
-import fastact as fa
-x = np.random.default_rng(7).integers(0, 1 << 32, 4099, dtype=np.uint32).view(np.float32)
-x = np.concatenate([x, np.linspace(-20, 20, 4096, dtype=np.float32)])
-found = {{}}
-def digest(results):
-    bits = [np.where(np.isnan(r), np.float64(np.nan), r).tobytes() for r in results]
-    return hashlib.sha256(b"".join(bits)).hexdigest()
-for name in ELEMENTWISE:
-    for dtype in (np.float32, np.float64):
-        found[name + str(dtype)] = digest(outputs(call(name, *[x.astype(dtype)] * arrays(name))))
-rows = np.linspace(-20, 20, 8190, dtype=np.float32).reshape(90, 91)
-for name in ("softmax", "log_softmax", "logsumexp"):
-    for dtype in (np.float32, np.float64):
-        found[name + str(dtype)] = digest(outputs(getattr(fa, name)(rows.astype(dtype))))
-print(json.dumps(found))
-"""
-
-
-def digests(**environment: str) -> dict[str, str]:
-    code = DIGESTS.format(root=str(Path(__file__).parents[1]))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env={**os.environ, **environment},
+def bits(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What ``tools/bits.py --check`` says about a machine with this environment."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "bits.py"), "--check", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
 
 
-@pytest.fixture(scope="module")
-def native() -> dict[str, str]:
-    return digests()
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_the_bits_are_those_of_every_other_machine(dtype: str) -> None:
+    """Against the digests in the repository; they were made on another machine, or with another version."""
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    stored = json.loads((ROOT / "tests" / "bits.json").read_text())[dtype]
+    assert list(stored) == [title(name, parameters) for name, parameters in subjects()]
+    done = bits("--dtype", dtype)
+    assert done.returncode == 0, (
+        f"other results than stored; if that was meant, run python tools/bits.py\n{done.stderr}"
+    )
 
 
 X86 = {
@@ -120,12 +161,25 @@ X86 = {
 
 
 @pytest.mark.parametrize("level", X86)
-def test_every_vector_width(native: dict[str, str], level: str) -> None:
+def test_every_vector_width(level: str) -> None:
     features = llvm.get_host_cpu_features()
     needed = {"SSE2 and FMA": "fma", "AVX2": "avx2", "AVX-512": "avx512f"}[level]
     if not features.get(needed, False):
         pytest.skip(f"this CPU has no {needed}")
     name, listed = X86[level]
-    narrowed = digests(NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=listed or features.flatten())
-    different = sorted(k for k in native if narrowed[k] != native[k])
-    assert not different
+    dtypes = ["--dtype", "float32", "--dtype", "float64"]
+    done = bits(*dtypes, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=listed or features.flatten())
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_digest_knows_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = bit_digest("relu", (), "float32")
+    assert before == bit_digest("relu", (), "float32")
+
+    def nearly(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        y = np.maximum(x, np.float32(0)) + np.float32(0)
+        y[0] = np.nextafter(y[0], np.float32(1))
+        return y
+
+    monkeypatch.setattr(fa, "relu", nearly, raising=False)
+    assert bit_digest("relu", (), "float32") != before

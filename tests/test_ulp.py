@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from fastact.accuracy.arithmetic import evaluate, require
-from fastact.accuracy.oracles import ORACLES, formula_of, truth
-from fastact.accuracy.reference import REFERENCES, reference64
+from fastact.accuracy.formulas import REFERENCES
+from fastact.accuracy.judges import Measurement, _compare, measure
+from fastact.accuracy.oracles import ORACLES, Truth, formula_of, truth
+from fastact.accuracy.reference import reference64
 from fastact.accuracy.samples import PARAMETERS, curated, exponents, neighbours, samples, specials, walk
-from fastact.accuracy.sweep import BLOCK, Measurement, blocks, measure, sweep
+from fastact.accuracy.sweep import BLOCK, blocks, sweep
 from fastact.accuracy.ulp import FORMATS, compare, ulp_error
 
 MAX32 = float(np.finfo(np.float32).max)
@@ -208,6 +210,33 @@ def test_every_oracle_has_a_fast_reference() -> None:
     assert {name: list(table) for name, table in ORACLES.items()} == {
         name: list(table) for name, table in REFERENCES.items()
     }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["gelu", "relu", "softsign", "elu"])
+def test_the_fast_judge_finds_what_the_thorough_one_finds(name: str, dtype: str) -> None:
+    """On results that are right, nearly right, and wrong in every way there is."""
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    rng = np.random.default_rng(8)
+    values = DEFAULTS.get(name, ())
+    x = samples(name, dtype, 3000, values)
+    form = FORMATS[dtype]
+    with np.errstate(all="ignore"):
+        right = reference64(name, "forward", x, *values).astype(x.dtype)
+    off = rng.integers(-1, 2, x.size) * (rng.random(x.size) < 0.3)
+    result = (right.view(form.unsigned) + off.astype(form.unsigned)).astype(form.unsigned).view(x.dtype)
+    for value in (0.0, -0.0, math.nan, math.inf, -math.inf, 1.0, -1e-30):
+        result[rng.random(x.size) < 0.01] = value
+    result = np.where(rng.random(x.size) < 0.01, -result, result)
+    about = Measurement(name, "forward", dtype, values)
+    found = measure(lambda _: result, name, "forward", x, values)
+    true = reference64(name, "forward", x, *values)
+    thorough = _compare(about, result, x, Truth(true, np.zeros(x.size), np.zeros(x.size, np.int64)))
+    assert set(found.wrong) >= {"nan", "inf", "zero", "sign"}
+    assert (found.inputs, found.max_ulp, found.correctly_rounded, found.wrong) == (
+        *(thorough.inputs, thorough.max_ulp, thorough.correctly_rounded, thorough.wrong),
+    )
 
 
 def test_measurements_join() -> None:

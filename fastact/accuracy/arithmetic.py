@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-__all__ = ["Real", "Scaled", "evaluate", "namespaces", "require", "scaled"]
+__all__ = ["Real", "Scaled", "evaluate", "evaluate_all", "namespaces", "require", "scaled"]
 
 Real = Any
 """A number of many digits: gmpy2.mpfr or mpmath.mpf; neither library is typed."""
 
-START = 120
-"""First working precision, in bits."""
+START = 136
+"""First working precision, in bits; what is returned was computed with 81 digits or more."""
 AGREE = 90
 """Two evaluations must agree to a relative 2^-90 (the oracles promise 2^-80)."""
 CAP = 5200
@@ -61,6 +61,7 @@ class _Namespace:
         return self._pi()
 
 
+@cache
 def require(module: str) -> Any:
     """Import `module`, or say which extra brings it."""
     try:
@@ -81,6 +82,13 @@ def namespaces() -> tuple[_Namespace | None, _Namespace]:
     return _Namespace(gmpy2, gmpy2.mpfr, gmpy2.const_pi), slow
 
 
+@cache
+def _context(bits: int) -> Any:
+    """MPFR at this precision, for a with statement; making one takes longer than most functions."""
+    gmpy2 = require("gmpy2")
+    return gmpy2.context(precision=bits, emin=gmpy2.get_emin_min(), emax=gmpy2.get_emax_max())
+
+
 def evaluate(formula: Callable[..., Real], *arguments: Real, library: str | None = None) -> Real:
     """``formula(m, *arguments)`` for finite arguments, to a relative 2^-80 or better.
 
@@ -88,11 +96,9 @@ def evaluate(formula: Callable[..., Real], *arguments: Real, library: str | None
     """
     fast, slow = namespaces()
     if fast is not None and library != "mpmath":
-        gmpy2 = require("gmpy2")
-        emin, emax = gmpy2.get_emin_min(), gmpy2.get_emax_max()
 
         def at_mpfr(bits: int) -> Real:
-            with gmpy2.context(precision=bits, emin=emin, emax=emax):
+            with _context(bits):
                 return formula(fast, *map(fast.number, arguments))
 
         return _agree(at_mpfr)
@@ -105,11 +111,43 @@ def evaluate(formula: Callable[..., Real], *arguments: Real, library: str | None
     return _agree(at_mpmath)
 
 
+def evaluate_all(
+    formula: Callable[..., Real], points: Sequence[float], arguments: Sequence[float]
+) -> list[Scaled | None]:
+    """``scaled(evaluate(formula, x, *arguments))`` for each finite x of `points`, in half the time.
+
+    None stands for what needs a higher precision than most: `evaluate` knows. Needs MPFR.
+    """
+    fast = namespaces()[0]
+    assert fast is not None
+
+    def at(bits: int, chosen: Sequence[float]) -> list[Real]:
+        with _context(bits):
+            exact = [fast.number(a) for a in arguments]
+            return [formula(fast, fast.number(x), *exact) for x in chosen]
+
+    coarse, fine = at(START, points), at(2 * START, points)
+    # What is zero at these precisions is so at the highest, or everything cancelled.
+    zeros = [k for k, y in enumerate(fine) if y == 0 and coarse[k] == 0]
+    exact = {k: y == 0 for k, y in zip(zeros, at(CAP, [points[k] for k in zeros]), strict=True)}
+    limit = 2.0**-AGREE
+
+    def settled(k: int, a: Real, b: Real) -> Scaled | None:
+        if isinstance(b, int) or exact.get(k, False):
+            return scaled(int(b))
+        return _scaled_mpfr(b) if abs(b - a) < limit * abs(b) and abs(b) < math.inf else None
+
+    with _context(200):
+        return [settled(k, a, b) for k, (a, b) in enumerate(zip(coarse, fine, strict=True))]
+
+
 def _agree(at: Callable[[int], Real]) -> Real:
     bits, coarse = START, at(START)
     while True:
         bits *= 2
         fine = at(bits)
+        if isinstance(fine, int):
+            return fine
         if fine == 0 or coarse == 0:
             # An exact zero, or everything cancelled: only the highest precision can tell them apart.
             if bits >= CAP:
@@ -132,6 +170,8 @@ def _ratio(a: Real, b: Real) -> float:
 def scaled(value: Real) -> Scaled:
     """`value` as two floats and an exponent, so that nothing under- or overflows."""
     if isinstance(value, float | int):
+        if value in (0, 1, -1):
+            return Scaled(float(value), 0.0, 0)
         value = namespaces()[1].number(value)
     if value == 0 or not abs(value) < math.inf:
         return Scaled(float(value), 0.0, 0)
@@ -141,8 +181,12 @@ def scaled(value: Real) -> Scaled:
             mantissa, exponent = mp.frexp(value)
             hi = float(mantissa)
             return Scaled(hi, float(mantissa - hi), max(-FURTHEST, min(int(exponent), FURTHEST)))
-    gmpy2 = require("gmpy2")
-    with gmpy2.context(precision=200):
-        exponent, mantissa = gmpy2.frexp(value)
-        hi = float(mantissa)
-        return Scaled(hi, float(mantissa - gmpy2.mpfr(hi)), max(-FURTHEST, min(exponent, FURTHEST)))
+    with _context(200):
+        return _scaled_mpfr(value)
+
+
+def _scaled_mpfr(value: Real) -> Scaled:
+    """`scaled` of a finite number that is not zero, in a context of 200 bits."""
+    exponent, mantissa = require("gmpy2").frexp(value)
+    hi = float(mantissa)
+    return Scaled(hi, float(mantissa - hi), max(-FURTHEST, min(exponent, FURTHEST)))

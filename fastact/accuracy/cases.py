@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 import fastact
+from fastact.accuracy.digest import elementwise_digest
 from fastact.accuracy.samples import PARAMETERS, numpy_dtype
 from fastact.activation import Activation, forms
 
@@ -46,6 +47,17 @@ class Case:
         narrow = dtype in ("float16", "bfloat16")
         kind = numpy_dtype("float32" if narrow and not self.given else dtype)
         return tuple(float(value) for value in _rounded(self.values, kind))
+
+    def digest(self, dtype: str) -> str:
+        """The fingerprint of the kernel behind `function`."""
+        return elementwise_digest(self.record, self.form, dtype, self.given)
+
+    def parts(self) -> tuple[Case, ...]:
+        """For ``with_derivative``, the two functions it joins."""
+        if self.form != "with_derivative":
+            return ()
+        names = dict(forms(self.record))
+        return tuple(replace(self, form=form, public=names[form]) for form in ("forward", "derivative"))
 
     def function(self, dtype: str) -> Callable[..., Any]:
         """The public function, of arrays only."""

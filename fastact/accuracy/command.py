@@ -10,19 +10,26 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import fastact
-from fastact.accuracy.cases import cases
+from fastact.accuracy.cases import Case, cases
+from fastact.accuracy.judges import Measurement
 from fastact.accuracy.peers import measure_peers
-from fastact.accuracy.sweep import Measurement, sweep
+from fastact.accuracy.plot import draw
+from fastact.accuracy.results import Key, Results
+from fastact.accuracy.row_cases import FUNCTIONS, RowCase
+from fastact.accuracy.sweep import sweep
+from fastact.accuracy.ulp import FORMATS
+from fastact.bench.plot import SUFFIXES, require_matplotlib
 from fastact.cpu import cache
 
 __all__ = ["add_arguments", "run"]
 
+Told = Callable[[float], None]
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 STRIDE = 1021
 """Every which bit pattern of float32 is looked at by default: a prime, so that all low bits occur; 4 million inputs."""
@@ -30,14 +37,14 @@ STRIDE = 1021
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to `parser`."""
-    parser.add_argument("functions", nargs="*", metavar="NAME", help="functions of the catalogue (or --all)")
-    parser.add_argument("--all", action="store_true", help="every elementwise function of the catalogue")
+    parser.add_argument("functions", nargs="*", metavar="NAME", help="functions, or --all")
+    parser.add_argument("--all", action="store_true", help="every function, elementwise or along an axis")
     parser.add_argument("--dtype", action="append", choices=DTYPES, help="may be repeated; float32 if not given")
     parser.add_argument(
         "--form",
         action="append",
         metavar="FORM",
-        help="forward, derivative, with_derivative or derivative_PARAMETER; may be repeated; all if not given",
+        help="forward, derivative, with_derivative, derivative_PARAMETER or rows; may be repeated; all if not given",
     )
     parser.add_argument("--exhaustive", action="store_true", help="all 2^32 inputs of float32 (minutes a function)")
     parser.add_argument("--stride", type=int, metavar="N", help=f"every N-th bit pattern of float32 (default {STRIDE})")
@@ -46,26 +53,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", action="store_true", help="measure the installed libraries too, on 4 million inputs")
     parser.add_argument("--threads", type=int, metavar="N", help="threads that measure (default: one a core)")
     parser.add_argument("--state", type=Path, metavar="DIR", help="where an interrupted sweep is kept")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="keep the findings in FILE, row by row; what is there already, of the same kernel, is not measured again",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the findings to FILE, or - for standard output")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the error against x, and that of the installed libraries (.png)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; 1 if an error is above the function's contract, 2 if nothing was asked for that exists."""
     catalogue = fastact.CATALOGUE
-    names = list(catalogue) if args.all else args.functions
-    unknown = [name for name in names if name not in catalogue]
+    known = [*catalogue, *FUNCTIONS]
+    names = known if args.all else args.functions
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
-        asked = f"not in the catalogue: {', '.join(unknown)}" if unknown else "name a function, or say --all"
-        print(f"fastact accuracy: {asked}; there are {', '.join(catalogue)}", file=sys.stderr)
+        asked = f"unknown: {', '.join(unknown)}" if unknown else "name a function, or say --all"
+        print(f"fastact accuracy: {asked}; there are {', '.join(known)}", file=sys.stderr)
         return 2
     if (args.stride is not None and args.stride < 1) or args.points < 1:
         print("fastact accuracy: --stride and --points are at least 1", file=sys.stderr)
         return 2
-    jobs = list(_jobs(args, [catalogue[name] for name in names]))
+    if args.plot is not None:
+        if args.plot.suffix not in SUFFIXES:
+            print(f"fastact accuracy: --plot: the file ends in one of {', '.join(SUFFIXES)}", file=sys.stderr)
+            return 2
+        require_matplotlib()
+    jobs = list(_jobs(args, names))
     if not jobs:
-        print(f"fastact accuracy: none of these functions has the form {', '.join(args.form)}", file=sys.stderr)
+        print("fastact accuracy: none of these functions has that form or dtype", file=sys.stderr)
         return 2
+    results = Results(args.save) if args.save else None
     found: list[tuple[Measurement, float]] = []
     peers: list[tuple[str, Measurement]] = []
     machine_readable = args.json == "-"
@@ -75,27 +98,18 @@ def run(args: argparse.Namespace) -> int:
         for case, dtype in jobs:
             bound = case.bound(dtype)
             told = start(f"{case.title} {dtype}")
-            measured = sweep(
-                case.function(dtype),
-                case.name,
-                case.form,
-                dtype,
-                case.parameters(dtype),
-                stride=1 if args.exhaustive or dtype in ("float16", "bfloat16") else args.stride or STRIDE,
-                points=args.points,
-                kinks=case.record.kinks,
-                threads=args.threads,
-                state=_state(args, case.title, dtype),
-                progress=told,
-            )
+            measured, kept = _measure(args, case, dtype, results, told)
             found.append((measured, bound))
             if not machine_readable:
-                print(_line(measured, bound), flush=True)
-            for library, theirs in measure_peers(case, dtype) if args.peers else ():
+                print(_line(measured, bound) + ("  (kept)" if kept else ""), flush=True)
+            for library, theirs in measure_peers(case, dtype) if args.peers and isinstance(case, Case) else ():
                 peers.append((library, theirs))
                 if not machine_readable:
                     print(_line(theirs, math.inf, library), flush=True)
     broken = [measured for measured, bound in found if not measured.holds(bound)]
+    if args.plot is not None:
+        first = jobs[0][1]
+        draw([c for c, d in jobs if isinstance(c, Case) and d == first and not c.parts()], first, args.plot)
     if args.json:
         _write(args.json, found, peers)
     if not machine_readable:
@@ -104,12 +118,60 @@ def run(args: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def _jobs(args: argparse.Namespace, records: list[Any]) -> Iterator[tuple[Any, str]]:
+def _measure(
+    args: argparse.Namespace, case: Case | RowCase, dtype: str, results: Results | None, told: Told
+) -> tuple[Measurement, bool]:
+    """What was found now, or is kept in `results` for the same kernel and at least as many inputs."""
+    digest, parameters = case.digest(dtype), case.parameters(dtype)
+    exhaustive = case.form != "rows" and dtype != "float64" and (args.exhaustive or dtype != "float32")
+    stride = 1 if exhaustive else args.stride or STRIDE
+    planned = args.points if dtype == "float64" else -(-(1 << FORMATS[dtype].bits) // stride)
+    planned = 1 if isinstance(case, RowCase) else planned
+
+    def kept(one: Case | RowCase) -> Measurement | None:
+        key = Key(one.name, one.form, dtype, one.given, parameters)
+        row = None if results is None else results.current(key, one.digest(dtype))
+        return row.found if row is not None and row.found.inputs >= planned else None
+
+    before = kept(case)
+    if before is not None:
+        return before, True
+    if isinstance(case, RowCase):
+        measured, same = case.measure(dtype), False
+    else:
+        # What joins two functions is not judged again, if both were judged: it must give their bits.
+        known = [found for found in map(kept, case.parts()) if found is not None]
+        same = bool(known) and len(known) == len(case.parts())
+        measured = sweep(
+            case.function(dtype),
+            case.name,
+            case.form,
+            dtype,
+            parameters,
+            stride=stride,
+            points=args.points,
+            kinks=case.record.kinks,
+            threads=args.threads,
+            state=_state(args, case.title, dtype, digest + same * "-bits"),
+            progress=told,
+            parts=[part.function(dtype) for part in case.parts()] if same else (),
+        )
+        if same:
+            worst = max(known, key=lambda m: m.max_ulp)
+            rounded = sum(m.correctly_rounded for m in known)
+            measured = replace(measured, max_ulp=worst.max_ulp, at=worst.at, correctly_rounded=rounded)
+    if results is not None:
+        results.put(measured, case.given, exhaustive, digest, [c.form for c in case.parts()] if same else ())
+    return measured, False
+
+
+def _jobs(args: argparse.Namespace, names: Sequence[str]) -> Iterator[tuple[Case | RowCase, str]]:
     """Cases and dtypes. A vjp has no error of its own: it is the derivative times g, rounded once more."""
+    records = [fastact.CATALOGUE[name] for name in names if name in fastact.CATALOGUE]
+    rows = [RowCase(name) for name in names if name in FUNCTIONS and "rows" in (args.form or ["rows"])]
     for dtype in args.dtype or ["float32"]:
-        for case in cases(records, args.form, args.grid):
-            if case.form != "vjp":
-                yield case, dtype
+        yield from ((case, dtype) for case in cases(records, args.form, args.grid) if case.form != "vjp")
+        yield from ((case, dtype) for case in rows if dtype in ("float32", "float64"))
 
 
 HEAD = f"{'function':17}{'form':21}{'parameters':13}{'dtype':9}{'inputs':>14}{'max ULP':>11}{'rounded':>10}  at"
@@ -123,10 +185,15 @@ def _line(found: Measurement, bound: float, library: str = "") -> str:
         f"{found.max_ulp:11.4g}{_percent(found.share):>10}  {found.at!r}"
     )
     if found.wrong:
-        line += "  WRONG " + ", ".join(f"{n:,} {kind} (at {found.examples[kind]!r})" for kind, n in found.wrong.items())
+        kinds = [f"{n:,} {kind}" + _example(found, kind) for kind, n in found.wrong.items()]
+        line += "  WRONG " + ", ".join(kinds)
     elif not found.holds(bound):
         line += f"  ABOVE {bound:g}"
     return line
+
+
+def _example(found: Measurement, kind: str) -> str:
+    return f" (at {found.examples[kind]!r})" if kind in found.examples else ""
 
 
 def _percent(share: float) -> str:
@@ -134,12 +201,12 @@ def _percent(share: float) -> str:
     return f"{int(share * 100_000) / 1000:.3f} %"
 
 
-def _state(args: argparse.Namespace, title: str, dtype: str) -> Path | None:
-    """The file for an interrupted sweep; a changed kernel, or another stride, is another sweep."""
+def _state(args: argparse.Namespace, title: str, dtype: str, digest: str) -> Path | None:
+    """The file for an interrupted sweep; that of a changed kernel is another sweep."""
     if not args.exhaustive or dtype != "float32":
         return None
     directory = args.state or cache.root() / "accuracy"
-    return Path(directory) / f"{title}_{dtype}_{cache.key()[:12]}.json"
+    return Path(directory) / f"{title}_{dtype}_{digest}.json"
 
 
 def _write(target: str, found: list[tuple[Measurement, float]], peers: list[tuple[str, Measurement]]) -> None:
@@ -150,9 +217,6 @@ def _write(target: str, found: list[tuple[Measurement, float]], peers: list[tupl
         print(text)
     else:
         Path(target).write_text(text + "\n")
-
-
-Told = Callable[[float], None]
 
 
 @contextmanager

@@ -9,14 +9,14 @@ infinity is the limit, found by looking far outside.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fastact.accuracy.arithmetic import Real, Scaled, evaluate, require, scaled
+from fastact.accuracy.arithmetic import Real, Scaled, evaluate, evaluate_all, namespaces, require, scaled
 
 __all__ = ["ORACLES", "ZERO_SIGNS", "Truth", "formula_of", "truth", "truth_at"]
 
@@ -321,10 +321,15 @@ def truth_at(name: str, form: str, x: float, *parameters: float, library: str | 
         result = scaled(evaluate(formula, x, *parameters, library=library))
     else:
         result = _limit(name, form, x, *parameters)
-    if result.hi == 0 and result.exponent == 0:
-        sign = ZERO_SIGNS.get((name, form))
-        return Scaled(math.copysign(0.0, sign(x, *parameters) if sign else 1.0), 0.0, 0)
-    return result
+    return _signed(result, name, form, x, *parameters)
+
+
+def _signed(result: Scaled, name: str, form: str, x: float, *parameters: float) -> Scaled:
+    """`result`, or if that is exactly zero, a zero of the right sign."""
+    if result.hi != 0 or result.exponent != 0:
+        return result
+    sign = ZERO_SIGNS.get((name, form))
+    return Scaled(math.copysign(0.0, sign(x, *parameters) if sign else 1.0), 0.0, 0)
 
 
 def truth(name: str, form: str, x: npt.ArrayLike, *parameters: npt.ArrayLike, library: str | None = None) -> Truth:
@@ -340,6 +345,9 @@ def truth(name: str, form: str, x: npt.ArrayLike, *parameters: npt.ArrayLike, li
         points = zip(*[a.astype(np.float64).ravel().tolist() for a in arrays], strict=True)
     if form == "vjp":
         values = [_vjp_at(name, *point) for point in points]
+    elif library is None and namespaces()[0] is not None and all(np.ndim(p) == 0 for p in parameters):
+        exact = tuple(np.asarray(p).astype(np.float64).item() for p in parameters)
+        values = _many(name, form, [point[0] for point in points], exact)
     else:
         values = [truth_at(name, form, *point, library=library) for point in points]
     shape = arrays[0].shape
@@ -348,6 +356,16 @@ def truth(name: str, form: str, x: npt.ArrayLike, *parameters: npt.ArrayLike, li
         np.array([v.lo for v in values], np.float64).reshape(shape),
         np.array([v.exponent for v in values], np.int64).reshape(shape),
     )
+
+
+def _many(name: str, form: str, points: Sequence[float], parameters: tuple[float, ...]) -> list[Scaled]:
+    """`truth_at` for many points at one set of parameters, the ordinary ones all at once."""
+    finite = [x for x in points if math.isfinite(x)] if all(map(math.isfinite, parameters)) else []
+    known = dict(zip(finite, evaluate_all(formula_of(name, form), finite, parameters), strict=True))
+    return [
+        truth_at(name, form, x, *parameters) if found is None else _signed(found, name, form, x, *parameters)
+        for x, found in zip(points, map(known.get, points), strict=True)
+    ]
 
 
 def _vjp_at(name: str, g: float, x: float, *parameters: float) -> Scaled:

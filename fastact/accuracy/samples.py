@@ -91,6 +91,17 @@ def walk(dtype: str, count: int, offset: int = 0) -> Floats:
     return (line & np.uint64(total - 1)).astype(form.unsigned).view(numpy_dtype(dtype))
 
 
+def _middle(dtype: str, count: int) -> Floats:
+    """About `count` bit patterns of both signs, evenly spread over those of 2^-12 to 2^11."""
+    form = FORMATS[dtype]
+    ends = np.array([2.0**-12, 2.0**11]).astype(numpy_dtype(dtype)).view(form.unsigned).astype(np.int64)
+    line = np.linspace(ends[0], ends[1], count // 2 + 1).astype(np.int64)
+    # so that the low bits vary, which steps of a power of two would not
+    line += np.arange(line.size) % 1021 * 7919 % max(1, int(ends[1] - ends[0]) // line.size)
+    positive = np.minimum(line, ends[1]).astype(form.unsigned).view(numpy_dtype(dtype))
+    return np.concatenate([positive, -positive])
+
+
 def exponents(dtype: str) -> Floats:
     """For every exponent of the dtype, subnormals included, a power of two, its neighbours and one number in
     between.
@@ -156,17 +167,13 @@ def samples(name: str, dtype: str, count: int, parameters: Sequence[float] = (),
     Each bit pattern comes once, in the order of the patterns.
     """
     form = FORMATS[dtype]
-    middle = walk(dtype, 8 * count, offset=1)
-    with np.errstate(invalid="ignore"):  # signalling NaN
-        magnitude = np.abs(middle.astype(np.float64))
-    middle = middle[(magnitude > 2.0**-12) & (magnitude < 2.0**11)]
     powers = exponents(dtype)
     parts = [
         specials(dtype),
         powers[:: max(1, powers.size // max(count, 1)) | 1],
         curated(name, dtype, parameters, kinks),
         walk(dtype, count // 2),
-        middle[:: max(1, 2 * middle.size // max(count, 1))],
+        _middle(dtype, count - count // 2),
     ]
     patterns = np.unique(np.concatenate([p.view(form.unsigned) for p in parts]))
     return patterns.view(numpy_dtype(dtype))

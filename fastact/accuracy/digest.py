@@ -1,0 +1,186 @@
+"""A fingerprint of what a kernel computes: the operations it is made of, not the text that says so.
+
+A kernel is traced once more, with lanes that record instead of emitting code: each value is known by the digest of its
+operation, the digests of what it is made from and its constants, bit by bit. So the fingerprint changes with any
+operation, operand, constant or order of evaluation that a result depends on, and with nothing else: not with a comment,
+a helper function, an order of statements, nor with the CPU, the number of lanes or a version of LLVM.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from fastact.activation import Activation, all_forms
+from fastact.api import default_kernel
+from fastact.cpu import emit
+from fastact.kernels.rows import RowFunction
+
+__all__ = ["elementwise_digest", "kernel_digest", "row_digest"]
+
+SIZE = 12
+"""Bytes of a fingerprint: enough that no two of a few thousand are equal by chance."""
+
+
+class Recorded:
+    """A stand-in for `fastact.cpu.lanes.Lanes` that is known by the digest of how it was made."""
+
+    __slots__ = ("digest", "kind", "width")
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, kind: str, width: int, *made: bytes) -> None:
+        self.kind, self.width = kind, width
+        self.digest = hashlib.blake2b(b"\0".join([kind.encode(), str(width).encode(), *made]), digest_size=32).digest()
+
+    def const(self, value: float, kind: str | None = None) -> Recorded:
+        kind = kind or self.kind
+        if kind == "float":
+            with np.errstate(over="ignore"):
+                bits = (np.float32 if self.width == 32 else np.float64)(value).tobytes()
+        else:
+            bits = str(int(value) & ((1 << self.width) - 1)).encode()
+        return Recorded(kind, self.width, b"constant", bits)
+
+    def _known(self, other: Any, kind: str | None = None) -> bytes:
+        return (other if isinstance(other, Recorded) else self.const(other, kind)).digest
+
+    def _made(self, kind: str, name: str, *operands: bytes) -> Recorded:
+        return Recorded(kind, self.width, name.encode(), *operands)
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a kernel may not branch on the value of a lane: use select(mask, a, b)")
+
+    def _compared(self, name: str, other: Any) -> Recorded:
+        return self._made("mask", name, self.digest, self._known(other))
+
+    def __eq__(self, other: Any) -> Recorded:  # type: ignore[override]
+        return self._compared("==", other)
+
+    def __ne__(self, other: Any) -> Recorded:  # type: ignore[override]
+        return self._compared("!=", other)
+
+    def __neg__(self) -> Recorded:
+        return self._made(self.kind, "negate", self.digest)
+
+    def __invert__(self) -> Recorded:
+        return self._made(self.kind, "invert", self.digest)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Recorded:
+        return self._made("float", "fma", *(self._known(v, "float") for v in (a, b, c)))
+
+    def select(self, mask: Recorded, a: Any, b: Any) -> Recorded:
+        return self._made(self.kind, "select", mask.digest, self._known(a), self._known(b))
+
+    def copysign(self, magnitude: Any, sign: Any) -> Recorded:
+        return self._made("float", "copysign", self._known(magnitude), self._known(sign))
+
+    def fabs(self) -> Recorded:
+        return self._made("float", "fabs", self.digest)
+
+    def sqrt(self) -> Recorded:
+        return self._made("float", "sqrt", self.digest)
+
+    def bits(self) -> Recorded:
+        return self._made("int", "bits", self.digest)
+
+    def from_bits(self) -> Recorded:
+        return self._made("float", "from_bits", self.digest)
+
+    def to_float(self) -> Recorded:
+        return self._made("float", "to_float", self.digest)
+
+    def lookup(self, table: Sequence[float]) -> Recorded:
+        return self._made("float", "lookup", self.digest, struct.pack(f"<{len(table)}d", *table))
+
+
+def _operator(name: str, swap: bool) -> Callable[[Recorded, Any], Recorded]:
+    def method(self: Recorded, other: Any) -> Recorded:
+        operands = self.digest, self._known(other)
+        return self._made(self.kind, name, *(operands[::-1] if swap else operands))
+
+    return method
+
+
+def _comparison(name: str) -> Callable[[Recorded, Any], Recorded]:
+    return lambda self, other: self._compared(name, other)
+
+
+for _name in ("add", "sub", "mul", "truediv", "and", "or", "xor", "lshift", "rshift"):
+    setattr(Recorded, f"__{_name}__", _operator(_name, swap=False))
+    setattr(Recorded, f"__r{_name}__", _operator(_name, swap=True))
+for _name in ("lt", "le", "gt", "ge"):
+    setattr(Recorded, f"__{_name}__", _comparison(_name))
+
+
+def _joined(parts: Iterable[bytes]) -> str:
+    return hashlib.blake2b(b"".join(parts), digest_size=SIZE).hexdigest()
+
+
+def _inputs(kind: str, width: int, names: Iterable[str]) -> tuple[Recorded, ...]:
+    return tuple(Recorded(kind, width, b"input", name.encode()) for name in names)
+
+
+ROUNDED: Mapping[str, Callable[[Any], Any]] = {"float16": emit._to_float16, "bfloat16": emit._to_bfloat16}
+
+
+def _stored(value: Recorded, dtype: str) -> bytes:
+    """What is written to memory: rounded, for a dtype narrower than that of computation."""
+    stored: Recorded = ROUNDED[dtype](value) if dtype in ROUNDED else value
+    return stored.digest
+
+
+def kernel_digest(kernel: Callable[..., Any], arity: int, dtype: str) -> str:
+    """The fingerprint of an elementwise kernel of `arity` operands, in hexadecimal."""
+    operands = _inputs("float", 64 if dtype == "float64" else 32, (str(k) for k in range(arity)))
+    results = kernel(*operands)
+    results = results if isinstance(results, tuple) else (results,)
+    return _joined([dtype.encode(), *(_stored(result, dtype) for result in results)])
+
+
+def elementwise_digest(record: Activation, kind: str, dtype: str, given: bool = False) -> str:
+    """The fingerprint of one form of an activation: with its parameters `given`, or with the defaults built in."""
+    form = next(form for form in all_forms(record) if form.kind == kind)
+    fixed = None if given else default_kernel(record, form)
+    if fixed is None or not record.parameters:
+        return kernel_digest(form.kernel, len(form.arrays) + len(record.parameters), dtype)
+    return kernel_digest(fixed, len(form.arrays), dtype)
+
+
+def row_digest(function: RowFunction, dtype: str) -> str:
+    """The fingerprint of a row function: every pass, how two states merge, and what is written."""
+    width = 64 if dtype == "float64" else 32
+
+    def named(prefix: str, count: int) -> tuple[Recorded, ...]:
+        return _inputs("float", width, (f"{prefix}{k}" for k in range(count)))
+
+    lanes, (position,) = named("row", len(function.rows)), _inputs("int", width, ["position"])
+    values = tuple(
+        _inputs("int" if kind == "index" else "float", width, [f"value{k}"])[0]
+        for k, kind in enumerate(function.values)
+    )
+    parts = [dtype.encode(), function.signature.encode(), struct.pack(f"<{len(function.rows)}d", *function.rows)]
+    if function.pick:
+        values += _inputs("float", width, ["picked"])
+    known: list[tuple[Recorded, ...]] = []
+    term: tuple[Recorded, ...] = ()
+    for number, reduction in enumerate(function.passes):
+        size = len(reduction.initial)
+        state, other = named(f"state{number}.", size), named(f"other{number}.", size)
+        if function.term is not None and number == len(function.passes) - 1:
+            term = function.term(lanes, values, position, tuple(known))
+        parts.append(struct.pack(f"<{size}d", *reduction.initial))
+        parts += [part.digest for part in reduction.step(state, (*lanes, *term), values, position, tuple(known))]
+        parts += [part.digest for part in reduction.merge(state, other)]
+        total = reduction.settle(state)
+        parts += [part.digest for part in (reduction.join or reduction.merge)(total, total)]
+        known.append(reduction.result(total, values, tuple(known)))
+    finished = function.finish(values, tuple(known))
+    parts += [part.digest for part in finished]
+    if function.write is not None:
+        wide = named("finished", len(finished))
+        parts += [_stored(part, dtype) for part in function.write((*lanes, *term[:1]), values, position, wide)]
+    return _joined(parts)

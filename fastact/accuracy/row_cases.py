@@ -1,0 +1,212 @@
+"""Rows on which a careless softmax loses bits, or everything, and what the functions along an axis make of them.
+
+There is no trying all inputs here. These rows have what makes such functions fail: large equal logits, one entry that
+dominates, masks, wide ranges, subnormal inputs and results, up to a million entries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import fastact
+from fastact.accuracy.digest import row_digest
+from fastact.accuracy.judges import Measurement
+from fastact.accuracy.oracles import Truth
+from fastact.accuracy.rows import cross_entropy_truth, row_truth
+from fastact.accuracy.ulp import compare
+from fastact.kernels import cross_entropy, rows
+from fastact.kernels.rows import RowFunction
+
+__all__ = ["FUNCTIONS", "ROW_ULP", "RowCase", "adversarial_rows", "difference"]
+
+Floats = npt.NDArray[Any]
+Judged = tuple[Floats, Truth, "Floats | None"]
+"""Results, the true values and, where two terms may cancel, the larger of them."""
+
+ROW_ULP = 2.0
+"""The largest error promised for an element of a row."""
+
+
+def adversarial_rows(dtype: npt.DTypeLike) -> dict[str, Floats]:
+    """The rows, by what is special about them."""
+    rng = np.random.default_rng(7)
+    wide = np.finfo(np.dtype(dtype))
+    tiny = float(np.log(wide.smallest_subnormal))
+    found = {
+        "normal logits": rng.normal(size=1000) * 5,
+        "one": np.array([3.25]),
+        "two": np.array([0.0, -17.0]),
+        "large and equal": np.full(777, 1e4),
+        "huge and equal": np.full(5, float(wide.max)),
+        "large with small differences": 3e4 + rng.integers(-8, 9, 301) / 4,
+        "one dominates": np.concatenate([rng.normal(size=129), [40.0]]),
+        "one dominates by far": np.concatenate([rng.normal(size=50) - 0.6 * abs(tiny), [3.0]]),
+        "masked": np.where(rng.random(100) < 0.4, -np.inf, rng.normal(size=100) * 3),
+        "all masked but one": np.array([-np.inf, -np.inf, -7.5, -np.inf]),
+        "subnormal results": np.linspace(tiny, 0, 200),
+        "underflowing results": np.linspace(1.2 * tiny, 0, 57),
+        "whole range": np.array([float(wide.max), 0.0, -float(wide.max)]),
+        "wide range": rng.normal(size=63) * 1e4,
+        "subnormal inputs": rng.normal(size=33) * 100 * float(wide.smallest_subnormal),
+        "negative": -1000 - rng.random(40),
+        "two leaders": np.concatenate([[12.0, 12.0], rng.normal(size=30)]),
+        "sorted": np.sort(rng.normal(size=515) * 20),
+        "long": rng.normal(size=5000),
+    }
+    return {name: row.astype(dtype) for name, row in found.items()}
+
+
+def difference(result: Floats, true: Truth, terms: Floats | None) -> tuple[npt.NDArray[np.float64], dict[str, int]]:
+    """The errors of `result`, and how many of each kind are wrong; `terms` holds the larger term of a difference.
+
+    Where less than half of it is left, the terms cancel. They are irrational, and only a third float for each could
+    hold the difference to all its bits: there the error is counted in the spacing of the larger term.
+    """
+    found = compare(result, *true)
+    error, wrong = found.error, {kind: getattr(found, f"wrong_{kind}") for kind in ("nan", "inf", "zero", "sign")}
+    if terms is not None:
+        terms = np.abs(terms).astype(result.dtype)
+        near = true.rounded()
+        cancelled = np.abs(near) < terms / 2
+        with np.errstate(all="ignore"):
+            error = np.where(cancelled, np.abs(result - near) / np.spacing(terms), error)
+        wrong = {kind: mask & ~cancelled for kind, mask in wrong.items()}
+    # the sign of a zero that is a sum or a difference is not promised
+    wrong["sign"] = wrong["sign"] & (true.hi != 0) & (result != 0)
+    counts = {kind: int(np.count_nonzero(mask)) for kind, mask in wrong.items()}
+    return error, {kind: n for kind, n in counts.items() if n}
+
+
+def _gradients(x: Floats) -> Iterator[Floats]:
+    rng = np.random.default_rng(3)
+    yield np.ones_like(x)
+    yield rng.normal(size=x.shape).astype(x.dtype)
+    yield (np.arange(x.size) == 0).astype(x.dtype)
+
+
+def _plain(name: str) -> Callable[[Floats], Iterator[Judged]]:
+    def judged(x: Floats) -> Iterator[Judged]:
+        yield np.atleast_1d(getattr(fastact, name)(x)), row_truth(name, x), None
+
+    return judged
+
+
+def _softmax_vjp(x: Floats) -> Iterator[Judged]:
+    for g in _gradients(x):
+        y = fastact.softmax(x)
+        yield fastact.softmax_vjp(g, y), row_truth("softmax_vjp", g, y), None
+
+
+def _log_softmax_vjp(x: Floats) -> Iterator[Judged]:
+    for g in _gradients(x):
+        y = fastact.log_softmax(x)
+        terms = np.maximum(np.abs(g), np.exp(y.astype(np.float64)) * abs(math.fsum(g.tolist())))
+        yield fastact.log_softmax_vjp(g, y), row_truth("log_softmax_vjp", g, y), terms
+
+
+def _logsumexp_vjp(x: Floats) -> Iterator[Judged]:
+    for g in (1.0, -0.7):
+        narrow = x.dtype.type(g)
+        yield fastact.logsumexp_vjp(x, narrow), row_truth("logsumexp_vjp", x, np.array([narrow])), None
+
+
+def _targets(x: Floats) -> Iterator[tuple[Any, Floats]]:
+    """An index or probabilities, and what each class then counts for."""
+    kept = np.flatnonzero(x > -np.inf)
+    for target in sorted({int(kept[0]), int(kept[-1]), int(np.argmax(x))}):
+        yield target, (np.arange(x.size) == target).astype(x.dtype)
+    spread = np.random.default_rng(5).dirichlet(np.ones(x.size))
+    q = np.where(x > -np.inf, spread, 0.0).astype(x.dtype)
+    yield q, q
+
+
+def _cross_entropy(x: Floats) -> Iterator[Judged]:
+    for target, q in _targets(x):
+        yield np.atleast_1d(fastact.cross_entropy_with_logits(x, target)), cross_entropy_truth(x, q)[0], None
+
+
+def _cross_entropy_gradient(x: Floats) -> Iterator[Judged]:
+    for target, q in _targets(x):
+        value, gradient = fastact.cross_entropy_with_logits_with_gradient(x, target)
+        true, slope = cross_entropy_truth(x, q)
+        yield np.atleast_1d(value), true, None
+        terms = None
+        if not isinstance(target, int):
+            terms = np.maximum(q, math.fsum(q.tolist()) * fastact.softmax(x.astype(np.float64)))
+        yield gradient, slope, terms
+
+
+FUNCTIONS: Mapping[str, Callable[[Floats], Iterator[Judged]]] = {
+    **{name: _plain(name) for name in ("softmax", "log_softmax", "logsumexp")},
+    "softmax_vjp": _softmax_vjp,
+    "log_softmax_vjp": _log_softmax_vjp,
+    "logsumexp_vjp": _logsumexp_vjp,
+    "cross_entropy_with_logits": _cross_entropy,
+    "cross_entropy_with_logits_with_gradient": _cross_entropy_gradient,
+}
+"""name -> what is to be judged of its results on a row."""
+
+
+KERNELS: Mapping[str, tuple[RowFunction, ...]] = {
+    "softmax": (rows.SOFTMAX,),
+    "log_softmax": (rows.LOG_SOFTMAX,),
+    "logsumexp": (rows.LOGSUMEXP,),
+    "softmax_vjp": (rows.SOFTMAX_VJP,),
+    "log_softmax_vjp": (rows.LOG_SOFTMAX_VJP,),
+    "logsumexp_vjp": (rows.LOGSUMEXP_VJP,),
+    "cross_entropy_with_logits": (cross_entropy.CROSS_ENTROPY, cross_entropy.SOFT_CROSS_ENTROPY),
+    "cross_entropy_with_logits_with_gradient": (
+        cross_entropy.CROSS_ENTROPY_WITH_GRADIENT,
+        cross_entropy.SOFT_CROSS_ENTROPY_WITH_GRADIENT,
+    ),
+}
+"""name -> what it is computed by."""
+
+
+@dataclass(frozen=True)
+class RowCase:
+    """One function along an axis: to the command what `cases.Case` is for the elementwise ones."""
+
+    name: str
+    form: str = "rows"
+    given: bool = False
+
+    @property
+    def title(self) -> str:
+        """A name for tests and tables."""
+        return self.name
+
+    def bound(self, dtype: str) -> float:
+        """The largest error promised, for float32 and float64."""
+        return ROW_ULP
+
+    def parameters(self, dtype: str) -> tuple[float, ...]:
+        """It has none."""
+        return ()
+
+    def parts(self) -> tuple[RowCase, ...]:
+        """It joins no others."""
+        return ()
+
+    def digest(self, dtype: str) -> str:
+        """The fingerprint of the kernels behind it."""
+        return "-".join(row_digest(function, dtype) for function in KERNELS[self.name])
+
+    def measure(self, dtype: str) -> Measurement:
+        """What the errors are on all the rows; `at` is the element's place in its row."""
+        total = Measurement(self.name, self.form, dtype)
+        for x in adversarial_rows(dtype).values():
+            for result, true, terms in FUNCTIONS[self.name](x):
+                error, wrong = difference(result, true, terms)
+                sized = np.where(np.isfinite(error), error, 0.0)
+                worst = int(np.argmax(sized))
+                rounded = int(np.count_nonzero(error <= 0.5))
+                found = Measurement(self.name, self.form, dtype, (), result.size, float(sized[worst]), worst, rounded)
+                total = total + replace(found, wrong=wrong)
+        return total

@@ -1,0 +1,336 @@
+"""``python -m fastact.cuda.check``: whether this machine's GPU keeps what `fastact.cuda` promises.
+
+Bits are compared with the CPU, times with a copy of device memory and with PyTorch and CuPy if they are installed. A
+table goes to standard output and, with ``--json FILE``, everything measured to a file. The exit status is 1 if
+anything missed its mark, 2 if there is no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+import fastact
+
+from .. import cuda
+from ..api import elementwise_forms
+from .rows import row_functions
+
+COPY = {"elementwise": 90.0, "rows": 85.0}  # per cent of the bandwidth of a copy
+SLOWER = 1.05  # than PyTorch, at most: what repeats of a measurement differ by
+CALL = 5e-6  # seconds of the host
+COLUMNS = (256, 512, 1024, 2048, 4096, 8192, 16384)
+LARGE = 1 << 24  # elements that fill a GPU
+_INTEGERS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+@dataclass
+class Result:
+    """One line of the table."""
+
+    what: str
+    function: str
+    dtype: str
+    size: int
+    value: float  # inputs with other bits, per cent of a copy, or microseconds
+    unit: str
+    passed: bool
+    torch: float | None = None  # the time of PyTorch's kernel, with ours = 1
+
+    def __str__(self) -> str:
+        torch = "" if self.torch is None else f"torch x{self.torch:.2f}"
+        verdict = "ok" if self.passed else "MISS"
+        start = f"{self.what:10} {self.function:34} {self.dtype:9} {self.size:13,d}"
+        return f"{start} {self.value:10.2f} {self.unit:10} {torch:12} {verdict}"
+
+
+def dtypes() -> dict[str, Any]:
+    """The dtypes NumPy can hold here: bfloat16 is that of ml_dtypes."""
+    found = {name: np.dtype(name) for name in ("float16", "float32", "float64")}
+    try:
+        import ml_dtypes
+    except ImportError:
+        return found
+    return {**found, "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+
+def patterns(dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
+    """`count` floats of a dtype whose bit patterns are spread evenly: all of them if there are no more."""
+    integer = _INTEGERS[dtype.itemsize]
+    step = 2 ** (8 * dtype.itemsize) // count
+    if step == 0:
+        raise ValueError(f"there are not {count} different {dtype}")
+    start = np.arange(count, dtype=integer) * integer(step)
+    # the lower bits vary too
+    made: np.ndarray[Any, Any] = start + np.arange(count, dtype=integer) * integer(0x9E37) % integer(step)
+    return made.view(dtype)
+
+
+def differences(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> int:
+    """How many bit patterns differ; any NaN equals any NaN."""
+    integer = _INTEGERS[a.dtype.itemsize]
+    differ = a.view(integer) != b.view(integer)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        return int(np.count_nonzero(differ & ~((a != a) & (b != b))))
+
+
+def arguments(name: str) -> tuple[float, ...]:
+    """Values for parameters without a default."""
+    record, _ = elementwise_forms()[name]
+    return tuple(0.25 for _ in record.parameters) if any(p.default is None for p in record.parameters) else ()
+
+
+def as_tuple(result: Any) -> tuple[Any, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def bits(gpu: Any, name: str, dtype_name: str, count: int) -> Result:
+    """Whether a function gives the bits of the CPU."""
+    _, form = elementwise_forms()[name]
+    dtype = dtypes()[dtype_name]
+    x = patterns(dtype, min(count, 2 ** (8 * dtype.itemsize)))
+    operands = [np.resize(patterns(dtype, 1 << 16)[::-1], x.shape)] * (len(form.arrays) - 1) + [x]
+    values = tuple(dtype.type(v) for v in arguments(name))
+    with np.errstate(all="ignore"):
+        want = as_tuple(getattr(fastact, name)(*operands, *values))
+    outputs = tuple(gpu.empty(x.shape, dtype) for _ in want)
+    getattr(cuda, name)(*(gpu.upload(a) for a in operands), *values, out=outputs)
+    wrong = sum(differences(gpu.download(a), np.asarray(b)) for a, b in zip(outputs, want, strict=True))
+    return Result("bits", name, dtype_name, x.size, wrong, "different", wrong == 0)
+
+
+def row_accuracy(gpu: Any, name: str, dtype_name: str, columns: int) -> Result:
+    """The largest difference of a row function from the CPU in units in the last place, and whether it repeats."""
+    dtype, operands = dtypes()[dtype_name], row_operands(name, (64, columns), dtypes()[dtype_name])
+    want = np.asarray(getattr(fastact, name)(*operands))
+    found = []
+    for _ in range(2):
+        out = gpu.empty(want.shape, dtype)
+        getattr(cuda, name)(*(gpu.upload(a) for a in operands), out=out)
+        found.append(gpu.download(out))
+    integer = _INTEGERS[dtype.itemsize]
+    signed = np.dtype(f"i{dtype.itemsize}")
+    a, b = (v.view(signed).astype(np.float64) for v in (found[0], want))
+    equal = (found[0] == want) | (want != want)
+    worst = float(np.max(np.where(equal, 0, np.abs(a - b)), initial=0))
+    same = bool((found[0].view(integer) == found[1].view(integer)).all())
+    # both are within two units of the true value
+    return Result("rows", name, dtype_name, columns, worst, "ulp" if same else "VARIES", worst <= 4 and same)
+
+
+def row_operands(name: str, shape: tuple[int, ...], dtype: Any) -> list[np.ndarray[Any, Any]]:
+    """Operands of a row function, from a normal distribution."""
+    function, rng = row_functions()[name], np.random.default_rng(0)
+    arrays = [(rng.normal(size=shape) * 3).astype(dtype) for _ in function.rows]
+    if name.endswith("_vjp") and len(function.rows) == 2:
+        arrays[1] = np.asarray(getattr(fastact, name.removesuffix("_vjp"))(arrays[1]))
+    return arrays + [rng.normal(size=shape[:-1]).astype(dtype) for _ in function.values]
+
+
+def filled(gpu: Any, size: int, dtype: Any) -> Any:
+    """An array on the GPU with numbers from a normal distribution, made there from a few."""
+    made, done = gpu.empty((size,), dtype), min(size, 1 << 16)
+    gpu.copy(made.part(0, (done,)), gpu.upload(np.random.default_rng(0).normal(size=done).astype(dtype)))
+    while done < size:
+        n = min(done, size - done)
+        gpu.copy(made.part(done, (n,)), made.part(0, (n,)))
+        done += n
+    gpu.wait()
+    return made
+
+
+def bandwidth(gpu: Any, name: str, dtype_name: str, size: int, torch: Callable[..., Any] | None) -> Result:
+    """The bytes a second of an elementwise function as a share of those of a copy."""
+    _, form = elementwise_forms()[name]
+    dtype, values = dtypes()[dtype_name], arguments(name)
+    x = filled(gpu, size, dtype)
+    inputs = [filled(gpu, size, dtype) for _ in form.arrays[1:]] + [x]
+    outputs = tuple(gpu.empty((size,), dtype) for _ in form.outputs)
+    function = getattr(cuda, name)
+    own = gpu.seconds(lambda: function(*inputs, *values, out=outputs))
+    copy = gpu.seconds(lambda: gpu.copy(outputs[0], x))
+    share = 100 * (len(inputs) + len(outputs)) / 2 * copy / own
+    ratio = torch_time(torch, gpu.download(x), own) if torch is not None and len(inputs) == len(outputs) == 1 else None
+    passed = share >= COPY["elementwise"] and (ratio is None or ratio * SLOWER >= 1)
+    return Result("speed", name, dtype_name, size, share, "% of copy", passed, ratio)
+
+
+def row_bandwidth(gpu: Any, name: str, columns: int, torch: Callable[..., Any] | None) -> Result:
+    """The same for a row function on 2^26 elements."""
+    rows, dtype = 2**26 // columns, np.dtype(np.float32)
+    operands = row_operands(name, (256, columns), dtype)
+    inputs = [gpu.upload(np.resize(a, (rows, *a.shape[1:]))) for a in operands]
+    want = (rows, columns) if row_functions()[name].write is not None else (rows,)
+    out, room = gpu.empty(want, dtype), gpu.empty((rows, columns), dtype)
+    own = gpu.seconds(lambda: getattr(cuda, name)(*inputs, out=out))
+    copy = gpu.seconds(lambda: gpu.copy(room, inputs[0]))
+    streams = len(row_functions()[name].rows) + (want == (rows, columns))
+    share = 100 * streams / 2 * copy / own
+    ratio = None
+    if torch is not None and len(inputs) == 1:
+        ratio = torch_time(lambda x: torch(x, -1), gpu.download(inputs[0]), own)
+    return Result("row speed", name, "float32", columns, share, "% of copy", share >= COPY["rows"], ratio)
+
+
+def torch_time(function: Callable[..., Any], array: np.ndarray[Any, Any], own: float) -> float:
+    """The time of PyTorch's function on the same numbers, as a multiple of our own."""
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        x = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).cuda()
+    else:
+        x = torch.from_numpy(array).cuda()
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    times = []
+    for _ in range(20):
+        start.record()
+        function(x)
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / 1e3)
+    return float(np.median(times)) / own
+
+
+def torch_functions() -> dict[str, Callable[..., Any]]:
+    """PyTorch's kernels by our names, if PyTorch and its GPU are there."""
+    try:
+        import torch
+    except ImportError:
+        return {}
+    if not torch.cuda.is_available():
+        return {}
+    from torch.nn import functional
+
+    found: dict[str, Callable[..., Any]] = {
+        "sigmoid": torch.sigmoid,
+        "tanh": torch.tanh,
+        "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+        "log_sigmoid": functional.logsigmoid,
+        "hard_tanh": functional.hardtanh,
+        "hard_swish": functional.hardswish,
+        "hard_sigmoid": functional.hardsigmoid,
+        "logsumexp": torch.logsumexp,
+    }
+    for name in ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "silu", "gelu", "mish", "softplus", "softsign"):
+        found[name] = getattr(functional, name)
+    return {**found, "softmax": functional.softmax, "log_softmax": functional.log_softmax}
+
+
+def call_time(gpu: Any) -> Result:
+    """What a call costs the host, for one element with `out=`."""
+    x, out = gpu.upload(np.ones(1, np.float32)), gpu.empty((1,), np.float32)
+    best = float("inf")
+    for _ in range(20):
+        start = time.perf_counter()
+        for _ in range(200):
+            cuda.relu(x, out=out, stream=0)
+        best = min(best, (time.perf_counter() - start) / 200)
+        gpu.wait()
+    return Result("call", "relu", "float32", 1, best * 1e6, "us", best < CALL)
+
+
+def corners(gpu: Any, quick: bool) -> Iterator[Result]:
+    """Misaligned slices, streams, graphs, and arrays of more than 2^31 elements."""
+    x = np.random.default_rng(0).normal(size=100_003).astype(np.float32)
+    room, want = gpu.upload(x), fastact.gelu(x[1:])
+    out = gpu.empty((x.size,), np.float32)
+    cuda.gelu(room.part(1, want.shape), out=out.part(1, want.shape))
+    wrong = differences(gpu.download(out)[1:], want)
+    yield Result("corner", "misaligned", "float32", want.size, wrong, "different", wrong == 0)
+
+    big = gpu.upload(np.resize(x, LARGE))
+    first, second = gpu.empty((LARGE,), np.float32), gpu.empty((LARGE,), np.float32)
+    gpu.copy(first, big, gpu.stream)
+    cuda.gelu(first, out=second, stream=gpu.stream)
+    cuda.relu(second, out=second, stream=gpu.stream)
+    wrong = differences(gpu.download(second), np.resize(fastact.relu(fastact.gelu(x)), LARGE))
+    yield Result("corner", "stream order", "float32", LARGE, wrong, "different", wrong == 0)
+
+    replay = gpu.captured(lambda stream: cuda.tanh(big, out=first, stream=stream))
+    replay()
+    wrong = differences(gpu.download(first), np.resize(fastact.tanh(x), LARGE))
+    yield Result("corner", "graph", "float32", LARGE, wrong, "different", wrong == 0)
+
+    if not quick:
+        n = 2**31 + 4099
+        del big, first, second
+        large, result = gpu.empty((n,), np.float16), gpu.empty((n,), np.float16)
+        half = x[:4099].astype(np.float16)
+        for start in (0, 2**31):
+            gpu.copy(large.part(start, half.shape), gpu.upload(half))
+        cuda.gelu(large, out=result)
+        wrong = sum(
+            differences(gpu.download(result.part(start, half.shape)), fastact.gelu(half)) for start in (0, 2**31)
+        )
+        yield Result("corner", "beyond 2^31", "float16", n, wrong, "different", wrong == 0)
+
+
+def run(gpu: Any, names: Sequence[str], quick: bool) -> Iterator[Result]:
+    """Everything, in the order in which a fault is easiest to understand."""
+    count = 1 << 22 if quick else 1 << 26
+    torch = torch_functions()
+    rows = [name for name in row_functions() if not names or name in names]
+    chosen = [
+        name
+        for name, (_, form) in elementwise_forms().items()
+        if (name in names if names else not quick or form.kind in ("forward", "derivative"))
+    ]
+    for name in chosen:
+        kind = elementwise_forms()[name][1].kind
+        for dtype in dtypes():
+            yield bits(gpu, name, dtype, {"float64": 1 << 18}.get(dtype, count if kind == "forward" else count >> 4))
+    for name in rows:
+        for dtype in dtypes():
+            for columns in (1, 77, 1000, 4096, 16384, 40_000):
+                yield row_accuracy(gpu, name, dtype, columns)
+    yield from corners(gpu, quick)
+    yield call_time(gpu)
+    for name in chosen:
+        for dtype in ("float32", *({"bfloat16"} & set(dtypes()))):
+            for size in (1 << 20, LARGE, 1 << 28) if elementwise_forms()[name][1].kind == "forward" else (LARGE,):
+                result = bandwidth(gpu, name, dtype, size, torch.get(name))
+                if size < LARGE:  # the bars begin there: these are for the record
+                    result.passed = True
+                yield result
+    for name in rows:
+        for columns in COLUMNS:
+            yield row_bandwidth(gpu, name, columns, torch.get(name))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m fastact.cuda.check", description=__doc__)
+    parser.add_argument("functions", nargs="*", help="only these; by default all")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer numbers, no vjp or with_derivative unless they are named"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE")
+    options = parser.parse_args(arguments)
+    try:
+        from .hardware import Gpu
+
+        gpu = Gpu()
+    except (ImportError, RuntimeError) as error:
+        print(f"There is nothing to check here: {error}")
+        return 2
+    print(f"{gpu.name}, compute capability {gpu.capability[0]}.{gpu.capability[1]}", flush=True)
+    found = []
+    for result in run(gpu, options.functions, options.quick):
+        found.append(result)
+        print(result, flush=True)
+    missed = sum(not r.passed for r in found)
+    print(f"{len(found)} checks, {missed} missed")
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({"gpu": gpu.name, "results": [asdict(r) for r in found]}, file, indent=1)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""From CUDA C to a cubin, kept on disk for each compute capability."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ..cpu import cache as disk
+from ..cpu import locks
+from .driver import missing_extra
+
+# Contraction to fma is off and nothing is flushed to zero: the operations written are the operations done.
+OPTIONS = {"fma": False, "ftz": False, "prec_div": True, "prec_sqrt": True, "std": "c++17"}
+
+
+@cache
+def directory() -> str:
+    """The name of the cache directory: it follows from all that decides what a cubin does."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for file in sorted([*package.glob("kernels/*.py"), *package.glob("cuda/*.py"), package / "activation.py"]):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for name in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "cuda-core"):
+        try:
+            digest.update(f"{name} {version(name)}\n".encode())
+        except PackageNotFoundError:
+            continue
+    return f"cuda-{digest.hexdigest()[:32]}"
+
+
+def compile_cubin(source: str, capability: tuple[int, int], name: str) -> bytes:
+    """Compile CUDA C for one compute capability; no driver is needed."""
+    try:
+        from cuda.core import Program, ProgramOptions
+    except ImportError as error:
+        raise missing_extra() from error
+    options = ProgramOptions(arch=f"sm_{capability[0]}{capability[1]}", name=name, **OPTIONS)
+    return bytes(Program(source, "c++", options).compile("cubin").code)
+
+
+def cubin(name: str, source: Callable[[], str], capability: tuple[int, int]) -> bytes:
+    """The cubin called `name`: from disk, or compiled from `source()` and kept there."""
+    label = f"{name}-sm_{capability[0]}{capability[1]}"
+
+    def compile() -> tuple[str, bytes]:
+        return label, compile_cubin(source(), capability, label)
+
+    with locks.compiling:
+        return disk.load_or_compile(label, compile, directory())[1]

@@ -1,0 +1,281 @@
+"""The public functions: from arrays on a device to a kernel in their stream."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from ..activation import Activation, Form
+from ..api import aliases, default_kernel, elementwise_forms
+from . import driver, templates
+from .arrays import DeviceArray, describe, is_device_array
+from .compiler import cubin
+from .layout import Walk, broadcast_shapes, check_output, check_overlap, walk
+from .ranges import cheap_forms
+from .trace import trace
+
+_ALIGNMENT = 16
+_MAX_STRIDED = 2**31 - 1  # elements in one launch of a strided kernel: they are counted in 32 bits
+
+
+def variant(name: str, dtype: str, places: str) -> templates.Kernel:
+    """An elementwise kernel by its public name.
+
+    `places` says where each parameter comes from: "" from its default, else a letter a parameter, "s" for an argument
+    of the kernel, "a" for an array.
+    """
+    record, form = elementwise_forms()[name]
+    arrays = len(form.arrays)
+    if not places and record.parameters:
+        kernel = default_kernel(record, form)
+        if kernel is None:
+            raise TypeError(f"{name}() needs a value for every parameter")
+        return templates.Kernel(kernel, dtype, arrays, len(form.outputs))
+    # a kernel's inputs are arrays first: put the parameters back in their order
+    order = [k for k, place in enumerate(places) if place == "a"] + [k for k, p in enumerate(places) if p == "s"]
+
+    def reordered(*operands: Any) -> Any:
+        given = dict(zip(order, operands[arrays:], strict=True))
+        return form.kernel(*operands[:arrays], *(given[k] for k in range(len(order))))
+
+    return templates.Kernel(reordered, dtype, arrays + places.count("a"), len(form.outputs), scalars=places.count("s"))
+
+
+def source(name: str, dtype: str, places: str, layout: str) -> str:
+    """The CUDA C of a kernel: `layout` is "contiguous" or "strided"."""
+    kernel = variant(name, dtype, places)
+    kinds = ["float"] * (kernel.arrays + kernel.scalars)
+    graph = trace(kernel.function, kinds, kernel.width)
+    cheap = cheap_forms(graph, kinds, len(elementwise_forms()[name][1].arrays) - 1)
+    return {"contiguous": templates.contiguous, "strided": templates.strided}[layout](kernel, graph, cheap)
+
+
+@cache
+def _kernel(name: str, dtype: str, places: str, layout: str, device: int) -> Any:
+    capability = driver.capability(device)
+    label = "-".join(filter(None, [name, dtype, places or "default", layout]))
+    return driver.load(cubin(label, partial(source, name, dtype, places, layout), capability), layout)
+
+
+def enqueue(
+    name: str, places: str, operands: Sequence[DeviceArray], scalars: Sequence[Any], way: Walk, stream: int
+) -> None:
+    """Launch the kernel for operands of one device and dtype, outputs last."""
+    dtype, device = operands[0].dtype, operands[0].device
+    pointers = [a.pointer for a in operands]
+    if way.contiguous:
+        n = way.size
+        kernel = _kernel(name, dtype, places, "contiguous", device)
+        tile = templates.THREADS * tile_elements(name, dtype, places)
+        vector = 1
+        for p in pointers:
+            if p % _ALIGNMENT:
+                vector = 0
+        blocks = -(-n // tile)
+        driver.launch(device, stream, kernel, blocks, templates.THREADS, (*pointers, *scalars, n, vector))
+        return
+    kernel = _kernel(name, dtype, places, "strided", device)
+    item = templates.ITEMSIZE[dtype]
+    for offsets, part in pieces(way, _MAX_STRIDED):
+        moved = [p + o * item for p, o in zip(pointers, offsets, strict=True)]
+        blocks = -(-part.size // templates.THREADS)
+        arguments = (*moved, *scalars, part.size, *geometry(part))
+        driver.launch(device, stream, kernel, blocks, templates.THREADS, arguments)
+
+
+@cache
+def tile_elements(name: str, dtype: str, places: str) -> int:
+    """How many elements a thread of the contiguous kernel computes."""
+    return variant(name, dtype, places).per_thread
+
+
+def geometry(way: Walk) -> tuple[int, ...]:
+    """The dimensions of a walk as arguments of a kernel, the fastest first."""
+    dims, padding = len(way.shape), (0,) * (templates.MAX_DIMS - len(way.shape))
+    arguments = (dims, *way.shape[::-1], *padding)
+    for strides in way.strides:
+        arguments += (*strides[::-1], *padding)
+    return arguments
+
+
+def pieces(way: Walk, most: int) -> Iterator[tuple[tuple[int, ...], Walk]]:
+    """A walk of more dimensions or elements than a kernel takes as several: offsets of the operands, and a walk."""
+    if len(way.shape) <= templates.MAX_DIMS and way.size <= most:
+        yield (0,) * len(way.strides), way
+        return
+    n = way.shape[0]
+    if len(way.shape) > templates.MAX_DIMS or n == 1:  # without the slowest dimension
+        rest = Walk(way.shape[1:], tuple(s[1:] for s in way.strides))
+        parts = [(k, rest) for k in range(n)]
+    else:
+        half = n // 2
+        parts = [(k, Walk((m, *way.shape[1:]), way.strides)) for k, m in ((0, half), (half, n - half))]
+    for k, part in parts:
+        for offsets, piece in pieces(part, most):
+            yield tuple(o + k * s[0] for o, s in zip(offsets, way.strides, strict=True)), piece
+
+
+def scalar(value: Any, dtype: str) -> Any:
+    """A parameter as a kernel takes it: rounded to the arrays' dtype first, as NumPy does with a Python number."""
+    if dtype == "float64":
+        return np.float64(value)
+    if dtype == "float32":
+        return np.float32(value)
+    if dtype == "float16":
+        return np.float32(np.float16(value))
+    bits = int(np.float32(value).view(np.uint32))
+    if value == value:
+        bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    return np.uint32(bits).view(np.float32)
+
+
+def stream_handle(stream: Any) -> int:
+    """The handle of a stream, given as such or as a stream of any library."""
+    if isinstance(stream, int):
+        return stream
+    protocol = getattr(stream, "__cuda_stream__", None)
+    if protocol is not None:
+        return int((protocol() if callable(protocol) else protocol)[1])
+    for attribute in ("cuda_stream", "ptr", "handle"):  # torch, cupy, numba
+        found = getattr(stream, attribute, None)
+        if found is not None:
+            return int(getattr(found, "value", found) or 0)
+    raise TypeError(f"stream must be a CUDA stream or its handle, not {type(stream).__qualname__}")
+
+
+def same_kind(name: str, arrays: Sequence[DeviceArray], labels: Sequence[str]) -> None:
+    """Refuse operands of different dtypes or devices."""
+    first = arrays[0]
+    for array, label in zip(arrays[1:], labels[1:], strict=True):
+        if array.dtype != first.dtype:
+            raise TypeError(f"{name}(): {labels[0]} is {first.dtype} but {label} is {array.dtype}; convert one of them")
+        if array.device != first.device:
+            raise ValueError(f"{name}(): {labels[0]} is on device {first.device} but {label} on device {array.device}")
+
+
+def results(
+    name: str, out: Any, count: int, shape: Sequence[tuple[int, ...]], inputs: Sequence[DeviceArray], like: DeviceArray
+) -> tuple[tuple[Any, ...], list[DeviceArray]]:
+    """The outputs, given or new: as the caller sees them, and as kernels do."""
+    given = (None,) * count if out is None else out if isinstance(out, tuple) else (out,)
+    if len(given) != count:
+        raise ValueError(f"{name}(): out must be {count} arrays in a tuple, one for each result, not {len(given)}")
+    owners: list[Any] = []
+    described: list[DeviceArray] = []
+    for k, (own, wanted) in enumerate(zip(given, shape, strict=True)):
+        label = "out" if count == 1 else f"out[{k}]"
+        made = like.library.empty(like.owner, wanted) if own is None else own
+        array = describe(made, f"{name}(): {label}")
+        if own is not None:
+            check_output(name, array, label, wanted, like.dtype)
+            if array.device != like.device:
+                raise ValueError(f"{name}(): {label} is on device {array.device}, the operands on {like.device}")
+            for j, other in enumerate(inputs):
+                check_overlap(name, array, label, other, f"input {j}")
+            for j, other in enumerate(described):
+                check_overlap(name, array, label, other, f"out[{j}]")
+        owners.append(made)
+        described.append(array)
+    return tuple(owners), described
+
+
+@cache
+def elementwise(name: str) -> Callable[..., Any]:
+    """The function called `name`."""
+    record, form = elementwise_forms()[name]
+    parameters = record.parameters
+    count, outputs = len(form.arrays), len(form.outputs)
+    labels = form.arrays
+    defaults = tuple(p.default for p in parameters)
+    signature = _signature(form, record)
+    usual = -1 if None in defaults else count  # how many arguments need no look at the signature
+
+    def function(*args: Any, out: Any = None, stream: Any = None, **kwargs: Any) -> Any:
+        if kwargs or len(args) != usual:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            args = tuple(bound.arguments[p] for p in signature.parameters if p not in ("out", "stream"))
+        given = args[count:]
+        arrays = [describe(x, f"{name}(): {label}") for x, label in zip(args[:count], labels, strict=True)]
+        names = list(labels)
+        places, scalars = "", []
+        if given and not all(type(v) in (int, float) and v == d for v, d in zip(given, defaults, strict=True)):
+            for parameter, value in zip(parameters, given, strict=True):
+                if is_device_array(value):
+                    arrays.append(describe(value, f"{name}(): {parameter.name}"))
+                    names.append(parameter.name)
+                    places += "a"
+                    continue
+                if not isinstance(value, int | float | np.generic) or isinstance(value, complex | np.complexfloating):
+                    raise TypeError(
+                        f"{name}(): {parameter.name} must be a number or an array on the GPU, "
+                        f"not {type(value).__module__}.{type(value).__qualname__}"
+                    )
+                if parameter.nonzero and value == 0:
+                    raise ValueError(f"{name}(): {parameter.name} must not be 0, but it is {value!r}")
+                scalars.append(scalar(value, arrays[0].dtype))
+                places += "s"
+        same_kind(name, arrays, names)
+        like = arrays[count - 1]
+        shape = broadcast_shapes(name, [a.shape for a in arrays], names)
+        owners, made = results(name, out, outputs, (shape,) * outputs, arrays, like)
+        operands = [*arrays, *made]
+        way = walk(operands, shape)
+        if 0 not in shape:
+            handle = like.library.stream(like.owner, like.device) if stream is None else stream_handle(stream)
+            enqueue(name, places, operands, scalars, way, handle)
+        return owners[0] if outputs == 1 else owners
+
+    return named(function, name, _document(record, form), signature)
+
+
+def named(function: Any, name: str, doc: str, signature: inspect.Signature) -> Callable[..., Any]:
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = "fastact.cuda"
+    function.__doc__, function.__signature__ = doc, signature
+    made: Callable[..., Any] = function
+    return made
+
+
+def keywords() -> list[inspect.Parameter]:
+    """The keywords of every function."""
+    return [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=None) for k in ("out", "stream")]
+
+
+def _signature(form: Form, record: Activation) -> inspect.Signature:
+    kinds = inspect.Parameter
+    operands = [kinds(a, kinds.POSITIONAL_ONLY) for a in form.arrays]
+    operands += [
+        kinds(p.name, kinds.POSITIONAL_OR_KEYWORD, default=kinds.empty if p.default is None else p.default)
+        for p in record.parameters
+    ]
+    return inspect.Signature(operands + keywords())
+
+
+OPERANDS = """float16, bfloat16, float32 or float64 on a GPU, of PyTorch, CuPy, Numba or anything with
+    ``__cuda_array_interface__`` or DLPack"""
+KEYWORDS = """out : array, optional
+    Where the result goes: of its shape and dtype, and either one of the inputs or apart from them. By default the
+    library of the last input makes it.
+stream : optional
+    A CUDA stream or its handle; by default the current stream of the library of the last input."""
+
+
+def _document(record: Activation, form: Form) -> str:
+    lines = [f"`fastact.{form.name}` on a GPU, with the same bits.", "", f"    {record.formula}", ""]
+    lines += ["Parameters", "----------", f"{', '.join(form.arrays)} : array", f"    {OPERANDS}; they broadcast."]
+    for p in record.parameters:
+        default = "" if p.default is None else f", default {p.default:g}"
+        lines += [f"{p.name} : number or array{default}", f"    {p.doc}"]
+    several = "a tuple of them for several results" if len(form.outputs) > 1 else ""
+    lines += [KEYWORDS, "", "Returns", "-------", f"{', '.join(form.outputs)} : array", f"    {several}".rstrip()]
+    return "\n".join(line for line in lines if line is not None).rstrip() + "\n"
+
+
+def find(name: str) -> Callable[..., Any]:
+    """The elementwise function called `name`, also by a second name."""
+    return elementwise(aliases().get(name, name))

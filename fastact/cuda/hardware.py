@@ -1,0 +1,110 @@
+"""What the check needs of a GPU besides kernels: memory, copies, clocks, streams and graphs, with NVIDIA's bindings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import driver
+
+_CODES = {"bfloat16": "<V2"}
+
+
+def _ask(result: tuple[Any, ...]) -> Any:
+    """The value of a call of the driver; RuntimeError if it failed."""
+    status, *values = result
+    if int(status) != 0:
+        raise RuntimeError(f"the CUDA driver says {status!r}")
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+class Memory:
+    """An array in the memory of the GPU, which frees it with itself; or a part of one."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, owner: Memory | None = None, offset: int = 0) -> None:
+        self.shape, self.dtype, self.owner = shape, np.dtype(dtype), owner
+        self.nbytes = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
+        if owner is None:
+            from cuda.bindings import driver as api
+
+            self._free = api.cuMemFree
+            self.pointer = int(_ask(api.cuMemAlloc(max(self.nbytes, 1))))
+        else:
+            self.pointer = owner.pointer + offset * self.dtype.itemsize
+
+    def __del__(self) -> None:
+        if self.owner is None and hasattr(self, "pointer"):
+            self._free(self.pointer)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        code = _CODES.get(self.dtype.name, self.dtype.str)
+        return {"shape": self.shape, "typestr": code, "data": (self.pointer, False), "version": 3}
+
+    def part(self, offset: int, shape: tuple[int, ...]) -> Memory:
+        """`shape` elements from `offset` on."""
+        return Memory(shape, self.dtype, self, offset)
+
+
+class Gpu:
+    """The first GPU."""
+
+    def __init__(self) -> None:
+        core = driver._core()
+        from cuda.bindings import driver as api
+
+        self.api = api
+        core.Device(0).set_current()
+        self.name = driver.device_name(0)
+        self.capability = driver.capability(0)
+        flag = api.CUevent_flags.CU_EVENT_DEFAULT
+        self._events = [_ask(api.cuEventCreate(flag)) for _ in range(2)]
+        self.stream = int(_ask(api.cuStreamCreate(api.CUstream_flags.CU_STREAM_NON_BLOCKING)))
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Memory:
+        return Memory(shape, dtype)
+
+    def upload(self, array: np.ndarray[Any, Any]) -> Memory:
+        made = Memory(array.shape, array.dtype)
+        if array.size:
+            _ask(self.api.cuMemcpyHtoD(made.pointer, np.ascontiguousarray(array).ctypes.data, array.nbytes))
+        return made
+
+    def download(self, memory: Memory) -> np.ndarray[Any, Any]:
+        self.wait()
+        array = np.empty(memory.shape, memory.dtype)
+        if array.size:
+            _ask(self.api.cuMemcpyDtoH(array.ctypes.data, memory.pointer, memory.nbytes))
+        return array
+
+    def copy(self, to: Memory, source: Memory, stream: int = 0) -> None:
+        _ask(self.api.cuMemcpyDtoDAsync(to.pointer, source.pointer, to.nbytes, stream))
+
+    def wait(self) -> None:
+        _ask(self.api.cuCtxSynchronize())
+
+    def seconds(self, work: Callable[[], Any], repeat: int = 20) -> float:
+        """The GPU's time for one call of `work` in the default stream: the median of several."""
+        for _ in range(3):
+            work()
+        times = []
+        for _ in range(repeat):
+            _ask(self.api.cuEventRecord(self._events[0], 0))
+            work()
+            _ask(self.api.cuEventRecord(self._events[1], 0))
+            _ask(self.api.cuEventSynchronize(self._events[1]))
+            times.append(float(_ask(self.api.cuEventElapsedTime(*self._events))) / 1e3)
+        return float(np.median(times))
+
+    def captured(self, work: Callable[[int], Any]) -> Callable[[], None]:
+        """`work(stream)` captured in a graph; what is returned launches it."""
+        api = self.api
+        _ask(api.cuStreamBeginCapture(self.stream, api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL))
+        try:
+            work(self.stream)
+        finally:
+            graph = _ask(api.cuStreamEndCapture(self.stream))
+        executable = _ask(api.cuGraphInstantiate(graph, 0))
+        return lambda: _ask((*api.cuGraphLaunch(executable, self.stream), None))

@@ -1,0 +1,157 @@
+"""A graph as CUDA C.
+
+Every floating-point operation is written as the intrinsic for one IEEE 754 operation rounded to nearest (`__fmaf_rn`
+and so on). The compiler never merges or reorders those, so a kernel gives the bits it gives on the CPU.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+
+from .trace import Graph, Node
+
+FLOAT_NAMES = {32: "float", 64: "double"}
+INT_NAMES = {32: "int", 64: "long long"}
+_UNSIGNED = {32: "unsigned", 64: "unsigned long long"}
+
+_ROUNDED = {
+    ("add", 32): "__fadd_rn",
+    ("sub", 32): "__fsub_rn",
+    ("mul", 32): "__fmul_rn",
+    ("div", 32): "__fdiv_rn",
+    ("sqrt", 32): "__fsqrt_rn",
+    ("fma", 32): "__fmaf_rn",
+    ("fabs", 32): "fabsf",
+    ("copysign", 32): "copysignf",
+    ("bits", 32): "__float_as_int",
+    ("from_bits", 32): "__int_as_float",
+    ("to_float", 32): "__int2float_rn",
+    ("add", 64): "__dadd_rn",
+    ("sub", 64): "__dsub_rn",
+    ("mul", 64): "__dmul_rn",
+    ("div", 64): "__ddiv_rn",
+    ("sqrt", 64): "__dsqrt_rn",
+    ("fma", 64): "__fma_rn",
+    ("fabs", 64): "fabs",
+    ("copysign", 64): "copysign",
+    ("bits", 64): "__double_as_longlong",
+    ("from_bits", 64): "__longlong_as_double",
+    ("to_float", 64): "__ll2double_rn",
+}
+_IN_C = {
+    "and": "&",
+    "or": "|",
+    "xor": "^",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "eq": "==",
+    "ne": "!=",
+}
+
+
+class Tables:
+    """The tables that the functions of one kernel look up, end to end in shared memory.
+
+    A table of 32 floats has an entry in every bank, so the threads of a warp can all read at once whatever they want.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.offsets: dict[tuple[int, ...], int] = {}
+        self.entries: list[int] = []
+
+    def offset(self, table: tuple[int, ...]) -> int:
+        if table not in self.offsets:
+            self.offsets[table] = len(self.entries)
+            self.entries += table
+        return self.offsets[table]
+
+    def definition(self) -> str:
+        """The C definition of the entries, which a kernel copies to its shared memory."""
+        real = FLOAT_NAMES[self.width]
+        entries = ", ".join(literal("float", self.width, e) for e in self.entries or (0,))
+        return f"#define TABLE_ENTRIES {len(self.entries)}\n__device__ const {real} table_entries[] = {{{entries}}};\n"
+
+
+def literal(kind: str, width: int, pattern: int) -> str:
+    """A constant as C."""
+    if kind == "mask":
+        return "true" if pattern else "false"
+    if kind == "int":
+        if pattern == -(1 << (width - 1)):  # C has no literal for it
+            return f"(-{-(pattern + 1)}{'LL' if width == 64 else ''} - 1)"
+        return f"{pattern}{'LL' if width == 64 else ''}"
+    form = ("<i", "<f") if width == 32 else ("<q", "<d")
+    value: float = struct.unpack(form[1], struct.pack(form[0], pattern))[0]
+    if value != value or value in (float("inf"), -float("inf")):
+        cast = _ROUNDED["from_bits", width]
+        return f"{cast}({literal('int', width, pattern)})"
+    return value.hex() + ("f" if width == 32 else "")
+
+
+def _expression(node: Node, a: Sequence[str], tables: Tables, form: str | None) -> str:
+    width, op = node.width, node.op
+    if op == "lookup":
+        return f"table[{tables.offset(node.value)} + ({a[0]} & {len(node.value) - 1})]"
+    if op == "select":
+        return f"{a[0]} ? {a[1]} : {a[2]}"
+    if op == "not":
+        return f"{'!' if node.kind == 'mask' else '~'}{a[0]}"
+    if op == "neg" and node.kind == "float":
+        return f"-{a[0]}"
+    if op in _IN_C:
+        return f"{a[0]} {_IN_C[op]} {a[1]}"
+    if node.kind == "int" and op in ("add", "sub", "mul", "neg", "shl", "shr"):
+        whole, wrap = INT_NAMES[width], _UNSIGNED[width]
+        if op == "neg":
+            return f"({whole})(0 - ({wrap}){a[0]})"
+        if op == "shr":
+            return f"{a[0]} >> {a[1]}"
+        sign = {"add": "+", "sub": "-", "mul": "*", "shl": "<<"}[op]
+        return f"({whole})(({wrap}){a[0]} {sign} ({wrap}){a[1]})"
+    if form is not None:
+        if op == "sqrt":
+            return f"sqrt_in_range({a[0]})"
+        if a[0] == literal("float", 32, 127 << 23):
+            return f"reciprocal_in_range({a[1]})"
+        return f"divide_{form}({a[0]}, {a[1]})"
+    return f"{_ROUNDED[op, width]}({', '.join(a)})"
+
+
+def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int, str] | None = None) -> str:
+    """A C function of a graph: the inputs by value, the outputs through references, first the shared tables.
+
+    `cheap` has the divisions and square roots that may have a cheap form (`fastact.cuda.ranges`).
+    """
+    cheap = cheap or {}
+    real = FLOAT_NAMES[tables.width]
+    names: dict[int, str] = {}
+    lines = []
+    parameters = {}
+    for number in graph.used():
+        node = graph.nodes[number]
+        if node.op == "const":
+            names[number] = literal(node.kind, node.width, node.value)
+            continue
+        if node.op == "input":
+            names[number] = f"x{node.value}"
+            parameters[node.value] = f"{_c_type(node)} x{node.value}"
+            continue
+        operands = [names[k] for k in node.operands]
+        names[number] = f"v{number}"
+        lines.append(f"  const {_c_type(node)} v{number} = {_expression(node, operands, tables, cheap.get(number))};")
+    inputs = [n for n in graph.nodes if n.op == "input"]
+    for node in inputs:
+        parameters.setdefault(node.value, f"{_c_type(node)} x{node.value}")
+    outputs = [f"{real} &y{k}" for k in range(len(graph.outputs))]
+    declared = ", ".join([f"const {real} *table", *(parameters[k] for k in sorted(parameters)), *outputs])
+    # an output may be the variable of an input, so all are written at the end
+    lines += [f"  y{k} = {names[number]};" for k, number in enumerate(graph.outputs)]
+    return f"static __device__ __forceinline__ void {name}({declared}) {{\n" + "\n".join(lines) + "\n}\n"
+
+
+def _c_type(node: Node) -> str:
+    return {"float": FLOAT_NAMES[node.width], "int": INT_NAMES[node.width], "mask": "bool"}[node.kind]

@@ -1,0 +1,513 @@
+"""`fastact.cuda` without a GPU: its kernels run on the CPU (`tests.cuda_host`), called through the public functions."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fastact as fa
+from fastact import cuda
+from fastact.api import ROWS, aliases, elementwise_forms
+from fastact.cuda import arrays, driver, functions, rows
+from fastact.cuda.rows import row_functions
+from fastact.kernels.rows import RowFunction
+
+from .cuda_host import Array, HostDriver, needs_compiler
+from .functions import SHAPES, outputs, parameters, sample
+
+DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32, "float64": np.float64}
+TILE = 2048  # float32 elements of a block with one input
+# One of every way to compute: tables, a reciprocal, a quotient, neither.
+KERNELS = ("tanh", "gelu", "sigmoid", "silu_with_derivative", "softplus", "elu_vjp")
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cuda")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Iterator[HostDriver]:
+    """A GPU that is the CPU."""
+    yield HostDriver(directory).install(monkeypatch)
+    for module in (functions, rows):
+        module._kernel.cache_clear()
+
+
+@pytest.fixture
+def idle(gpu: HostDriver) -> HostDriver:
+    """A GPU that only notes what it is asked to do."""
+    gpu.idle = True
+    return gpu
+
+
+def same(got: Any, want: Any) -> bool:
+    """Whether results on the GPU have the bits of those on the CPU (any NaN equals any NaN)."""
+    results = got if isinstance(got, tuple) else (got,)
+    pairs = list(zip([r.array for r in results], outputs(want), strict=True))
+    for a, b in pairs:
+        if a.dtype != b.dtype or a.shape != b.shape:
+            return False
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        if not np.all((x == y) & (np.signbit(x) == np.signbit(y)) | (x != x) & (y != y)):
+            return False
+    return True
+
+
+def operands(name: str, n: int, dtype: Any) -> list[np.ndarray[Any, Any]]:
+    with np.errstate(over="ignore"):
+        return [sample(n, seed=k).astype(dtype) for k in range(len(elementwise_forms()[name][1].arrays))]
+
+
+# --- names
+
+
+def test_every_function_is_there() -> None:
+    names = set(cuda.__all__)
+    assert set(elementwise_forms()) | set(aliases()) <= names
+    assert {n for n, f in ROWS.items() if isinstance(f, RowFunction)} <= names
+    assert names <= set(dir(cuda))
+    with pytest.raises(AttributeError, match="no attribute 'gelo'"):
+        cuda.gelo  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu_with_derivative", "leaky_relu", "prelu", "softmax", "logsumexp_vjp"])
+def test_functions_are_documented(name: str) -> None:
+    function = getattr(cuda, name)
+    assert function.__name__ == name
+    assert function.__module__ == "fastact.cuda"
+    text = inspect.getdoc(function) or ""
+    signature = inspect.signature(function)
+    assert list(signature.parameters)[-2:] == ["out", "stream"]
+    for part in signature.parameters:
+        assert part in text
+
+
+def test_a_second_name_is_the_same_function() -> None:
+    assert cuda.expit is cuda.sigmoid
+
+
+def test_importing_asks_for_nothing() -> None:
+    code = "import sys, fastact, fastact.cuda; fastact.cuda.gelu; fastact.cuda.softmax; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {m.split(".")[0] for m in done.stdout.split()}
+    assert not loaded & {"numba", "numba_cuda", "cupy", "torch", "llvmlite"}
+    code = "import sys, fastact; fastact.__all__; print([m for m in sys.modules if m.startswith('fastact.cuda')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+# --- the same bits
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", sorted({*SHAPES, *KERNELS}))
+def test_the_bits_of_the_cpu(gpu: HostDriver, name: str, dtype: str) -> None:
+    xs = operands(name, TILE + 1500, DTYPES[dtype])
+    values = [DTYPES[dtype](p) for p in parameters(name)]
+    got = getattr(cuda, name)(*(Array(x) for x in xs), *values)
+    assert same(got, getattr(fa, name)(*xs, *values))
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", [0, 1, 3, TILE - 1, TILE, TILE + 1, 3 * TILE])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_any_length_and_alignment(gpu: HostDriver, n: int, offset: int) -> None:
+    room = np.zeros(n + 8, np.float32)
+    start = (-room.ctypes.data // 4) % 4 + offset
+    x = room[start : start + n]
+    x[:] = sample(n) if n else 0
+    assert same(cuda.silu(Array(x)), fa.silu(x))
+    assert len(gpu.launches) == (n > 0)
+    if n:
+        assert gpu.launches[0][2] == -(-n // TILE)
+    before = x.copy()
+    cuda.silu(Array(x), out=(same_array := Array(x)))
+    assert same(same_array, fa.silu(before))
+    assert not room[:start].any()
+    assert not room[start + n :].any()
+
+
+@needs_compiler
+def test_older_gpus_convert_to_bfloat16_by_hand(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    HostDriver(directory, architecture=750).install(monkeypatch)
+    for dtype in (ml_dtypes.bfloat16, np.float16):
+        x = np.arange(65536, dtype=np.uint16).view(dtype)
+        assert same(cuda.gelu(Array(x)), fa.gelu(x))
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
+def test_every_half(gpu: HostDriver, dtype: Any) -> None:
+    x = np.arange(65536, dtype=np.uint16).view(dtype)
+    assert same(cuda.gelu(Array(x)), fa.gelu(x))
+    assert same(cuda.hard_tanh(Array(x[1:])), fa.hard_tanh(x[1:]))
+
+
+# --- layouts
+
+X = sample(3 * 40 * 50).reshape(3, 40, 50)
+LAYOUTS = {
+    "transposed": X.T,
+    "reversed": X[:, ::-1],
+    "every second": X[:, ::2, 1:],
+    "reordered": np.ascontiguousarray(X.transpose(2, 0, 1)).transpose(1, 2, 0),
+    "scalar": X[0, 0, 0:1].reshape(()),
+    "ten dimensions": sample(2**10).reshape((2,) * 10)[..., ::-1].swapaxes(0, 9)[:, ::-1, :, ::-1, :, ::-1],
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(gpu: HostDriver, layout: str) -> None:
+    x = LAYOUTS[layout]
+    assert same(cuda.tanh(Array(x)), fa.tanh(x))
+    out = Array(np.zeros_like(x, order="F"))
+    assert cuda.tanh(Array(x), out=out) is out
+    assert same(out, fa.tanh(x))
+
+
+@needs_compiler
+def test_broadcasting(gpu: HostDriver) -> None:
+    g = sample(50, seed=1)
+    assert same(cuda.relu_vjp(Array(g), Array(X)), fa.relu_vjp(g, X))
+    assert same(cuda.relu_vjp(Array(X), Array(g[:40, None])), fa.relu_vjp(X, g[:40, None]))
+    with pytest.raises(ValueError, match=r"relu_vjp\(\): .* do not go together: g \(50,\), x \(3,\)"):
+        cuda.relu_vjp(Array(g), Array(X[:, 0, 0].copy()))
+
+
+def test_strided_arrays_of_more_elements_than_a_launch_takes(idle: HostDriver) -> None:
+    n = 2**31 + 1
+    cuda.relu(Huge((n,), strides=(8,)), out=Huge((n,), pointer=1 << 50))
+    assert sum(a[2] for a in idle.arguments) == n
+    assert [a[0] - (1 << 40) for a in idle.arguments] == [0, 8 * (n // 2)]
+    assert [a[1] - (1 << 50) for a in idle.arguments] == [0, 4 * (n // 2)]
+
+
+# --- parameters
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
+def test_parameters(gpu: HostDriver, dtype: str) -> None:
+    x = sample(3000).astype(DTYPES[dtype])
+    for value in (0.2, 3):
+        # ml_dtypes does not know that a Python number is weak
+        want = fa.leaky_relu(x, x.dtype.type(value))
+        assert same(cuda.leaky_relu(Array(x), value), want)
+        assert same(cuda.leaky_relu(Array(x), negative_slope=np.float64(value)), want)
+    assert same(cuda.leaky_relu(Array(x), 0.01), fa.leaky_relu(x))
+    slopes = np.array([0.1, 0.2, 0.3], DTYPES[dtype])
+    assert same(cuda.leaky_relu(Array(x.reshape(-1, 3)), Array(slopes)), fa.leaky_relu(x.reshape(-1, 3), slopes))
+    limits = np.array([1, 2, 3], DTYPES[dtype])
+    got = cuda.hard_tanh(Array(x.reshape(-1, 3)), -0.5, Array(limits))
+    assert same(got, fa.hard_tanh(x.reshape(-1, 3), x.dtype.type(-0.5), limits))
+
+
+def test_parameters_that_are_refused(idle: HostDriver) -> None:
+    x = Array(sample(8))
+    with pytest.raises(ValueError, match=r"elu\(\): alpha must not be 0|softplus\(\): beta must not be 0"):
+        cuda.softplus(x, 0)
+    with pytest.raises(TypeError, match=r"leaky_relu\(\): negative_slope must be a number or an array on the GPU"):
+        cuda.leaky_relu(x, np.zeros(8))
+    with pytest.raises(TypeError, match="missing a required argument: 'a'"):
+        cuda.prelu(x)
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        cuda.relu(x, where=True)
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        cuda.relu(x, 1, 2)
+
+
+# --- outputs, overlap, errors
+
+
+def test_outputs(idle: HostDriver) -> None:
+    x = Array(sample(64))
+    with pytest.raises(ValueError, match=r"relu\(\): out has the shape \(3,\), the result \(64,\)"):
+        cuda.relu(x, out=Array(np.zeros(3, np.float32)))
+    with pytest.raises(TypeError, match=r"relu\(\): out is float64, the result float32"):
+        cuda.relu(x, out=Array(np.zeros(64)))
+    with pytest.raises(ValueError, match=r"relu\(\): out is read-only"):
+        cuda.relu(x, out=Array(np.zeros(64, np.float32), read_only=True))
+    with pytest.raises(ValueError, match=r"relu_with_derivative\(\): out must be 2 arrays in a tuple"):
+        cuda.relu_with_derivative(x, out=Array(np.zeros(64, np.float32)))
+    with pytest.raises(ValueError, match="out is broadcast"):
+        cuda.relu(x, out=Array(np.broadcast_to(np.float32(0), (64,))))
+    both = (Array(np.zeros(64, np.float32)), Array(np.zeros(64, np.float32)))
+    assert cuda.relu_with_derivative(x, out=both) == both
+    assert not idle.launches[1:]
+
+
+def test_overlap(idle: HostDriver) -> None:
+    room = sample(100)
+    square = room[:64].reshape(8, 8)
+    for a, b in ((room[:64], room[1:65]), (room[:64:2], room[2:66:2]), (square, square.T)):
+        with pytest.raises(ValueError, match="out overlaps input 0 without being the same array"):
+            cuda.relu(Array(a), out=Array(b))
+    assert not idle.launches
+    cuda.relu(Array(room[:64]), out=Array(room[:64]))
+    cuda.relu(Array(room[:64:2]), out=Array(room[1:65:2]))
+    cuda.relu(Array(room[:64]), out=Array(room[32:96].copy()))
+    assert len(idle.launches) == 3
+    with pytest.raises(ValueError, match=r"out\[1\] and out\[0\] are the same memory"):
+        cuda.relu_with_derivative(Array(room[:30]), out=(Array(room[50:80]), Array(room[50:80])))
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(3), 1.0, [1.0], np.float32(1), "x", None])
+def test_what_is_not_on_a_gpu(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"gelu\(\): x must be an array on a GPU .* arrays in host memory go to"):
+        cuda.gelu(wrong)
+    with pytest.raises(TypeError, match=r"softmax\(\): x must be an array on a GPU"):
+        cuda.softmax(wrong)
+
+
+def test_dtypes_that_are_refused(idle: HostDriver) -> None:
+    for dtype in (np.int32, np.bool_, np.complex64, np.float64(0).dtype.newbyteorder(">")):
+        with pytest.raises(TypeError, match=r"gelu\(\): x must be float16, bfloat16, float32 or float64, not "):
+            cuda.gelu(Array(np.zeros(3, dtype)))
+    with pytest.raises(TypeError, match=r"relu_vjp\(\): g is float64 but x is float32"):
+        cuda.relu_vjp(Array(np.zeros(3)), Array(np.zeros(3, np.float32)))
+
+
+def test_a_library_that_cannot_make_arrays(idle: HostDriver) -> None:
+    with pytest.raises(TypeError, match="has no way to make a result: pass out="):
+        cuda.relu(Huge((3,)))
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver._core.cache_clear()
+    monkeypatch.setattr(driver, "device_of", lambda pointer: 0)
+    for name in ("cuda", "cuda.core"):
+        monkeypatch.setitem(sys.modules, name, None)
+    driver.capability.cache_clear()
+    with pytest.raises(ImportError, match=r"pip install 'fastact\[cuda\]'"):
+        cuda.relu(Array(np.zeros(3, np.float32)))
+
+
+def test_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cuda.core", reason="the extra cuda is not installed")
+    driver._core.cache_clear()
+    if sys.platform == "linux" and Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a GPU")
+    with pytest.raises(RuntimeError, match=r"found no (NVIDIA driver|GPU)"):
+        driver._core()
+
+
+# --- dispatch
+
+
+class Huge:
+    """An array that has an address and a shape, and no memory."""
+
+    def __init__(self, shape: tuple[int, ...], pointer: int = 1 << 40, strides: tuple[int, ...] | None = None) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": shape,
+            "typestr": "<f4",
+            "data": (pointer, False),
+            "strides": strides,
+            "version": 3,
+        }
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 2047, 2048, 2**31 + 1, 2**40])
+def test_grid(idle: HostDriver, n: int) -> None:
+    cuda.relu(Huge((n,)), out=Huge((n,), pointer=1 << 50))
+    cuda.relu_vjp(Huge((n,)), Huge((n,), pointer=1 << 45), out=Huge((n,), pointer=1 << 50))
+    if n == 0:
+        assert not idle.launches
+        return
+    assert [launch[2:] for launch in idle.launches] == [(-(-n // 2048), 256), (-(-n // 1024), 256)]
+    assert idle.arguments[0] == (1 << 40, 1 << 50, n, 1)
+
+
+@pytest.mark.parametrize("shift", [0, 4, 8, 16])
+def test_alignment_decides_how_memory_is_read(idle: HostDriver, shift: int) -> None:
+    cuda.relu(Huge((5000,), pointer=(1 << 40) + shift), out=Huge((5000,), pointer=1 << 50))
+    assert idle.arguments[0][-1] == (shift % 16 == 0)
+
+
+class Stream:
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+
+def test_streams(idle: HostDriver) -> None:
+    x, out = Array(sample(8), stream=7), Array(np.zeros(8, np.float32))
+    for stream in (None, 9, Stream(cuda_stream=10), Stream(ptr=11), Stream(__cuda_stream__=lambda: (0, 12))):
+        cuda.relu(x, out=out, stream=stream)
+    assert [launch[1] for launch in idle.launches] == [7, 9, 10, 11, 12]
+    with pytest.raises(TypeError, match="stream must be a CUDA stream or its handle"):
+        cuda.relu(x, out=out, stream="main")
+
+
+def test_a_kernel_is_made_once(idle: HostDriver) -> None:
+    x = Array(sample(8))
+    made = []
+    idle.load = lambda code, name: made.append(name)  # type: ignore[method-assign]
+    driver.load = idle.load
+    for _ in range(3):
+        cuda.binary_step(x)
+    assert made == ["contiguous"]
+
+
+class FakeTensor:
+    """As much of a torch.Tensor as is asked for."""
+
+    layout = "strided"
+
+    def __init__(self, array: np.ndarray[Any, Any], device: str = "cuda", requires_grad: bool = False) -> None:
+        self.array, self.requires_grad = array, requires_grad
+        self.device = types.SimpleNamespace(type=device, index=1)
+        self.dtype, self.shape = array.dtype.name, array.shape
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        raise RuntimeError("not for tensors that require grad")
+
+    def is_contiguous(self) -> bool:
+        return self.array.flags.c_contiguous
+
+    def stride(self) -> tuple[int, ...]:
+        return tuple(s // self.array.itemsize for s in self.array.strides)
+
+    def data_ptr(self) -> int:
+        return self.array.ctypes.data
+
+
+@needs_compiler
+def test_torch(gpu: HostDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch: Any = types.ModuleType("torch")
+    torch.Tensor = FakeTensor
+    torch.strided = "strided"
+    torch.is_grad_enabled = lambda: True
+    torch.empty_like = lambda x: FakeTensor(np.zeros_like(x.array))
+    torch._C = types.SimpleNamespace(_cuda_getCurrentRawStream=lambda device: 40 + device)
+    for name in DTYPES:
+        setattr(torch, name, name)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(arrays, "_torch_dtypes", {})
+    for dtype in DTYPES.values():
+        x = sample(300).astype(dtype).reshape(20, 15)
+        for own in (x, x.T):
+            got = cuda.relu(FakeTensor(own))
+            assert isinstance(got, FakeTensor)
+            assert same(got, fa.relu(own))
+            assert gpu.launches[-1][:2] == (1, 41)
+    slopes = np.float32([0.5] * 15)
+    got = cuda.leaky_relu(FakeTensor(x.astype(np.float32)), FakeTensor(slopes))
+    assert same(got, fa.leaky_relu(x.astype(np.float32), slopes))
+    with pytest.raises(TypeError, match="requires grad, which would be lost"):
+        cuda.relu(FakeTensor(x, requires_grad=True))
+    with pytest.raises(TypeError, match="not a torch tensor on the device"):
+        cuda.relu(FakeTensor(x, device="cpu"))
+    with pytest.raises(TypeError, match="must be float16, bfloat16, float32 or float64"):
+        cuda.relu(FakeTensor(np.zeros(3, np.int32)))
+
+
+# --- rows
+
+
+def row_operands(name: str, shape: tuple[int, ...], dtype: Any) -> list[np.ndarray[Any, Any]]:
+    """Operands of a row function, along the last axis."""
+    function = row_functions()[name]
+    rng = np.random.default_rng(1)
+    x = (rng.normal(size=shape) * 3).astype(dtype)
+    if name.endswith("_vjp") and len(function.rows) == 2:
+        return [rng.normal(size=shape).astype(dtype), np.asarray(getattr(fa, name.removesuffix("_vjp"))(x))]
+    return [x, *(rng.normal(size=shape[:-1]).astype(dtype) for _ in function.values)]
+
+
+def close(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any], ulps: int) -> bool:
+    """Whether results are within some units in the last place of each other."""
+    integer = {2: np.int16, 4: np.int32, 8: np.int64}[want.dtype.itemsize]
+    a, b = (np.ascontiguousarray(v).view(integer).astype(object) for v in (got, want))
+    equal = (got == want) | (got != got) & (want != want)
+    return bool(np.all(equal | (np.abs(a - b) <= ulps)))
+
+
+ROW_CASES = [(name, dtype) for name in row_functions() for dtype in ("float32", "bfloat16")]
+ROW_CASES += [(name, dtype) for name in ("softmax", "logsumexp_vjp") for dtype in ("float16", "float64")]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("name", "dtype"), ROW_CASES)
+def test_rows(gpu: HostDriver, name: str, dtype: str) -> None:
+    """A warp a row, with and without 16-byte reads."""
+    for n in (128, 77) if dtype == "float32" else (120,):
+        xs = row_operands(name, (7, n), DTYPES[dtype])
+        got = getattr(cuda, name)(*(Array(x) for x in xs))
+        want = np.asarray(getattr(fa, name)(*xs))
+        assert got.array.dtype == want.dtype
+        assert got.array.shape == want.shape
+        assert close(got.array, want, 2)
+        again = getattr(cuda, name)(*(Array(x) for x in xs))
+        assert got.array.tobytes() == again.array.tobytes()
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", [1, 2, 33, 1024, 1500, 2052, 16384, 17000])
+@pytest.mark.parametrize("name", ["softmax", "logsumexp"])
+def test_long_and_short_rows(gpu: HostDriver, name: str, n: int) -> None:
+    xs = row_operands(name, (3, n), np.float32)
+    got = getattr(cuda, name)(*(Array(x) for x in xs))
+    assert close(got.array, np.asarray(getattr(fa, name)(*xs)), 2)
+
+
+@needs_compiler
+def test_row_layouts(gpu: HostDriver) -> None:
+    x = sample(4 * 6 * 24).reshape(4, 6, 24)
+    for axis in (0, 1, 2, -2):
+        with np.errstate(all="ignore"):
+            want = fa.softmax(x, axis=axis)
+        assert close(cuda.softmax(Array(x), axis=axis).array, want, 2)
+    assert close(cuda.softmax(Array(x[:, ::2, ::-1])).array, fa.softmax(x[:, ::2, ::-1]), 2)
+    out = Array(x.copy())
+    assert cuda.softmax(out, out=out) is out
+    assert close(out.array, fa.softmax(x), 2)
+    g = np.random.default_rng(0).normal(size=24).astype(np.float32)
+    y = fa.softmax(x)
+    assert close(cuda.softmax_vjp(Array(g), Array(y)).array, fa.softmax_vjp(g, y), 2)
+
+
+@needs_compiler
+def test_special_rows(gpu: HostDriver) -> None:
+    inf, nan = np.inf, np.nan
+    x = np.float32(
+        [[1, 2, -inf, 3], [-inf] * 4, [1, inf, 0, 0], [nan, 1, 2, 3], [9000, -1, 0, 88], [0, -17, -99, -103]]
+    )
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        with np.errstate(all="ignore"):
+            want = np.asarray(getattr(fa, name)(x))
+        assert close(getattr(cuda, name)(Array(x)).array, want, 2), name
+
+
+def test_rows_that_are_refused(idle: HostDriver) -> None:
+    x = Array(sample(24).reshape(4, 6))
+    with pytest.raises(ValueError, match=r"softmax\(\): axis 2 is out of range for an array of 2 dimensions"):
+        cuda.softmax(x, axis=2)
+    with pytest.raises(ValueError, match=r"softmax\(\): the axis -1 has no element"):
+        cuda.softmax(Array(np.zeros((3, 0), np.float32)))
+    with pytest.raises(ValueError, match=r"softmax\(\) needs at least one dimension"):
+        cuda.softmax(Array(np.zeros((), np.float32)))
+    with pytest.raises(TypeError, match="takes 2 arrays but 1 were given"):
+        cuda.softmax_vjp(x)
+    room = sample(48)
+    with pytest.raises(ValueError, match="overlaps"):
+        cuda.softmax(Array(room[:24].reshape(4, 6)), out=Array(room[6:30].reshape(4, 6)))
+    assert not idle.launches
+
+
+def test_row_grid(idle: HostDriver) -> None:
+    cuda.softmax(Huge((1000, 512)), out=Huge((1000, 512), pointer=1 << 50))
+    cuda.softmax(Huge((1000, 4096)), out=Huge((1000, 4096), pointer=1 << 50))
+    assert [launch[2:] for launch in idle.launches] == [(250, 128), (1000, 256)]

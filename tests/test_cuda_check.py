@@ -1,0 +1,121 @@
+"""``python -m fastact.cuda.check``: its parts on a GPU that is the CPU, and what it says without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fastact.cuda import check, driver, functions, rows
+
+from .cuda_host import Array, HostDriver, needs_compiler
+
+
+class Memory(Array):
+    def part(self, offset: int, shape: tuple[int, ...]) -> Memory:
+        return Memory(self.array.reshape(-1)[offset : offset + int(np.prod(shape))].reshape(shape))
+
+
+class Gpu:
+    """What `fastact.cuda.hardware.Gpu` has, on the CPU."""
+
+    name, capability, stream = "CPU", (9, 0), 5
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Memory:
+        return Memory(np.zeros(shape, dtype))
+
+    def upload(self, array: np.ndarray[Any, Any]) -> Memory:
+        return Memory(array.copy())
+
+    def download(self, memory: Memory) -> np.ndarray[Any, Any]:
+        return memory.array.copy()
+
+    def copy(self, to: Memory, source: Memory, stream: int = 0) -> None:
+        to.array[...] = source.array
+
+    def wait(self) -> None:
+        pass
+
+    def seconds(self, work: Callable[[], Any]) -> float:
+        work()
+        return 1.0
+
+    def captured(self, work: Callable[[int], Any]) -> Callable[[], Any]:
+        return lambda: work(self.stream)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cuda_check")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Iterator[Gpu]:
+    HostDriver(directory).install(monkeypatch)
+    monkeypatch.setattr(check, "LARGE", 1 << 12)
+    yield Gpu()
+    for module in (functions, rows):
+        module._kernel.cache_clear()
+
+
+@needs_compiler
+def test_bits(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, dtype in (("tanh", "bfloat16"), ("relu_vjp", "float32"), ("prelu", "float32"), ("sigmoid", "float64")):
+        result = check.bits(gpu, name, dtype, 5000)
+        assert result.passed
+        assert result.value == 0
+        assert result.size == 5000
+    monkeypatch.setattr(check.fastact, "tanh", check.fastact.relu)
+    assert not check.bits(gpu, "tanh", "bfloat16", 5000).passed
+
+
+@needs_compiler
+def test_rows_and_speed(gpu: Gpu) -> None:
+    assert check.row_accuracy(gpu, "softmax", "float32", 77).passed
+    assert check.row_accuracy(gpu, "logsumexp_vjp", "float32", 77).passed
+    fast = check.bandwidth(gpu, "relu", "float32", 4096, None)
+    assert fast.passed
+    assert fast.value == 100
+    assert check.bandwidth(gpu, "relu_vjp", "float32", 4096, None).value == 150
+    assert "relu" in str(fast)
+
+
+@needs_compiler
+def test_corners(gpu: Gpu) -> None:
+    found = list(check.corners(gpu, quick=True))
+    assert [r.function for r in found] == ["misaligned", "stream order", "graph"]
+    assert all(r.passed for r in found)
+
+
+@needs_compiler
+def test_what_a_call_costs_the_host(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "launch", lambda *args: None)
+    result = check.call_time(gpu)
+    assert result.unit == "us"
+    assert result.value < 100
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
+def test_patterns_are_different_and_of_every_size(dtype: Any) -> None:
+    x = check.patterns(np.dtype(dtype), 1 << 16)
+    integer = {2: np.uint16, 4: np.uint32}[x.dtype.itemsize]
+    assert np.unique(x.view(integer)).size == 1 << 16
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        wide = x.astype(np.float64)
+    assert (wide != wide).any()
+    assert (wide < 0).any()
+    with pytest.raises(ValueError, match="there are not"):
+        check.patterns(np.dtype(np.float16), 1 << 17)
+
+
+def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def missing() -> None:
+        raise RuntimeError("fastact.cuda found no NVIDIA driver on this machine")
+
+    monkeypatch.setattr(driver, "_core", missing)
+    assert check.main([]) == 2
+    assert "nothing to check here: fastact.cuda found no NVIDIA driver" in capsys.readouterr().out

@@ -1,0 +1,162 @@
+"""Kernels compiled for GPUs that are not there: NVIDIA's compiler accepts them, and their machine code is what it
+should be. Needs the extra `cuda`; all of it, for all functions, is ``python tools/cuda_budget.py --all-dtypes --arch 75
+80 90 100 --dry-run``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from fastact import kernels
+from fastact.api import elementwise_forms
+from fastact.cuda import compiler
+from fastact.cuda.functions import source
+from fastact.cuda.row_templates import row_kernel, share
+from fastact.cuda.rows import row_functions
+
+pytest.importorskip("cuda.core", reason="the extra cuda is not installed")
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+cuda_budget: Any = pytest.importorskip("cuda_budget")
+sass: Any = pytest.importorskip("fastact.cuda.sass")
+
+ARCHITECTURES = (75, 80, 90, 100)
+# Every way to compute: nothing but selects, tables, a reciprocal, a quotient of any numerator, two of each.
+COMPILED = ("relu", "tanh", "gelu", "sigmoid", "silu", "softplus", "elu_vjp", "mish_with_derivative", "leaky_relu")
+RECORDED = json.loads(cuda_budget.TARGET.read_text())
+
+
+def have_nvdisasm() -> bool:
+    from cuda.pathfinder import find_nvidia_binary_utility
+
+    return find_nvidia_binary_utility("nvdisasm") is not None
+
+
+needs_nvdisasm = pytest.mark.skipif(not have_nvdisasm(), reason="nvidia-cuda-nvdisasm is not installed")
+
+
+@needs_nvdisasm
+@pytest.mark.parametrize("name", COMPILED)
+def test_machine_code(name: str) -> None:
+    """128-bit accesses; no generic ones, no spills, calls or float64; and no more instructions than on record."""
+    for dtype in ("bfloat16", "float32"):
+        cost, _, broken = cuda_budget.measure(name, dtype, (9, 0))
+        assert not broken
+        limit = 1.15 * RECORDED[name][dtype]["instructions"] + 1
+        assert cost <= limit, f"{name} costs {cost} instructions an element in {dtype}: run python tools/cuda_budget.py"
+
+
+@needs_nvdisasm
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_architectures(architecture: int) -> None:
+    capability = (architecture // 10, architecture % 10)
+    for name, dtype in (("gelu", "float16"), ("softplus", "bfloat16"), ("silu", "float32"), ("tanh", "float64")):
+        _, _, broken = cuda_budget.measure(name, dtype, capability)
+        assert not broken
+
+
+def test_every_function_is_on_record() -> None:
+    missing = sorted(set(elementwise_forms()) - set(RECORDED))
+    assert not missing, f"python tools/cuda_budget.py --missing must put {', '.join(missing)} on record"
+
+
+@pytest.mark.parametrize("places", ["s", "a"])
+def test_parameters_and_strides_compile(places: str) -> None:
+    for layout in ("contiguous", "strided"):
+        assert compiler.compile_cubin(source("leaky_relu", "bfloat16", places, layout), (7, 5), "leaky_relu")
+
+
+@needs_nvdisasm
+@pytest.mark.parametrize("name", sorted(row_functions()))
+def test_row_kernels(name: str) -> None:
+    cases = [("float32", 512, True)]
+    if name == "softmax":
+        cases += [("bfloat16", 5000, True), ("float32", 300, False), ("float32", 16384, True)]
+    for dtype, length, vector in cases:
+        how = share(length, dtype, vector)
+        code = sass.disassemble(compiler.compile_cubin(row_kernel(row_functions()[name], dtype, how), (9, 0), name))
+        assert not code.having("LDL", "STL", r"LD\.", r"ST\."), "spills or generic accesses"
+        assert not code.having(r"D(ADD|MUL|FMA|SETP)"), "float64 in float32"
+        assert code.registers <= 128
+        if vector:
+            assert code.having(r"LDG\.E\.128")
+            assert code.having(r"STG\.E\.128") or row_functions()[name].write is None
+
+
+@pytest.mark.parametrize("length", [1, 1024, 4096, 16384, 100_000])
+def test_row_kernels_of_every_length(length: int) -> None:
+    for dtype in ("float16", "float64"):
+        how = share(length, dtype)
+        assert compiler.compile_cubin(row_kernel(row_functions()["softmax"], dtype, how), (8, 0), "softmax")
+
+
+def test_the_cubin_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTACT_CACHE_DIR", str(tmp_path))
+    made = []
+
+    def relu() -> str:
+        made.append(1)
+        return source("relu", "float32", "", "contiguous")
+
+    first = compiler.cubin("relu", relu, (9, 0))
+    assert compiler.cubin("relu", relu, (9, 0)) == first
+    assert len(made) == 1
+    (file,) = tmp_path.glob("cuda-*/relu-sm_90.bin")
+    assert compiler.cubin("relu", relu, (8, 0)) != first
+    file.write_bytes(file.read_bytes()[:-7])  # a damaged file is made anew
+    assert compiler.cubin("relu", relu, (9, 0)) == first
+    assert len(made) == 3
+
+
+# --- Numba
+
+
+def calling(kernel: Any, arity: int) -> Any:
+    return {1: lambda a: kernel(a), 2: lambda a, b: kernel(a, b), 3: lambda a, b, c: kernel(a, b, c)}[arity]
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "gelu", "silu_vjp", "hard_tanh", "tanh_with_derivative", "leaky_relu"])
+def test_kernels_in_cuda_jit(name: str) -> None:
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    import numba
+    from numba import cuda
+
+    record, form = elementwise_forms()[name]
+    arity = len(form.arrays) + len(record.parameters)
+    for kind, letter in ((numba.float32, "f32"), (numba.float64, "f64")):
+        function = calling(getattr(kernels, name), arity)
+        ptx, _ = cuda.compile_ptx(function, (kind,) * arity, device=True, cc=(7, 5))
+        assert f".{letter}" in ptx
+        assert (".f64" in ptx) == (letter == "f64")
+        if form.kind == "forward":
+            assert "mul.f" not in ptx, "a product that may be contracted"
+            assert "call.uni" not in ptx
+
+
+def test_vectorize_and_guvectorize(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba's target "cuda" compiles formulas over the kernels; what needs a GPU is left out."""
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    import numba
+    from numba.cuda import codegen, dispatcher
+
+    device = SimpleNamespace(compute_capability=(9, 0), id=0)
+    monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
+    monkeypatch.setattr(codegen, "devices", MagicMock(**{"get_context.return_value.device": device}))
+
+    @numba.vectorize(["float32(float32)", "float64(float64)"], target="cuda")
+    def scaled_gelu(x: Any) -> Any:
+        return kernels.gelu(x) * x
+
+    assert len(scaled_gelu.functions) == 2
+
+    @numba.guvectorize(["void(float32[:], float32[:])"], "(n)->(n)", target="cuda")
+    def gelus(x: Any, out: Any) -> None:
+        for i in range(x.shape[0]):
+            out[i] = kernels.gelu(x[i])
+
+    assert callable(gelus)

@@ -1,0 +1,67 @@
+"""Rows give the same bits however they lie in memory: along, across, strided, in blocks, streamed, in threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastact as fa
+
+from .functions import same_bits
+
+LENGTHS = (1, 2, 3, 4, 5, 15, 16, 17, 47, 48, 49, 63, 64, 65, 127, 1023, 1024, 1025, 2049, 16384, 16385, 40000)
+
+
+def rows(n: int, dtype: Any) -> np.ndarray[Any, Any]:
+    x = np.random.default_rng(n).normal(size=(37, n)) * 6
+    x[3, n // 2] = -np.inf
+    x[4] = x[4, 0]
+    x[5] += 1e4
+    return x.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_any_layout(n: int, dtype: Any) -> None:
+    x = rows(n, dtype)
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        function = getattr(fa, name)
+        found = function(x)
+        assert same_bits(np.stack([function(row) for row in x]), found)
+        assert same_bits(function(np.ascontiguousarray(x.T), axis=0).T, found)
+        assert same_bits(function(x[::-1, ::-1][::-1, ::-1]), found)
+        wide = np.zeros((37, 2 * n), dtype)
+        wide[:, ::2] = x
+        assert same_bits(function(wide[:, ::2]), found)
+        if name == "logsumexp":
+            continue
+        across = np.empty((n, 41), dtype).T[:37]
+        assert same_bits(function(x, out=across), found)
+
+
+@pytest.mark.parametrize("n", [2, 10, 200, 3000])
+def test_gradients_in_any_layout(n: int) -> None:
+    x, g = rows(n, np.float32), rows(n, np.float32)[::-1].copy()
+    g[~np.isfinite(g)] = 0
+    for forward, vjp in ((fa.softmax, fa.softmax_vjp), (fa.log_softmax, fa.log_softmax_vjp)):
+        y = forward(x)
+        found = vjp(g, y)
+        assert same_bits(np.stack([vjp(a, b) for a, b in zip(g, y, strict=True)]), found)
+        assert same_bits(vjp(np.ascontiguousarray(g.T), np.ascontiguousarray(y.T), axis=0).T, found)
+
+
+def test_results_that_are_written_past_the_caches() -> None:
+    x = np.random.default_rng(1).normal(size=(9, 1_000_003)).astype(np.float32)
+    for function in (fa.softmax, fa.log_softmax):
+        found = function(x)
+        for k in (0, 4, 8):
+            assert same_bits(function(x[k]), found[k])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 100, 1000, 5000])
+def test_equal_entries_get_equal_shares(n: int, dtype: Any) -> None:
+    for value in (0.0, 3.3, -71.7, 1e5, 1e30):
+        assert same_bits(fa.softmax(np.full(n, value, dtype)), np.full(n, dtype(1) / dtype(n)))

@@ -1,0 +1,52 @@
+"""Write ``tests/bits.json``: the digest of every function's results over fixed inputs, for any machine to check itself.
+
+Run it when results were meant to change. ``--check`` writes nothing and exits 1 where this machine's results differ
+from the file; with ``--dtype`` only those of some dtypes are looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from fastact.accuracy.bits import bit_digest, subjects
+
+FILE = Path(__file__).parents[1] / "tests" / "bits.json"
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+def title(name: str, parameters: tuple[float, ...]) -> str:
+    """``swish_vjp(0.5)``, or ``silu`` where there is no parameter, or where the defaults are used."""
+    return name + (f"({', '.join(f'{p:g}' for p in parameters)})" if parameters else "")
+
+
+def digests(dtypes: list[str]) -> dict[str, dict[str, str]]:
+    """dtype -> function -> digest, on this machine."""
+    return {dtype: {title(n, p): bit_digest(n, p, dtype) for n, p in subjects()} for dtype in dtypes}
+
+
+def main() -> int:
+    """Write the file or check it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a result differs")
+    parser.add_argument("--dtype", action="append", choices=DTYPES, help="may be repeated; all if not given")
+    args = parser.parse_args()
+    stored = json.loads(FILE.read_text()) if FILE.exists() else {}
+    found = digests(args.dtype or list(DTYPES))
+    if args.check:
+        different = [
+            f"{function} {dtype}"
+            for dtype, table in found.items()
+            for function, digest in table.items()
+            if stored.get(dtype, {}).get(function) != digest
+        ]
+        print("\n".join(different), file=sys.stderr)
+        return 1 if different else 0
+    FILE.write_text(json.dumps({**stored, **found}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Compile kernels for a GPU, look at their machine code, and write what an element costs.
+
+``python tools/cuda_budget.py`` compiles every function for compute capability 9.0 and writes
+``benchmarks/results/cuda_sass.json``, with ``--missing`` only new functions; ``--arch 75 80 90 100 --all-dtypes
+--dry-run`` checks all there is and writes nothing. It takes minutes, needs no GPU, and exits 1 if a rule is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastact.api import elementwise_forms
+from fastact.cuda.compiler import compile_cubin
+from fastact.cuda.functions import source, variant
+from fastact.cuda.sass import Code, disassemble
+
+TARGET = Path(__file__).parents[1] / "benchmarks" / "results" / "cuda_sass.json"
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+# Its divisor may be 2^126 and more, so that the quotient is subnormal: the general division is a call.
+MAY_CALL = {"swish_derivative_beta"}
+
+
+def budget(dtype: str, streams: int) -> float:
+    """The instructions an element may cost at the speed of memory, on an H200, by the arrays read and written."""
+    return streams * {"float16": 12.5, "bfloat16": 12.5, "float32": 25.0, "float64": 50.0}[dtype]
+
+
+def defaults(name: str) -> str:
+    """Where the parameters come from in the usual call."""
+    record, _ = elementwise_forms()[name]
+    return "s" * len(record.parameters) if any(p.default is None for p in record.parameters) else ""
+
+
+def machine_code(name: str, dtype: str, capability: tuple[int, int], layout: str = "contiguous") -> Code:
+    return disassemble(compile_cubin(source(name, dtype, defaults(name), layout), capability, name))
+
+
+def faults(name: str, code: Code, dtype: str, inputs: int, outputs: int) -> list[str]:
+    """The rules that a contiguous kernel breaks."""
+    found = []
+    if len(code.having(r"LDG\.E\.128")) < inputs or len(code.having(r"STG\.E\.128")) < outputs:
+        found.append("no 128-bit accesses")
+    if code.having(r"LD\.", r"ST\.", r"LD$", r"ST$"):
+        found.append("generic accesses")
+    if code.having("LDL", "STL"):
+        found.append("spills")
+    if dtype != "float64" and name not in MAY_CALL and code.having("CALL"):
+        found.append("calls")
+    if dtype != "float64" and code.having(r"D(ADD|MUL|FMA|SETP|MNMX)", r"F2F\.\w*\.?F64", r"MUFU\.\w+64"):
+        found.append("float64 instructions")
+    return found
+
+
+def measure(name: str, dtype: str, capability: tuple[int, int]) -> tuple[float, int, list[str]]:
+    """Instructions an element, registers, and broken rules."""
+    kernel = variant(name, dtype, defaults(name))
+    code = machine_code(name, dtype, capability)
+    cost = round(code.longest_path() / kernel.per_thread, 1)
+    return cost, code.registers, faults(name, code, dtype, kernel.arrays, kernel.outputs)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="functions; by default all")
+    parser.add_argument("--missing", action="store_true", help="only the functions that are not on record yet")
+    parser.add_argument("--arch", nargs="*", type=int, default=[90])
+    parser.add_argument("--all-dtypes", action="store_true", help="float16 and float64 too")
+    parser.add_argument("--dry-run", action="store_true", help="write nothing")
+    options = parser.parse_args(arguments)
+    recorded: dict[str, dict[str, dict[str, float]]] = json.loads(TARGET.read_text()) if TARGET.exists() else {}
+    names = options.names or [n for n in elementwise_forms() if not (options.missing and n in recorded)]
+    table = recorded if options.names or options.missing else {}
+    failed = 0
+    for name in names:
+        row = {}
+        for dtype in DTYPES if options.all_dtypes else ("bfloat16", "float32"):
+            for arch in options.arch:
+                cost, registers, broken = measure(name, dtype, (arch // 10, arch % 10))
+                kernel = variant(name, dtype, defaults(name))
+                over = "*" if cost > budget(dtype, kernel.arrays + kernel.outputs) else " "
+                print(f"{name:36} {dtype:9} sm_{arch:<4} {cost:6}{over} {registers:4}", *broken, flush=True)
+                failed += bool(broken)
+                if arch == 90:
+                    row[dtype] = {"instructions": cost, "registers": registers}
+        if row:
+            table[name] = row
+    if not options.dry_run:
+        TARGET.write_text(json.dumps(table, indent=1) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
