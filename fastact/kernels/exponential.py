@@ -53,6 +53,8 @@ LOWEST = {32: -28.0, 64: -50.0}
 TINY = {32: 2.0**-28, 64: 2.0**-57}
 # 2^-HALF is what celu's e^t - 1 is multiplied by, twice.
 HALF = {32: 32, 64: 256}
+# A low part of this size has a high part that overflows in the multiplication by 2^HALF.
+OVERFLOWN = {32: 2.0**100, 64: 2.0**900}
 # The largest t = x/alpha that matters to celu, where even a tiny alpha makes e^t infinite.
 HIGHEST = {32: 130.0, 64: 1050.0}
 # e^t itself is infinite here.
@@ -229,7 +231,10 @@ def celu(x: Lanes, alpha: Lanes) -> Lanes:
     h = fma(s, r, a)
     low = fma(s, q, fma(s, r, a - h) + lost)
     c = alpha * 2.0**half
-    y = fma(c, h, c * low) * 2.0**half
+    rest = c * low
+    # Where even this overflows, perhaps to the other sign, c h alone is infinite.
+    rest = select(fabs(rest) > OVERFLOWN[x.width], 0.0, rest)
+    y = fma(c, h, rest) * 2.0**half
     return select((x > 0.0) | (fabs(t) < TINY[x.width]), x, y)
 
 
