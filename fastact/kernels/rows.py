@@ -272,9 +272,10 @@ def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: Sta
     g, y = row
     total, total_low, down, *relative = done
     # y <= 0, so relative to 0 the exponential cannot overflow
-    e, *_ = exp_of_row(select(y > 0.0, 0.0, y), tuple(relative))
+    e, s, m = exp_of_row(select(y > 0.0, 0.0, y), tuple(relative))
+    # The product as a pair to 2^-29 or so: it may cancel most of g.
     p, rest = two_prod(e, total)
-    rest = fma(e, total_low, rest)
+    rest = fma(e, total_low, fma(fma(s, m, s - e), total, rest))
     hi, lo = two_diff(g, p * down)
     return (hi + (lo - rest * down),)
 
