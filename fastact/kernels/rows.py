@@ -241,8 +241,6 @@ LOGSUMEXP = RowFunction(
 
 # --- vector-Jacobian products, from the saved output
 
-THREE = (0.0, 0.0, 0.0)
-
 
 def _step_dot(state: State, row: State, *_: Any) -> State:
     return add_to_three(state, *two_prod(*row))
@@ -258,7 +256,7 @@ SOFTMAX_VJP = RowFunction(
     name="softmax_vjp",
     signature="(n),(n)->(n)",
     rows=(0.0, 0.0),
-    passes=(Reduction(THREE, _step_dot, add_three),),
+    passes=(Reduction((0.0, 0.0, 0.0), _step_dot, add_three),),
     finish=lambda values, known: normal(known[0]),
     write=_write_softmax_vjp,
 )
@@ -294,7 +292,7 @@ LOG_SOFTMAX_VJP = RowFunction(
     name="log_softmax_vjp",
     signature="(n),(n)->(n)",
     rows=(0.0, 0.0),
-    passes=(Reduction(THREE, _step_total, add_three),),
+    passes=(Reduction((0.0, 0.0, 0.0), _step_total, add_three),),
     finish=_finish_log_softmax_vjp,
     write=_write_log_softmax_vjp,
 )
