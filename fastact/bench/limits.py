@@ -101,6 +101,7 @@ def bound_of(public: str, dtype: str) -> Bound:
     import fastact as fa
     from fastact.cpu import machine
     from fastact.cpu.compiler import assembly_of_block
+    from fastact.cpu.layout import SCALARS
     from fastact.cpu.ufunc import BLOCKS
 
     program = analyser()
@@ -110,7 +111,7 @@ def bound_of(public: str, dtype: str) -> Bound:
     label = f"{public}-default" if (f"{public}-default", dtype) in BLOCKS else public
     if (label, dtype) not in BLOCKS:
         raise NoBound(f"{public} is not one loop over its elements")
-    block = BLOCKS[label, dtype](True)
+    block = BLOCKS[label, dtype](SCALARS)
     body, elements = turns_of(assembly_of_block(block), block.lanes)
     cpu = machine.cpu()[0]
     command = [program, f"-mcpu={cpu}", "-iterations=200", "-instruction-info=0", "-resource-pressure=0", "-"]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numba
 
-from .layout import MAX_OPERANDS, OPEN, SLOTS, Loop, Pool, UFunc, offset
+from .layout import MAX_OPERANDS, OPEN, PAST_CACHES, SCALARS, SLOTS, Loop, Pool, UFunc, offset
 from .memory import (
     atomic_add,
     atomic_and,
@@ -22,7 +22,6 @@ from .memory import (
     call_int,
     call_void,
     compare_and_swap,
-    copy,
     enter,
     fence,
     fill,
@@ -33,7 +32,6 @@ from .memory import (
     poke,
     scatter,
     stack,
-    stream_line,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,7 +52,7 @@ HUGE_PAGE = 1 << 21  # and bytes at most
 ROWS = 32  # short rows are taken so many at a time
 WORD = 8
 
-L_BLOCK, L_BLOCK_SCALARS, L_BODY = (offset(Loop, f) for f in ("block", "block_scalars", "body"))
+L_BLOCK, L_BODY = offset(Loop, "block"), offset(Loop, "body")
 L_RESOLVE, L_POOL, L_INPUTS, L_OUTPUTS = (offset(Loop, f) for f in ("resolve", "pool", "inputs", "outputs"))
 L_SCALARS, L_ITEMSIZE = (offset(Loop, f) for f in ("scalars", "itemsize"))
 L_THRESHOLD, L_CORE_DIMS = offset(Loop, "threshold"), offset(Loop, "core_dims")
@@ -78,16 +76,6 @@ record = stack(WORD * 8)
 
 
 @jit
-def _stream(to: int, source: int, size: int) -> None:
-    """Copy whole lines past the caches, what is left over as usual; both addresses are aligned to a line."""
-    for line in range(size // LINE):
-        stream_line(to + LINE * line, source + LINE * line)
-    whole = size // LINE * LINE
-    if size > whole:
-        copy(to + whole, source + whole, size - whole)
-
-
-@jit
 def _scalar_parameters(steps: int, loop: int) -> bool:
     """Whether every parameter is one value for this whole run."""
     inputs, scalars = peek(loop + L_INPUTS), peek(loop + L_SCALARS)
@@ -98,11 +86,12 @@ def _scalar_parameters(steps: int, loop: int) -> bool:
 
 
 @jit
-def block(loop: int, scalars: bool) -> int:
+def block(loop: int, scalars: bool, past_caches: bool = False) -> int:
     """The compiled block, made now if this is its first use; 0, with a Python error set, if that is impossible."""
-    function = peek(loop + (L_BLOCK_SCALARS if scalars else L_BLOCK))
+    kind = (SCALARS if scalars else 0) + (PAST_CACHES if past_caches else 0)
+    function = peek(loop + L_BLOCK + WORD * kind)
     if function == 0:
-        function = call(peek(loop + L_RESOLVE), loop, numba.intp(scalars))
+        function = call(peek(loop + L_RESOLVE), loop, numba.intp(kind))
         if function == 0:
             pool = peek(loop + L_POOL)
             held = call_int(peek(pool + P_GIL_ENSURE))
@@ -130,18 +119,17 @@ def _part(
     n: int,
     loop: int,
     vectors: int,
-    streaming: bool,
     room: int,
     first: bool,
 ) -> None:
-    """Elements start..start+n, at most a buffer of them, of operands that are not contiguous or shall be streamed."""
+    """Elements start..start+n, at most a buffer of them, of operands that are not contiguous."""
     inputs, outputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_OUTPUTS), peek(loop + L_ITEMSIZE)
     local, pool = operands(), peek(loop + L_POOL)
     for k in range(inputs + outputs):
         step = peek(steps + WORD * k)
         place = peek(args + WORD * k) + start * step
         buffer = room + BUFFER * k
-        if (k < vectors or k >= inputs) and (step != itemsize or (streaming and k >= inputs)):
+        if (k < vectors or k >= inputs) and step != itemsize:
             poke(local + WORD * k, buffer)
             if k < vectors:
                 if step == 0:
@@ -158,11 +146,6 @@ def _part(
         buffer = room + BUFFER * k
         if step != itemsize:
             call_void(peek(pool + P_SPREAD), to, step, buffer, n, itemsize)
-        elif streaming:
-            if to % LINE == 0:
-                _stream(to, buffer, n * itemsize)
-            else:
-                copy(to, buffer, n * itemsize)
 
 
 @jit
@@ -198,7 +181,7 @@ def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) 
     if contiguous and n >= ALIGN:
         # from where the first output begins a cache line on, every store covers whole lines
         done = (-(peek(args + WORD * inputs) + start * itemsize)) % LINE // itemsize
-    if contiguous and (done > 0 or streaming == 0):
+    if contiguous:
         local = operands()
         for k in range(inputs + outputs):
             poke(local + WORD * k, peek(args + WORD * k) + start * peek(steps + WORD * k))
@@ -206,9 +189,17 @@ def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) 
             call_void(function, local, done)
             for k in range(inputs + outputs):
                 poke(local + WORD * k, peek(local + WORD * k) + done * peek(steps + WORD * k))
-        if streaming == 0:
-            call_void(function, local, n - done)
-            return 1
+        past = streaming != 0
+        for k in range(inputs, inputs + outputs):
+            past = past and peek(local + WORD * k) % LINE == 0
+        if past:
+            function = block(loop, scalars, True)
+            if function == 0:
+                return 0
+        call_void(function, local, n - done)
+        if past:
+            fence()
+        return 1
     room = buffers()
     if n > 1 and _constant(steps, loop, vectors):
         local = operands()
@@ -221,12 +212,9 @@ def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) 
     first = True
     while done < n:
         count = min(n - done, BUFFER // itemsize)
-        past = contiguous and streaming != 0
-        _part(function, args, steps, start + done, count, loop, vectors, past, room, first)
+        _part(function, args, steps, start + done, count, loop, vectors, room, first)
         done += count
         first = False
-    if streaming != 0:
-        fence()
     return 1
 
 
@@ -390,7 +378,8 @@ def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
         threads = _threads(pool)
     counted = threads > 1
     if counted:
-        if block(loop, _scalar_parameters(steps, loop)) == 0:
+        # compiled now, not by several threads at once
+        if block(loop, _scalar_parameters(steps, loop), streaming) == 0:
             return 0
         # other callers at work keep a CPU busy each, so that many less are to be had
         threads -= atomic_add(pool + P_CALLERS, 1)

@@ -70,10 +70,13 @@ class Loop(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_int64)
         for name in (
-            "block",  # void (*)(char **args, intp n); 0 until it is compiled
-            "block_scalars",  # the same with the trailing parameters as single values
+            # four of void (*)(char **args, intp n), by SCALARS and PAST_CACHES; 0 until they are compiled
+            "block",
+            "block_scalars",
+            "block_past_caches",
+            "block_scalars_past_caches",
             "body",  # or a whole NumPy loop, void (*)(char **, intp *, intp *, void *)
-            "resolve",  # intp (*)(Loop *, intp scalars): compile; 0 if that failed
+            "resolve",  # intp (*)(Loop *, intp kind): compile; 0 if that failed
             "pool",
             "inputs",
             "outputs",
@@ -112,3 +115,8 @@ def offset(structure: type[ctypes.Structure], field: str) -> int:
 
 
 OPEN = 1 << 32
+
+SCALARS = 1
+"""The kind of block to which the trailing parameters are single values, and ..."""
+PAST_CACHES = 2
+"""... the kind that writes past the caches, for outputs that begin a cache line."""

@@ -64,11 +64,6 @@ def _store(builder: Any, address: Any, value: Any) -> None:
     builder.store(value, _pointer(builder, address, INTP))
 
 
-def _copy(builder: Any, to: Any, source: Any, count: Any) -> None:
-    arguments = [_pointer(builder, to, POINTER.pointee), _pointer(builder, source, POINTER.pointee), count]
-    call_intrinsic(builder, "llvm.memcpy.p0.p0.i64", ir.VoidType(), [*arguments, ir.IntType(1)(0)])
-
-
 def _fill(builder: Any, to: Any, source: Any, n: Any, itemsize: Any) -> None:
     """Write the element at `source` to `n` consecutive places from `to` on."""
     for size in (4, 8, 2):
@@ -133,14 +128,6 @@ def stack(count: int) -> Any:
         return builder.ptrtoint(room, INTP)
 
     return _instruction(types.intp, emit)
-
-
-def _stream_line(builder: Any, to: Any, source: Any) -> None:
-    """Copy 64 aligned bytes past the caches."""
-    line = ir.VectorType(ir.IntType(32), 16)
-    value = builder.load(_pointer(builder, source, line), align=64)
-    written = builder.store(value, _pointer(builder, to, line), align=64)
-    written.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
 
 
 def _fence(builder: Any) -> None:
@@ -234,7 +221,6 @@ def _integer_as_double(builder: Any, value: Any) -> Any:
 
 peek: Callable[..., int] = _instruction(types.intp, _load(INTP))
 poke = _instruction(types.void, _store)
-copy = _instruction(types.void, _copy)
 fill = _instruction(types.void, _fill)
 gather = _instruction(types.void, _gather)
 scatter = _instruction(types.void, _scatter)
@@ -246,7 +232,6 @@ compare_and_swap: Callable[..., int] = _instruction(types.intp, _compare_and_swa
 call: Callable[..., int] = _instruction(types.intp, _call)
 call_int: Callable[..., int] = _instruction(types.intp, _call_int)
 call_void = _instruction(types.void, _call_void)
-stream_line = _instruction(types.void, _stream_line)
 fence = _instruction(types.void, _fence)
 pause = _instruction(types.void, _pause)
 enter: Callable[..., int] = _instruction(types.intp, _enter)

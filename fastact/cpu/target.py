@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -23,8 +24,8 @@ from . import machine
 from .compiler import compile_block
 from .emit import Block
 from .lanes import Lanes
-from .layout import MAX_CORE_DIMS
-from .ufunc import BuiltLoop, make_ufunc, new_loop
+from .layout import MAX_CORE_DIMS, PAST_CACHES
+from .ufunc import BLOCK_FIELDS, BuiltLoop, make_ufunc, new_loop
 
 types: Any = numba_types  # its names are made at run time
 _FLOATS = {types.float32: (32, "float32"), types.float64: (64, "float64")}
@@ -151,7 +152,12 @@ def _traced_loop(function: Callable[..., Any], kind: Any, inputs: int) -> BuiltL
     lanes = _VECTORS * machine.vector_bytes() * 8 // width
     block = Block(f"user-{next(_serial)}-{function.__name__}-{dtype}", function, dtype, inputs, 1, lanes)
     address = machine.load(*compile_block(block))
-    loop = new_loop(inputs, 1, width // 8, lambda scalars: address, "block", lanes=lanes)
+
+    def make(kind: int) -> int:
+        past = replace(block, name=f"{block.name}-past", past_caches=True)
+        return machine.load(*compile_block(past)) if kind & PAST_CACHES else address
+
+    loop = new_loop(inputs, 1, width // 8, make, BLOCK_FIELDS, lanes=lanes)
     loop.block = address
     return BuiltLoop([np.dtype(dtype)] * (inputs + 1), loop, "elementwise")
 
@@ -160,7 +166,7 @@ def _whole_loop(numbers: list[int], outputs: int, address: Any, core_dims: int, 
     """A loop Numba compiled from a scalar function or a gufunc kernel; `keep` holds what that code refers to."""
     dtypes = [_BY_NUMBER[n] for n in numbers]
     largest = max(d.itemsize for d in dtypes)
-    loop = new_loop(len(numbers) - outputs, outputs, largest, lambda scalars: int(address), "body", core_dims=core_dims)
+    loop = new_loop(len(numbers) - outputs, outputs, largest, lambda kind: int(address), ["body"], core_dims=core_dims)
     loop.body = int(address)
     _keep.append(keep)
     return BuiltLoop(dtypes, loop, "rows")

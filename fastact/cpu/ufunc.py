@@ -20,7 +20,7 @@ from ..kernels.sparse import Projection
 from . import cache as disk
 from . import locks, machine, threads, vectorcall
 from .emit import ITEMSIZE, Block
-from .layout import MAX_OPERANDS, Loop, UFunc
+from .layout import MAX_OPERANDS, PAST_CACHES, SCALARS, Loop, UFunc
 
 Compiled = tuple[str, bytes]
 
@@ -30,8 +30,10 @@ _FIRST_USER_DTYPE = 256  # NPY_USERDEF
 # reading the operands, the second for a few dozen operations an element.
 _THREADS_PAY = {4: 1 << 18, 2: 1 << 17}
 
-BLOCKS: dict[tuple[str, str], Callable[[bool], Block]] = {}
-"""(label, dtype) -> block(single): what the loops made so far are compiled from, for analysis."""
+BLOCKS: dict[tuple[str, str], Callable[[int], Block]] = {}
+"""(label, dtype) -> block(kind): what the loops made so far are compiled from, for analysis."""
+
+BLOCK_FIELDS = ("block", "block_scalars", "block_past_caches", "block_scalars_past_caches")
 
 _keep: list[Any] = []  # NumPy holds bare pointers to what a ufunc is made of
 _pending: dict[int, Resolver] = {}
@@ -51,19 +53,19 @@ class Resolver:
     """How to get the compiled code of one loop."""
 
     loop: Loop
-    make: Callable[[bool], int]
-    field: str = "block"
+    make: Callable[[int], int]
+    fields: Sequence[str]
 
 
-def _resolve_loop(address: int, scalars: int) -> int:
+def _resolve_loop(address: int, kind: int) -> int:
     """Called by the driver when a loop is used for the first time; the driver passes an exception on to the caller."""
     resolver = _pending[address]
     try:
         with locks.compiling:
-            field = "block_scalars" if scalars else resolver.field
+            field = resolver.fields[kind]
             found = getattr(resolver.loop, field)
             if not found:
-                found = resolver.make(bool(scalars))
+                found = resolver.make(kind)
                 setattr(resolver.loop, field, found)
             return int(found)
     except BaseException as error:
@@ -167,8 +169,10 @@ def _dtypes() -> list[tuple[np.dtype[Any], str]]:
     return [*found, (np.dtype(ml_dtypes.bfloat16), "bfloat16")]
 
 
-def new_loop(inputs: int, outputs: int, itemsize: int, make: Callable[[bool], int], field: str, **fields: int) -> Loop:
-    """A loop whose code `make(scalars)` compiles on first use into `field`."""
+def new_loop(
+    inputs: int, outputs: int, itemsize: int, make: Callable[[int], int], codes: Sequence[str], **fields: int
+) -> Loop:
+    """A loop whose code of some kind `make(kind)` compiles on first use into the field `codes[kind]`."""
     loop = Loop(
         resolve=ctypes.cast(_resolve, ctypes.c_void_p).value,
         pool=ctypes.addressof(threads.pool),
@@ -177,7 +181,7 @@ def new_loop(inputs: int, outputs: int, itemsize: int, make: Callable[[bool], in
         itemsize=itemsize,
         **{"threshold": _THREADS_PAY[2], **fields},
     )
-    _pending[ctypes.addressof(loop)] = Resolver(loop, make, field)
+    _pending[ctypes.addressof(loop)] = Resolver(loop, make, codes)
     return loop
 
 
@@ -232,17 +236,18 @@ def block_loop(
     width = 8 if dtype == "float64" else 4  # 16-bit types compute in float32
     lanes = vectors * machine.vector_bytes() // width
 
-    def block(single: bool) -> Block:
-        values = scalars if single else 0
-        return Block(f"{name}-{dtype}-{values}", kernel, dtype, inputs, outputs, lanes, values)
+    def block(kind: int) -> Block:
+        values, past = scalars if kind & SCALARS else 0, bool(kind & PAST_CACHES)
+        label = f"{name}-{dtype}-{values}" + ("-past" if past else "")
+        return Block(label, kernel, dtype, inputs, outputs, lanes, values, past)
 
-    def make(single: bool) -> int:
+    def make(kind: int) -> int:
         def compile() -> Compiled:
             from .compiler import compile_block
 
-            return compile_block(block(single))
+            return compile_block(block(kind))
 
-        return machine.load(*disk.load_or_compile(block(single).name, compile))
+        return machine.load(*disk.load_or_compile(block(kind).name, compile))
 
     BLOCKS[name, dtype] = block
     return new_loop(
@@ -250,7 +255,7 @@ def block_loop(
         outputs,
         ITEMSIZE[dtype],
         make,
-        "block",
+        BLOCK_FIELDS,
         scalars=scalars,
         lanes=lanes,
         threshold=_THREADS_PAY.get(vectors, _THREADS_PAY[2]),
@@ -331,7 +336,7 @@ def rows(function: RowFunction, doc: str) -> np.ufunc:
 
 
 def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outputs: int) -> Loop:
-    def make(scalars: bool) -> int:
+    def make(kind: int) -> int:
         label = f"{function.name}-{dtype}"
 
         def compile() -> Compiled:
@@ -341,4 +346,4 @@ def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outp
 
         return machine.load(*disk.load_or_compile(label, compile))
 
-    return new_loop(inputs, outputs, ITEMSIZE[dtype], make, "body", core_dims=1)
+    return new_loop(inputs, outputs, ITEMSIZE[dtype], make, ["body"], core_dims=1)
