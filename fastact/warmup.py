@@ -39,13 +39,28 @@ def warm(name: str, dtypes: tuple[str, ...]) -> str:
         arrays = [x] * len(form.arrays)
         if not record.parameters:
             function(*arrays)
+            _past_caches(function, len(arrays), dtype)
             continue
         parameters = [np.asarray(1.0, dtype) for _ in record.parameters]
         function.ufunc(*arrays, *parameters)
         function.ufunc(*arrays, *(np.broadcast_to(p, 2).copy() for p in parameters))
         if all(p.default is not None for p in record.parameters):
             function(*arrays)
+            _past_caches(function, len(arrays), dtype)
     return name
+
+
+def _past_caches(function: Any, inputs: int, dtype: str) -> None:
+    """Call `function` as if its results were too large for the caches: there is a loop for that."""
+    from .cpu.threads import pool
+
+    usual, pool.stream_bytes = pool.stream_bytes, 0
+    try:
+        arrays = np.zeros((inputs, 1024), dtype)
+        results = function(*arrays)
+        function(*arrays, out=results)
+    finally:
+        pool.stream_bytes = usual
 
 
 def run(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ import pytest
 
 import fastact as fa
 from fastact.accuracy.bits import bit_digest, subjects
+from fastact.cpu.threads import pool
 from tools.bits import title
 
 from .functions import ELEMENTWISE, SHAPES, arrays, call, outputs, same_bits, sample
@@ -94,6 +95,30 @@ def test_every_length_offset_and_layout(name: str, dtype: str) -> None:
         strided = tuple(np.repeat(r[..., None], 2, -1)[..., 0] for r in results)
         call(name, *[laid] * count, out=strided if len(strided) > 1 else strided[0])
         assert same_bits(strided, shaped), layout
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("name", ["relu", "gelu_vjp", "silu_with_derivative", "leaky_relu"])
+def test_results_past_the_caches(name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large results are stored by a loop of its own, which starts at a cache line of every output, or not at all."""
+    count, n = arrays(name), 300_001
+    x = sample(n, dtype)
+    expected = outputs(call(name, *[x] * count))
+    monkeypatch.setattr(pool, "stream_bytes", 1)
+    for places in ([0], [1], [37], [0, 0], [5, 5], [0, 1]):
+        if len(places) != len(expected):
+            continue
+        memory = [np.zeros(n + 2 * 64, dtype) for _ in places]
+        start = [(-m.ctypes.data % 64) // m.itemsize + place for m, place in zip(memory, places, strict=True)]
+        for number in (1, 2):
+            found = [m[s : s + n] for m, s in zip(memory, start, strict=True)]
+            with fa.threads(number):
+                call(name, *[x] * count, out=found[0] if len(found) == 1 else tuple(found))
+            assert same_bits(tuple(found), expected), (places, number)
+            for m, s in zip(memory, start, strict=True):
+                assert not m[:s].any()
+                assert not m[s + n :].any()
+                m.fill(0)
 
 
 CHEAPER = [(r.name, r) for r in fa.CATALOGUE.values() if r.at_defaults is not None]
