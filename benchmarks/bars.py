@@ -74,19 +74,29 @@ def _extreme(records: Records, key: str, which: Callable[..., Any]) -> dict[str,
     return which(known, key=lambda record: record[key], default=None)  # type: ignore[no-any-return]
 
 
+def _ratio(record: dict[str, Any]) -> float | None:
+    """How many times as fast fastact is, both starting from the same."""
+    from_x: float | None = record.get("fastact_against_fastest_peer_from_x")
+    return record.get("fastact_against_fastest_peer") if from_x is None else from_x
+
+
 def ahead(least: float = 1.0, mean: float | None = None, of: tuple[str, ...] | None = None) -> Judge:
-    """Every function at least `least` times as fast as the fastest peer, and `mean` times in the geometric mean."""
-    key = "fastact_against_fastest_peer"
+    """Every function at least `least` times as fast as the fastest peer, and `mean` times in the geometric mean.
+
+    Where fastact starts from x and a peer was given what its forward pass saves, the peer starts from x too; the form
+    ``backward`` has both start from what they save.
+    """
 
     def judge(records: Records) -> Iterator[Verdict]:
         for group, members in _groups(records, "dtype", "form", "setting"):
-            worst = _extreme(members, key, min)
-            if worst is None:
+            ratios = [(ratio, record) for record in members if (ratio := _ratio(record)) is not None]
+            if not ratios:
                 continue
-            found = f"{worst[key]:.2f}x: {worst['function']} ({worst['fastest_peer']})"
-            yield Verdict(f"{group}: worst", found, f"{least:.1f}x", worst[key] >= least)
+            least_found, worst = min(ratios, key=lambda pair: pair[0])
+            found = f"{least_found:.2f}x: {worst['function']} ({worst['fastest_peer']})"
+            yield Verdict(f"{group}: worst", found, f"{least:.1f}x", least_found >= least)
             if mean is not None:
-                logs = [math.log(r[key]) for r in members if r.get(key) and (of is None or r["function"] in of)]
+                logs = [math.log(ratio) for ratio, record in ratios if of is None or record["function"] in of]
                 value = math.exp(math.fsum(logs) / len(logs))
                 yield Verdict(f"{group}: mean of {len(logs)}", f"{value:.2f}x", f"{mean:.1f}x", value >= mean)
 
@@ -159,7 +169,7 @@ BARS: dict[str, Bar] = {
     ),
     "gradients-64Ki-1-thread": Bar(
         "derivatives and gradients against backward kernels",
-        f"{_FUNCTIONS} --sizes 64Ki --threads 1 --rounds 30 --form vjp,derivative --limits --no-accuracy",
+        f"{_FUNCTIONS} --sizes 64Ki --threads 1 --rounds 30 --form backward,vjp,derivative --limits --no-accuracy",
         (ahead(1.0, 2.0),),
     ),
     "16-bit-64Ki-1-thread": Bar(

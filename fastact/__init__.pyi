@@ -237,14 +237,17 @@ sigmoid: np.ufunc
 sigmoid_derivative: np.ufunc
 sigmoid_vjp: np.ufunc
 sigmoid_with_derivative: np.ufunc
+sigmoid_vjp_from_output: np.ufunc
 bipolar_sigmoid: np.ufunc
 bipolar_sigmoid_derivative: np.ufunc
 bipolar_sigmoid_vjp: np.ufunc
 bipolar_sigmoid_with_derivative: np.ufunc
+bipolar_sigmoid_vjp_from_output: np.ufunc
 tanh: np.ufunc
 tanh_derivative: np.ufunc
 tanh_vjp: np.ufunc
 tanh_with_derivative: np.ufunc
+tanh_vjp_from_output: np.ufunc
 softsign: np.ufunc
 softsign_derivative: np.ufunc
 softsign_vjp: np.ufunc
@@ -315,6 +318,7 @@ log_sigmoid: np.ufunc
 log_sigmoid_derivative: np.ufunc
 log_sigmoid_vjp: np.ufunc
 log_sigmoid_with_derivative: np.ufunc
+log_sigmoid_vjp_from_output: np.ufunc
 mish: np.ufunc
 mish_derivative: np.ufunc
 mish_vjp: np.ufunc
@@ -340,10 +344,12 @@ expit: np.ufunc
 expit_derivative: np.ufunc
 expit_vjp: np.ufunc
 expit_with_derivative: np.ufunc
+expit_vjp_from_output: np.ufunc
 logistic: np.ufunc
 logistic_derivative: np.ufunc
 logistic_vjp: np.ufunc
 logistic_with_derivative: np.ufunc
+logistic_vjp_from_output: np.ufunc
 soft_sign: np.ufunc
 soft_sign_derivative: np.ufunc
 soft_sign_vjp: np.ufunc
@@ -352,3 +358,4 @@ log_expit: np.ufunc
 log_expit_derivative: np.ufunc
 log_expit_vjp: np.ufunc
 log_expit_with_derivative: np.ufunc
+log_expit_vjp_from_output: np.ufunc

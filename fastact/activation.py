@@ -36,7 +36,8 @@ class Activation:
     `limits` and `derivative_limits` are the values at -inf and +inf, `parity` is "odd", "even" or None, `monotone` says
     whether the function never decreases, `range` is the smallest interval that holds every value at default parameters,
     `at_defaults` and `derivative_at_defaults` are cheaper kernels that give the bits of `forward` and `derivative` when
-    every parameter has its default, if there are such; `kinks` are the points where the derivative jumps, `vectors` is
+    every parameter has its default, if there are such; `derivative_from_output` is the derivative as a function of the
+    result, where that is cheaper than from x; `kinks` are the points where the derivative jumps, `vectors` is
     how many native vectors are in flight.
     """
 
@@ -50,6 +51,8 @@ class Activation:
     parameters: tuple[Parameter, ...] = ()
     at_defaults: Kernel | None = None
     derivative_at_defaults: Kernel | None = None
+    derivative_from_output: Kernel | None = None
+    output_formula: str = ""
     parameter_derivatives: Mapping[str, Kernel] = field(default_factory=dict)
     parameter_formulas: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
@@ -110,6 +113,9 @@ def all_forms(record: Activation) -> Iterator[Form]:
     yield Form("vjp", f"{name}_vjp", times_g(record.derivative), ("g", "x"), ("gx",))
     both_at_once = both(record.forward, record.derivative)
     yield Form("with_derivative", f"{name}_with_derivative", both_at_once, ("x",), ("y", "dy"))
+    if record.derivative_from_output is not None:
+        from_output = times_g(record.derivative_from_output)
+        yield Form("vjp_from_output", f"{name}_vjp_from_output", from_output, ("g", "y"), ("gx",))
     for parameter, kernel in record.parameter_derivatives.items():
         yield Form(f"derivative_{parameter}", f"{name}_derivative_{parameter}", kernel, ("x",), ("dy",))
 

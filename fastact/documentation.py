@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .activation import Activation, Form
+from .activation import Activation, Form, all_forms
 
 ROW_DTYPES = "float16, bfloat16, float32 or float64."
 
@@ -12,6 +12,7 @@ _WHAT = {
     "forward": "{summary}",
     "derivative": "The derivative of `{name}` by x.",
     "vjp": "The vector-Jacobian product of `{name}`: g times its derivative at x, in one pass.",
+    "vjp_from_output": "The vector-Jacobian product of `{name}` from its saved result y, which costs less than from x.",
     "with_derivative": "`{name}` and its derivative by x, in one pass.",
 }
 
@@ -26,14 +27,20 @@ def docstring(record: Activation, form: Form) -> str:
     formula = record.formula if form.kind in ("forward", "with_derivative") else record.derivative_formula
     if form.kind == "vjp":
         formula = f"g * ({formula})"
+    if form.kind == "vjp_from_output":
+        formula = f"g * ({record.output_formula})"
     if form.kind.startswith("derivative_"):
         formula = record.parameter_formulas[parameter]
     lines = [summary, "", f"    {formula}", "", "Parameters", "----------"]
     if "g" in form.arrays:
-        lines += ["g : array_like", "    The gradient of the loss by the result, of a shape that broadcasts with `x`."]
+        lines += [
+            "g : array_like",
+            f"    The gradient of the loss by the result, of a shape that broadcasts with `{form.arrays[-1]}`.",
+        ]
+    what = f"What `{record.name}` returned: " if form.arrays[-1] == "y" else ""
     lines += [
-        "x : array_like",
-        "    float16, bfloat16, float32 or float64, any shape; integers and bool promote as in `numpy.exp`.",
+        f"{form.arrays[-1]} : array_like",
+        f"    {what}float16, bfloat16, float32 or float64, any shape; integers and bool promote as in `numpy.exp`.",
     ]
     for p in record.parameters:
         default = "" if p.default is None else f", default {p.default:.17g}" if p.default != 1 / 6 else ", default 1/6"
@@ -58,7 +65,9 @@ def docstring(record: Activation, form: Form) -> str:
     lines += ["", "See Also", "--------"]
     others = [name for name in _relatives(record) if name != form.name]
     lines += [", ".join(others), "", "Notes", "-----"]
-    lines += [_behaviour(record, derivative), _accuracy(record, form)]
+    if "x" in form.arrays:
+        lines.append(_behaviour(record, derivative))
+    lines.append(_accuracy(record, form))
     if record.paper:
         lines += ["", "References", "----------", record.paper]
     lines += ["", "Examples", "--------", ">>> import fastact as fa, numpy as np", *_example(record, form)]
@@ -66,7 +75,7 @@ def docstring(record: Activation, form: Form) -> str:
 
 
 def _relatives(record: Activation) -> list[str]:
-    own = [record.name, f"{record.name}_derivative", f"{record.name}_vjp", f"{record.name}_with_derivative"]
+    own = [form.name for form in all_forms(record) if not form.kind.startswith("derivative_")]
     return [*own, *record.see_also]
 
 
@@ -82,6 +91,12 @@ def _behaviour(record: Activation, derivative: bool) -> str:
 
 def _accuracy(record: Activation, form: Form) -> str:
     c = record.contract
+    if form.kind == "vjp_from_output":
+        return (
+            f"The derivative is within {c.float32:g} ULP in float32 for the y that is given, the product with g is "
+            "rounded once more. What y lost when it was rounded is lost: where it is close to a limit the derivative "
+            f"at x is small and has fewer correct digits than `{record.name}_vjp` gives it. NaN gives NaN."
+        )
     if form.kind == "vjp":
         return f"The derivative is within {c.float32:g} ULP in float32; the product with g is rounded once more."
     return (
@@ -93,13 +108,18 @@ def _accuracy(record: Activation, form: Form) -> str:
 def _example(record: Activation, form: Form) -> list[str]:
     """A doctest with one extreme input, +inf: its value is the limit the record states."""
     arguments = ["np.float32(2)"] if "g" in form.arrays else []
-    arguments.append("np.float32('inf')")
+    limit = repr(float(record.limits[1])) if "y" in form.arrays else "'inf'"
+    arguments.append(f"np.float32({limit})")
     arguments += ["0.25" for p in record.parameters if p.default is None]
     call = f">>> fa.{form.name}({', '.join(arguments)})"
     value, slope = record.limits[1], record.derivative_limits[1]
-    shown = {"forward": (value,), "derivative": (slope,), "vjp": (2 * slope,), "with_derivative": (value, slope)}.get(
-        form.kind
-    )
+    shown = {
+        "forward": (value,),
+        "derivative": (slope,),
+        "vjp": (2 * slope,),
+        "vjp_from_output": (2 * slope,),
+        "with_derivative": (value, slope),
+    }.get(form.kind)
     if shown is None:
         return [call.replace("np.float32('inf')", "np.float32('nan')"), "np.float32(nan)"]
     texts = [repr(np.float32(v)) for v in shown]

@@ -208,7 +208,7 @@ def test_without_rich_and_without_the_oracles(
         (["--sizes", "5000M"], "argument --sizes: '5000M' is out of range"),
         (["--dtype", "float8"], "argument --dtype: invalid choice: 'float8'"),
         (["--dtype", ","], "argument --dtype: invalid choice: ''"),
-        (["--form", "backward"], "argument --form: invalid choice: 'backward'"),
+        (["--form", "sideways"], "argument --form: invalid choice: 'sideways'"),
         (["--layout", "spiral"], "argument --layout: invalid choice: 'spiral' (choose from contiguous, "),
         (["--rows", "3x"], "argument --rows: '3x' is not a shape: write 1024x1024"),
         (["--rows", "3x3@2"], "argument --rows: '3x3@2': there is no axis 2 in 2 dimensions"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import mpmath
 import numpy as np
 import pytest
 
@@ -9,7 +12,10 @@ import fastact as fa
 from fastact.accuracy.cases import Case, cases
 from fastact.accuracy.reference import ROOTS, reference64
 from fastact.accuracy.samples import neighbours
+from fastact.accuracy.ulp import compare
+from fastact.activation import Activation
 
+from .functions import same_bits
 from .test_accuracy import DERIVATIVES, WIDE, holds, stratified
 
 RECORDS = list(fa.CATALOGUE.values())
@@ -70,3 +76,52 @@ def test_the_defaults_given_are_the_defaults(case: Case) -> None:
         built_in = case.function(dtype)(x)
         passed = getattr(fa, case.public)(x, *case.values)
         assert np.array_equal(built_in.view(f"u{x.itemsize}"), passed.view(f"u{x.itemsize}"))
+
+
+FROM_OUTPUT = [record for record in fa.CATALOGUE.values() if record.derivative_from_output is not None]
+
+
+def slope_of(name: str, y: Any) -> Any:
+    """The derivative as a function of the result, in a working precision of mpmath."""
+    return {
+        "sigmoid": lambda: y * (1 - y),
+        "bipolar_sigmoid": lambda: (1 - y) * (1 + y) / 2,
+        "tanh": lambda: (1 - y) * (1 + y),
+        "log_sigmoid": lambda: -mpmath.expm1(y),
+    }[name]()
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize("record", FROM_OUTPUT, ids=lambda record: record.name)
+def test_vjp_from_output(record: Activation, dtype: str) -> None:
+    """Right for the y that is given, whatever x it came from, next to both limits as well."""
+    low, high = (max(limit, -800.0) for limit in record.limits)
+    generator = np.random.default_rng(5)
+    away = np.exp2(-generator.uniform(0, 60, 600))
+    y = np.concatenate([low + (high - low) * away, high - (high - low) * away, np.linspace(low, high, 300)])
+    y = np.unique(np.clip(y, low, high).astype(dtype))
+    with mpmath.workdps(60):
+        true = [slope_of(record.name, mpmath.mpf(float(value))) for value in y]
+        parts = [(float(t), float(t - mpmath.mpf(float(t)))) for t in true]
+    hi, lo = np.array(parts).T
+    found = getattr(fa, f"{record.name}_vjp_from_output")(np.ones_like(y), y)
+    judged = compare(found, hi, lo)
+    assert not judged.wrong.any()
+    assert judged.error.max() < 0.54
+    # times g, rounded once more
+    g = generator.normal(size=y.size).astype(dtype)
+    again = getattr(fa, f"{record.name}_vjp_from_output")(g, y)
+    assert np.array_equal(again, g * found)
+    # and it is the derivative: of a y that came from x
+    x = np.linspace(-2, 2, 41).astype(dtype)
+    from_output = getattr(fa, f"{record.name}_vjp_from_output")(np.ones_like(x), getattr(fa, record.name)(x))
+    np.testing.assert_allclose(from_output, getattr(fa, f"{record.name}_derivative")(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("record", FROM_OUTPUT, ids=lambda record: record.name)
+def test_vjp_from_output_beyond_numbers(record: Activation) -> None:
+    function = getattr(fa, f"{record.name}_vjp_from_output")
+    for limit, slope in zip(record.limits, record.derivative_limits, strict=True):
+        assert same_bits(function(np.float32(1), np.float32(limit)), np.float32(slope))
+    assert np.isnan(function(np.float32(1), np.float32(np.nan)))
+    assert np.isnan(function(np.float32(np.nan), np.float32(0)))

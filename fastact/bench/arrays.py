@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from fastact.bench.sizes import parse_size, size_name
 
-__all__ = ["BARS_OF_ROWS", "DTYPES", "LAYOUTS", "Setting", "aligned", "inputs", "numpy_dtype", "parse_shape"]
+__all__ = ["BARS_OF_ROWS", "DTYPES", "FORMS", "LAYOUTS", "Setting", "aligned", "inputs", "numpy_dtype", "parse_shape"]
 
 Array = NDArray[Any]
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
+FORMS = ("forward", "derivative", "vjp", "backward", "with_derivative")
+"""``backward`` is a vjp from whatever the library's own forward pass saves: the result, or x."""
 COLUMNS = 1024
 """The length of a row for softmax and its relatives, where only a number of elements is given."""
 

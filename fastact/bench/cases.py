@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.bench import arrays
-from fastact.bench.arrays import DTYPES, LAYOUTS, Setting
+from fastact.bench.arrays import DTYPES, FORMS, LAYOUTS, Setting
 from fastact.bench.libraries import BUILDERS, Case, installed, measuring, set_threads
 from fastact.bench.peers import PEERS
 
@@ -43,7 +43,6 @@ Array = NDArray[Any]
 
 LIBRARIES = tuple(BUILDERS)
 """fastact first, then its peers."""
-FORMS = ("forward", "derivative", "vjp", "with_derivative")
 
 
 class Missing(LookupError):

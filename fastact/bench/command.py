@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fastact.bench.arrays import BARS_OF_ROWS, DTYPES, LAYOUTS, Setting, numpy_dtype, parse_shape
+from fastact.bench.arrays import BARS_OF_ROWS, DTYPES, FORMS, LAYOUTS, Setting, numpy_dtype, parse_shape
 from fastact.bench.sizes import parse_size, size_name
 
 __all__ = ["add_arguments", "run"]
@@ -99,10 +99,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--form",
-        type=_some_of(("forward", "derivative", "vjp", "with_derivative")),
+        type=_some_of(FORMS),
         default=("forward",),
         metavar="A,B",
-        help="forward, derivative, vjp (gradient times derivative) or with_derivative (both in one pass)",
+        help="forward, derivative, vjp (gradient times derivative), backward (a vjp from what the forward pass saves, "
+        "y or x) or with_derivative (both in one pass)",
     )
     parser.add_argument(
         "--limits",

@@ -26,7 +26,7 @@ from fastact.bench.formulas import Binary, targets
 from fastact.bench.onnx_model import DTYPE_CODES, one_node_model
 from fastact.bench.peers import CONSTANTS, PEERS, PRELU, Formula
 
-__all__ = ["BUILDERS", "Case", "installed", "measuring", "set_threads"]
+__all__ = ["BUILDERS", "Case", "installed", "measuring", "public_name", "set_threads"]
 
 Array = NDArray[Any]
 Call = Callable[..., Any]
@@ -102,10 +102,23 @@ def _both(first: Call, second: Call) -> Call:
 # --- fastact, NumPy, SciPy ------------------------------------------------------------------------
 
 
+GRADIENTS = ("vjp", "backward")
+
+
+def public_name(name: str, form: str) -> str:
+    """The name of fastact's function for a form of the benchmark."""
+    if form == "backward":
+        import fastact as fa
+
+        from_output = f"{name}_vjp_from_output"
+        return from_output if hasattr(fa, from_output) else f"{name}_vjp"
+    return name if form == "forward" else f"{name}_{form}"
+
+
 def _fastact(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | None:
     import fastact as fa
 
-    public = name if form == "forward" else f"{name}_{form}"
+    public = public_name(name, form)
     function = getattr(fa, public, None)
     if function is None:
         return None
@@ -117,9 +130,13 @@ def _fastact(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case |
     out = _result(name, x, axis)
     if PEERS[name].rows:
         # a vjp is from the saved output, as the frameworks do it
-        rows = (g, getattr(fa, name)(x, axis=axis)) if form == "vjp" else (x,)
+        rows = (g, getattr(fa, name)(x, axis=axis)) if form in GRADIENTS else (x,)
         return _into(partial(function, *rows, out=out), out)
-    operands = (*((g, x) if form == "vjp" else (x,)), *parameters)
+    if form in GRADIENTS:
+        saved = getattr(fa, name)(x) if public.endswith("_from_output") else x
+        operands = (g, saved, *parameters)
+    else:
+        operands = (x, *parameters)
     results = (out, _result(name, x, axis)) if form == "with_derivative" else (out,)
     if isinstance(function, np.ufunc):  # results by position: a keyword costs tens of nanoseconds
         return _into(partial(function, *operands, *results), *results)
@@ -157,7 +174,7 @@ def _formulas(
     assert derivative is not None
     if form == "derivative":
         return _into(bind(derivative, out), out)
-    if form == "vjp":
+    if form in GRADIENTS:
         return _into(_both(bind(derivative, out), partial(np.multiply, out, g, out)), out)
     slope = _result(name, x, axis)
     return _into(_both(bind(forward, out), bind(derivative, slope)), out, slope)
@@ -199,7 +216,7 @@ def _numexpr(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case |
         return _into(bind(row[0], out), out)
     if form == "derivative":
         return _into(bind(str(row[1]), out), out)
-    if form == "vjp":
+    if form in GRADIENTS:
         return _into(bind(f"g*({row[1]})", out), out)
     slope = _result(name, x, axis)
     return _into(_both(bind(row[0], out), bind(str(row[1]), slope)), out, slope)
@@ -230,13 +247,13 @@ def _torch(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | N
         return _returning(run)
     y = run()
     # f'(x) is the backward kernel with a gradient of ones
-    gradient = _tensor(torch, g) if form == "vjp" else torch.ones_like(tx)
+    gradient = _tensor(torch, g) if form in GRADIENTS else torch.ones_like(tx)
     assert backward is not None
     back = backward(torch, gradient, tx, y, _tensor(torch, aligned(x.shape, x.dtype.name)), *along)
     if form == "with_derivative":
         return _returning(_both(run, back))
     case = _returning(back)
-    return Case(case.run, case.outputs, _both(run, back)) if row.torch_saves else case
+    return Case(case.run, case.outputs, _both(run, back)) if row.torch_saves and form != "backward" else case
 
 
 def _jax(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | None:
@@ -248,7 +265,7 @@ def _jax(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | Non
         jax.config.update("jax_enable_x64", True)
     function = partial(row.jax(jax), axis=axis) if row.rows else row.jax(jax)
     jx, jg = jax.numpy.asarray(x), jax.numpy.asarray(g)
-    if form == "vjp" and row.rows:  # from what its forward pass saves, as fastact does
+    if form == "backward" or (form == "vjp" and row.rows):  # from what its forward pass saves, as fastact does
         pull = jax.vjp(jax.jit(function), jx)[1]
         back = jax.jit(lambda pull, g: pull(g)[0])
         return _returning(lambda: back(pull, jg).block_until_ready())

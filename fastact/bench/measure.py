@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.bench.cases import Missing, Setting, inputs, measuring, prepare_on
-from fastact.bench.libraries import Case
+from fastact.bench.libraries import Case, public_name
 from fastact.bench.limits import Bound, NoBound, bound_of, clock, copies
 from fastact.bench.peers import PEERS
 from fastact.bench.sample import Error, measure_error, truth
@@ -214,7 +214,7 @@ def _beside(report: Report, name: str, form: str, setting: Setting, x: Array, g:
     plan, row = report.plan, PEERS[name]
     found: dict[str, Call] = {}
     if plan.limits:
-        operands = 3 if form in ("vjp", "with_derivative") else 2
+        operands = 3 if form in ("vjp", "backward", "with_derivative") else 2
         moved = x.size * (operands - row.reduces) + (x.size // max(1, x.shape[setting.axis]) if row.reduces else 0)
         found |= {f"{COPY} {way}": call for way, call in copies(moved * x.itemsize, plan.libraries).items()}
         if form == "forward" and not row.rows:
@@ -266,7 +266,7 @@ def _bound(report: Report, name: str, form: str, dtype: str) -> Bound | None:
     if PEERS[name].rows:
         return None
     try:
-        return bound_of(name if form == "forward" else f"{name}_{form}", dtype)
+        return bound_of(public_name(name, form), dtype)
     except NoBound as reason:
         report.note(f"no bound of the arithmetic: {reason}")
         return None

@@ -47,6 +47,12 @@ def _density(x: Lanes, factor: float) -> Lanes:
 
 
 @kernel
+def sigmoid_derivative_from_output(y: Lanes) -> Lanes:
+    """y (1 - y), rounded once. Error 0.5 ULP."""
+    return fma(-y, y, y)
+
+
+@kernel
 def sigmoid_derivative(x: Lanes) -> Lanes:
     """e / (1 + e)^2, e = e^-|x|. Error 0.77 ULP (float32), 1.35 ULP (float64)."""
     return _density(x, 1.0)
@@ -64,6 +70,12 @@ def tanh_derivative(x: Lanes) -> Lanes:
 
 
 @kernel
+def tanh_derivative_from_output(y: Lanes) -> Lanes:
+    """1 - y^2, rounded once. Error 0.5 ULP."""
+    return fma(-y, y, 1.0)
+
+
+@kernel
 def bipolar_sigmoid(x: Lanes) -> Lanes:
     """(1 - e^-x) / (1 + e^-x) = tanh(x/2). Error as `tanh`: halving is exact, or rounds a result as it must."""
     return tanh(0.5 * x)
@@ -73,6 +85,12 @@ def bipolar_sigmoid(x: Lanes) -> Lanes:
 def bipolar_sigmoid_derivative(x: Lanes) -> Lanes:
     """2 e / (1 + e)^2, e = e^-|x|. Error as `sigmoid_derivative`."""
     return _density(x, 2.0)
+
+
+@kernel
+def bipolar_sigmoid_derivative_from_output(y: Lanes) -> Lanes:
+    """(1 - y^2) / 2: the first is 0 or normal, so it is rounded once. Error 0.5 ULP."""
+    return 0.5 * fma(-y, y, 1.0)
 
 
 # --- softsign
@@ -122,6 +140,8 @@ RECORDS = (
         derivative_formula="e / (1 + e)^2 with e = exp(-|x|)",
         forward=sigmoid,
         derivative=sigmoid_derivative,
+        derivative_from_output=sigmoid_derivative_from_output,
+        output_formula="y * (1 - y)",
         aliases=("expit", "logistic"),
         limits=(0.0, 1.0),
         derivative_limits=(0.0, 0.0),
@@ -140,6 +160,8 @@ RECORDS = (
         derivative_formula="2 e / (1 + e)^2 with e = exp(-|x|)",
         forward=bipolar_sigmoid,
         derivative=bipolar_sigmoid_derivative,
+        derivative_from_output=bipolar_sigmoid_derivative_from_output,
+        output_formula="(1 - y^2) / 2",
         limits=(-1.0, 1.0),
         derivative_limits=(0.0, 0.0),
         range=(-1.0, 1.0),
@@ -157,6 +179,8 @@ RECORDS = (
         derivative_formula="4 q / (1 + q)^2 with q = exp(-2 |x|)",
         forward=tanh,
         derivative=tanh_derivative,
+        derivative_from_output=tanh_derivative_from_output,
+        output_formula="1 - y^2",
         limits=(-1.0, 1.0),
         derivative_limits=(0.0, 0.0),
         range=(-1.0, 1.0),
