@@ -13,6 +13,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
+from fastact.kernels.exp32 import clamp_above, clamp_below
 from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, select
 from fastact.kernels.pairs import fast_two_sum
 
@@ -199,14 +200,36 @@ _hard_sigmoid_line = by_dtype(_line32, _line64)
 
 
 @kernel
+def _sixth32(t: Lanes, t_low: Lanes) -> Lanes:
+    return fma(t, SIXTH, fma(t, SIXTH_LOW32, t_low * SIXTH))
+
+
+@kernel
+def _sixth64(t: Lanes, t_low: Lanes) -> Lanes:
+    return fma(t, SIXTH, fma(t, SIXTH_LOW64, t_low * SIXTH))
+
+
+_sixth = by_dtype(_sixth32, _sixth64)
+
+
+@kernel
+def hard_sigmoid_at_defaults(x: Lanes) -> Lanes:
+    """(x + 3)/6 of x kept in [-3, 3], where the remainder of the sum is exact. Error 0.501 ULP."""
+    x = clamp_above(clamp_below(x, -3.0), 3.0)
+    t = x + 3.0
+    return _sixth(t, x - (t - 3.0))
+
+
+@kernel
 def hard_sigmoid(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
-    """clip(slope * x + offset, 0, 1), within 0.501 ULP for the slope and the offset as given.
+    """clip(slope * x + offset, 0, 1), within 0.67 ULP for the slope and the offset as given.
 
     The default slope, the float nearest to 1/6, stands for 1/6 itself: the kinks are at -3 and 3.
     """
     line, _ = _hard_sigmoid_line(x, slope, offset)
     above = select(line < 0.0, 0.0, line)
-    return select(above > 1.0, 1.0, above)
+    usual = (slope == SIXTH) & (offset == 0.5)
+    return select(usual, hard_sigmoid_at_defaults(x), select(above > 1.0, 1.0, above))
 
 
 @kernel
@@ -276,10 +299,12 @@ def hard_swish(x: Lanes) -> Lanes:
     x + 3 and 1/6 are pairs, each with its rounding error beside it, and so is their product s.
     Multiplying by x comes last: for a subnormal x, s is exactly 0.5 and x * s is rounded once.
     """
-    t = x + 3.0
-    s, s_low = _over6(t, x - (t - 3.0))  # the remainder of the sum is exact for |x| <= 3
-    y = fma(x, s, x * s_low)
-    return select(x >= 3.0, x, copysign(select(x <= -3.0, 0.0, y), x))
+    above = clamp_below(x, -3.0)
+    inside = clamp_above(above, 3.0)
+    t = inside + 3.0
+    s, s_low = _over6(t, inside - (t - 3.0))  # the remainder of the sum is exact
+    # s is 0 at -3 and 1 from 3 on, with an s_low that nobody sees
+    return copysign(fma(above, s, inside * s_low), x)
 
 
 @kernel
@@ -433,6 +458,7 @@ RECORDS = (
         derivative_formula="slope if 0 < slope * x + offset < 1 else 0",
         forward=hard_sigmoid,
         derivative=hard_sigmoid_derivative,
+        at_defaults=hard_sigmoid_at_defaults,
         derivative_at_defaults=hard_sigmoid_derivative_at_defaults,
         parameters=(
             Parameter("slope", 1 / 6, "The slope between the bounds; the float nearest to 1/6 means exactly 1/6."),
