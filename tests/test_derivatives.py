@@ -125,3 +125,5 @@ def test_vjp_from_output_beyond_numbers(record: Activation) -> None:
         assert same_bits(function(np.float32(1), np.float32(limit)), np.float32(slope))
     assert np.isnan(function(np.float32(1), np.float32(np.nan)))
     assert np.isnan(function(np.float32(np.nan), np.float32(0)))
+    anything = np.arange(1 << 16, dtype=np.uint16).view(np.float16)  # pytest turns a warning into an error
+    assert function(np.float16(1), anything).shape == anything.shape

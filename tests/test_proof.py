@@ -20,8 +20,8 @@ from fastact.kernels.language import copysign, fabs, fma, from_bits, lookup, sel
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "results" / "accuracy.json"
 RESULTS = Results(FILE)
-CASES = [case for case in cases(fa.CATALOGUE.values()) if not case.form.startswith("vjp")]
-GRID = [case for case in cases(fa.CATALOGUE.values(), grid=True) if not case.form.startswith("vjp") and case.given]
+CASES = [case for case in cases(fa.CATALOGUE.values()) if case.form != "vjp"]
+GRID = [case for case in cases(fa.CATALOGUE.values(), grid=True) if case.form != "vjp" and case.given]
 INPUTS = {"float32": 1 << 32, "float64": 1_000_000, "float16": 1 << 16, "bfloat16": 1 << 16}
 
 
