@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastact.bench.files import FORMAT
+
 from . import calls, startup
 from .cases import functions
 
@@ -255,7 +257,10 @@ def judge(name: str) -> list[Verdict]:
     file = RESULTS / f"{name}.json"
     if not file.exists():
         return [Verdict("not measured", "", "", False)]
-    records = json.loads(file.read_text())["results"]
+    content = json.loads(file.read_text())
+    records = content["results"]
+    if BARS[name].command not in MODULES and content["format"] != FORMAT:
+        return [Verdict(f"measured by an older version ({content['format']})", "", "", False)]
     return [verdict for judge in BARS[name].judges for verdict in judge(records)]
 
 

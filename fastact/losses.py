@@ -98,10 +98,13 @@ def _cross_entropy(
                 factor = np.where(ignored, np.zeros((), x.dtype), factor)
             results = _core(f"CROSS_ENTROPY{suffix}")(moved, index, factor)
             return results if isinstance(results, tuple) else (results,)
-        q = np.full(moved.shape, smoothing / classes, x.dtype)
-        np.put_along_axis(q, index[..., None], np.asarray(1 - smoothing + smoothing / classes, x.dtype), -1)
+        shares: list[Any] = [x.dtype.type(1 - smoothing + smoothing / classes), x.dtype.type(smoothing / classes)]
         if ignored is not None:
-            q[ignored] = 0
+            shares = [np.where(ignored, np.zeros((), x.dtype), share) for share in shares]
+        if weights is None:
+            results = _core(f"SMOOTH_CROSS_ENTROPY{suffix}")(moved, index, *shares)
+        else:
+            results = _core(f"WEIGHTED_SMOOTH_CROSS_ENTROPY{suffix}")(moved, weights, index, *shares)
     else:
         if t.dtype.kind not in "fV":
             raise TypeError(f"targets must be class indices (integers) or probabilities (floats), not {t.dtype}")
@@ -112,9 +115,9 @@ def _cross_entropy(
         q = np.moveaxis(t.astype(x.dtype, copy=False), place, -1)
         if smoothing:
             q = (q * (1 - smoothing) + smoothing / classes).astype(x.dtype, copy=False)
-    if weights is not None:
-        q = q * weights
-    results = _core(f"SOFT_CROSS_ENTROPY{suffix}")(moved, q)
+        if weights is not None:
+            q = q * weights
+        results = _core(f"SOFT_CROSS_ENTROPY{suffix}")(moved, q)
     return results if isinstance(results, tuple) else (results,)
 
 

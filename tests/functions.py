@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
+import pytest
 
 import fastact as fa
 from fastact.api import elementwise_forms
@@ -64,3 +66,21 @@ def sample(n: int, dtype: Any = np.float32, seed: int = 0) -> np.ndarray[Any, An
     specials = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 6.0, -3.0, 3.0], dtype)
     x[:: max(n // len(specials), 1)][: len(specials)] = specials[: len(x[:: max(n // len(specials), 1)])]
     return x
+
+
+# Older CPUs, by their name for LLVM and the features to have or not to have. Few, because each has its own driver.
+X86 = {
+    "SSE2 and FMA": ("x86-64", "+sse2,+fma,+avx,-f16c,-avx2,-avx512f"),
+    "AVX2 without F16C": ("haswell", "+avx2,+fma,-f16c,-avx512f"),
+    "AVX2": ("haswell", "+avx2,+fma,+f16c,-avx512f"),
+}
+
+
+def as_cpu(level: str) -> dict[str, str]:
+    """The environment that makes a process compile for an older CPU; skips the test where this one is older still."""
+    name, features = X86[level]
+    present = llvm.get_host_cpu_features()
+    for feature in features.split(","):
+        if feature.startswith("+") and not present.get(feature[1:], False):
+            pytest.skip(f"this CPU has no {feature[1:]}")
+    return {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}

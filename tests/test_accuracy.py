@@ -26,6 +26,8 @@ from fastact.accuracy.samples import samples, walk
 from fastact.accuracy.sweep import sweep
 from fastact.accuracy.ulp import ulp_error
 
+from .functions import same_bits
+
 DERIVATIVES = ["derivative", *sorted({f"derivative_{p.name}" for r in fa.CATALOGUE.values() for p in r.parameters})]
 DEFAULTS = list(cases(fa.CATALOGUE.values(), ["forward", *DERIVATIVES]))
 GRID = list(cases(fa.CATALOGUE.values(), ["forward", *DERIVATIVES], grid=True))
@@ -158,6 +160,27 @@ def test_cross_entropy_with_weights_and_smoothing(dtype: type[np.floating]) -> N
         values, gradients = fa.cross_entropy_with_logits_with_gradient(x, targets, **arguments)
         for k in range(len(x)):
             check_cross_entropy(x[k], q[k].astype(dtype), values[k], gradients[k])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("shape", [(7, 1), (300, 2), (50, 10), (5, 33), (40, 100), (3, 1000), (2, 70000)])
+def test_smoothed_labels_are_probabilities(dtype: type[np.floating], shape: tuple[int, int]) -> None:
+    """Classes with smoothing and weights give the bits of the distribution they stand for."""
+    rng = np.random.default_rng(shape[1])
+    x, targets, n = (rng.normal(size=shape) * 3).astype(dtype), rng.integers(0, shape[1], shape[0]), shape[1]
+    x[0, 0] = 0 if n == 1 else -np.inf
+    q = np.full(shape, 0.1 / n, dtype)
+    np.put_along_axis(q, targets[:, None], dtype(0.9 + 0.1 / n), -1)
+    ignored = targets == targets[1]
+    weight = rng.random(n).astype(dtype)
+    skip = {"weight": weight, "ignore_index": targets[1]}
+    weighted = (({"weight": weight}, weight), (skip, weight))
+    for options, factor in (({}, 1), *(weighted if dtype != np.float16 else ())):  # products are not rounded to float16
+        given = q * factor * ("ignore_index" not in options or ~ignored[:, None])
+        expected = fa.cross_entropy_with_logits_with_gradient(x, given.astype(dtype))
+        assert same_bits(fa.cross_entropy_with_logits(x, targets, label_smoothing=0.1, **options), expected[0])
+        found = fa.cross_entropy_with_logits_with_gradient(x.T, targets, axis=0, label_smoothing=0.1, **options)
+        assert same_bits((found[0], found[1].T), expected)
 
 
 def test_a_million_float32_entries() -> None:

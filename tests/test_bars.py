@@ -89,6 +89,9 @@ def test_commands_are_listed_and_kept_results_judged(
     (tmp_path / "startup.json").write_text(json.dumps({"results": [{"what": "x", "seconds_above_numpy": 0.1}]}))
     assert bars.main(["--check", "startup"]) == 0
     assert "all bars are met" in capsys.readouterr().out
+    (tmp_path / "rows-1-thread.json").write_text(json.dumps({"format": "fastact-bench-1", "results": [{"x": 1}]}))
+    assert bars.main(["--check", "rows-1-thread"]) == 1
+    assert "measured by an older version (fastact-bench-1)" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         bars.main(["--check", "no-such-bar"])
 

@@ -55,10 +55,9 @@ def test_what_is_wrong_is_named(arguments: list[str], message: str) -> None:
     assert message in done.stdout + done.stderr
 
 
-def test_warmup_fills_the_cache(tmp_path: Path) -> None:
-    done = run(
-        "warmup", "--functions", "relu,leaky_relu,softmax", "--dtypes", "float32", FASTACT_CACHE_DIR=str(tmp_path)
-    )
+def test_warmup_fills_the_cache(with_driver: Path) -> None:
+    directory = {"FASTACT_CACHE_DIR": str(with_driver)}
+    done = run("warmup", "--functions", "relu,leaky_relu,softmax", "--dtypes", "float32", **directory)
     assert done.returncode == 0, done.stderr
     assert "3 functions, 1 dtypes" in done.stdout
     code = (
@@ -67,6 +66,6 @@ def test_warmup_fills_the_cache(tmp_path: Path) -> None:
         "print(fa.relu(x), fa.leaky_relu(x), fa.leaky_relu(x, 0.5), fa.leaky_relu(x, x), fa.softmax(x))\n"
         "print('numba' in sys.modules)"
     )
-    environment = {**os.environ, "FASTACT_CACHE_DIR": str(tmp_path)}
+    environment = {**os.environ, **directory}
     used = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert used.stdout.strip().endswith("False")

@@ -135,7 +135,7 @@ def test_rows() -> None:
             function(LOGITS, axis=2)
 
 
-def test_code_that_cannot_be_compiled_is_an_error_and_no_crash(tmp_path: Path) -> None:
+def test_code_that_cannot_be_compiled_is_an_error_and_no_crash(with_driver: Path) -> None:
     code = """
         import numpy as np, fastact as fa
         from fastact.cpu import compiler
@@ -152,7 +152,7 @@ def test_code_that_cannot_be_compiled_is_an_error_and_no_crash(tmp_path: Path) -
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, "FASTACT_CACHE_DIR": str(tmp_path)},
+        env={**os.environ, "FASTACT_CACHE_DIR": str(with_driver)},
         capture_output=True,
         text=True,
         check=True,

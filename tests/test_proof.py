@@ -6,17 +6,20 @@ whose fingerprint it bears; this test computes the fingerprints anew, so a kerne
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import fastact as fa
 from fastact.accuracy.cases import Case, cases
-from fastact.accuracy.digest import elementwise_digest, kernel_digest
+from fastact.accuracy.digest import elementwise_digest, kernel_digest, row_digest
 from fastact.accuracy.judges import Measurement
 from fastact.accuracy.results import DTYPES, Key, Results
 from fastact.accuracy.row_cases import FUNCTIONS, ROW_ULP, RowCase
+from fastact.api import LOSSES, ROWS
 from fastact.kernels.language import copysign, fabs, fma, from_bits, lookup, select, to_float
+from fastact.kernels.sparse import SPARSEMAX
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "results" / "accuracy.json"
 RESULTS = Results(FILE)
@@ -75,6 +78,20 @@ def test_functions_along_an_axis_were_measured(name: str, dtype: str) -> None:
     assert row is not None, f"{name} {dtype} was never measured: run\n{how}"
     assert row.digest == case.digest(dtype), f"the kernel of {name} {dtype} was changed: run\n{how}"
     assert row.found.holds(ROW_ULP), row
+
+
+def test_every_function_along_an_axis_is_measured() -> None:
+    assert set(FUNCTIONS) == {*ROWS, *LOSSES}, "add it to FUNCTIONS in fastact/accuracy/row_cases.py"
+
+
+@pytest.mark.parametrize("name", ["sums", "advance", "exact", "merge_exact", "settle", "write"])
+def test_a_fingerprint_changes_with_any_step_of_a_projection(name: str) -> None:
+    def nearly(*operands):  # type: ignore[no-untyped-def]
+        found = old(*operands)
+        return (*found[:-1], found[-1] + 0.0) if isinstance(found, tuple) else found + 0.0
+
+    old = getattr(SPARSEMAX, name)
+    assert row_digest(replace(SPARSEMAX, **{name: nearly}), "float32") != row_digest(SPARSEMAX, "float32")
 
 
 def test_nothing_is_kept_that_does_not_exist() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,6 +20,7 @@ from fastact.activation import Activation, all_forms
 from fastact.api import default_kernel
 from fastact.cpu import emit
 from fastact.kernels.rows import RowFunction
+from fastact.kernels.sparse import Projection
 
 __all__ = ["elementwise_digest", "kernel_digest", "row_digest"]
 
@@ -150,12 +152,16 @@ def elementwise_digest(record: Activation, kind: str, dtype: str, given: bool = 
     return kernel_digest(fixed, len(form.arrays), dtype)
 
 
-def row_digest(function: RowFunction, dtype: str) -> str:
+def _named(width: int, prefix: str, count: int) -> tuple[Recorded, ...]:
+    return _inputs("float", width, (f"{prefix}{k}" for k in range(count)))
+
+
+def row_digest(function: RowFunction | Projection, dtype: str) -> str:
     """The fingerprint of a row function: every pass, how two states merge, and what is written."""
     width = 64 if dtype == "float64" else 32
-
-    def named(prefix: str, count: int) -> tuple[Recorded, ...]:
-        return _inputs("float", width, (f"{prefix}{k}" for k in range(count)))
+    if isinstance(function, Projection):
+        return _projection_digest(function, dtype, width)
+    named = partial(_named, width)
 
     lanes, (position,) = named("row", len(function.rows)), _inputs("int", width, ["position"])
     values = tuple(
@@ -165,6 +171,8 @@ def row_digest(function: RowFunction, dtype: str) -> str:
     parts = [dtype.encode(), function.signature.encode(), struct.pack(f"<{len(function.rows)}d", *function.rows)]
     if function.pick:
         values += _inputs("float", width, ["picked"])
+    if function.length:
+        values += _inputs("int", width, ["length"])
     known: list[tuple[Recorded, ...]] = []
     term: tuple[Recorded, ...] = ()
     for number, reduction in enumerate(function.passes):
@@ -184,3 +192,21 @@ def row_digest(function: RowFunction, dtype: str) -> str:
         wide = named("finished", len(finished))
         parts += [_stored(part, dtype) for part in function.write((*lanes, *term[:1]), values, position, wide)]
     return _joined(parts)
+
+
+def _projection_digest(function: Projection, dtype: str, width: int) -> str:
+    """The fingerprint of a projection: both of its searches, and what is written."""
+    sums, exact, other = (
+        _named(width, name, size)
+        for name, size in (("sum", function.zeros), ("exact", function.exact_zeros), ("other", function.exact_zeros))
+    )
+    above, gap, relative, one, w, w_low, below, below_low = _named(width, "operand", 8)
+    made = (
+        *function.sums(sums, above, one),
+        *function.advance(sums, gap, relative),
+        *function.exact(exact, w, w_low, one),
+        *function.merge_exact(exact, other),
+        *function.settle(exact),
+    )
+    written = _stored(function.write(w, w_low, below, below_low), dtype)
+    return _joined([dtype.encode(), struct.pack("<d", function.reach), *(part.digest for part in made), written])

@@ -20,8 +20,10 @@ from fastact.accuracy.judges import Measurement
 from fastact.accuracy.oracles import Truth
 from fastact.accuracy.rows import cross_entropy_truth, row_truth
 from fastact.accuracy.ulp import compare
-from fastact.kernels import cross_entropy, rows
+from fastact.api import ROWS
+from fastact.kernels import cross_entropy
 from fastact.kernels.rows import RowFunction
+from fastact.kernels.sparse import Projection
 
 __all__ = ["FUNCTIONS", "ROW_ULP", "RowCase", "adversarial_rows", "difference"]
 
@@ -97,6 +99,15 @@ def _plain(name: str) -> Callable[[Floats], Iterator[Judged]]:
     return judged
 
 
+def _softmin(x: Floats) -> Iterator[Judged]:
+    yield from _plain("softmin")(-x)
+
+
+def _logmeanexp(x: Floats) -> Iterator[Judged]:
+    result, top = fastact.logmeanexp(x), float(x.max())
+    yield np.atleast_1d(result), row_truth("logmeanexp", x), np.atleast_1d(max(abs(top), abs(top - float(result))))
+
+
 def _softmax_vjp(x: Floats) -> Iterator[Judged]:
     for g in _gradients(x):
         y = fastact.softmax(x)
@@ -114,6 +125,17 @@ def _logsumexp_vjp(x: Floats) -> Iterator[Judged]:
     for g in (1.0, -0.7):
         narrow = x.dtype.type(g)
         yield fastact.logsumexp_vjp(x, narrow), row_truth("logsumexp_vjp", x, np.array([narrow])), None
+
+
+def _projection_vjp(name: str) -> Callable[[Floats], Iterator[Judged]]:
+    def judged(x: Floats) -> Iterator[Judged]:
+        y = getattr(fastact, name)(x)
+        weight = np.sqrt(y.astype(np.float64)) if name == "entmax15" else (y > 0).astype(np.float64)
+        for g in _gradients(x):
+            terms = np.maximum(np.abs(g), abs(g @ weight / weight.sum())) * (weight if name == "entmax15" else 1.0)
+            yield getattr(fastact, f"{name}_vjp")(g, y), row_truth(f"{name}_vjp", g, y), terms
+
+    return judged
 
 
 def _targets(x: Floats) -> Iterator[tuple[Any, Floats]]:
@@ -144,27 +166,28 @@ def _cross_entropy_gradient(x: Floats) -> Iterator[Judged]:
 
 FUNCTIONS: Mapping[str, Callable[[Floats], Iterator[Judged]]] = {
     **{name: _plain(name) for name in ("softmax", "log_softmax", "logsumexp")},
+    "softmin": _softmin,
+    "logmeanexp": _logmeanexp,
+    **{name: _plain(name) for name in ("sparsemax", "entmax15", "hardmax")},
     "softmax_vjp": _softmax_vjp,
     "log_softmax_vjp": _log_softmax_vjp,
     "logsumexp_vjp": _logsumexp_vjp,
+    **{f"{name}_vjp": _projection_vjp(name) for name in ("sparsemax", "entmax15")},
     "cross_entropy_with_logits": _cross_entropy,
     "cross_entropy_with_logits_with_gradient": _cross_entropy_gradient,
 }
 """name -> what is to be judged of its results on a row."""
 
 
-KERNELS: Mapping[str, tuple[RowFunction, ...]] = {
-    "softmax": (rows.SOFTMAX,),
-    "log_softmax": (rows.LOG_SOFTMAX,),
-    "logsumexp": (rows.LOGSUMEXP,),
-    "softmax_vjp": (rows.SOFTMAX_VJP,),
-    "log_softmax_vjp": (rows.LOG_SOFTMAX_VJP,),
-    "logsumexp_vjp": (rows.LOGSUMEXP_VJP,),
-    "cross_entropy_with_logits": (cross_entropy.CROSS_ENTROPY, cross_entropy.SOFT_CROSS_ENTROPY),
-    "cross_entropy_with_logits_with_gradient": (
-        cross_entropy.CROSS_ENTROPY_WITH_GRADIENT,
-        cross_entropy.SOFT_CROSS_ENTROPY_WITH_GRADIENT,
-    ),
+def _losses(suffix: str) -> tuple[RowFunction, ...]:
+    kinds = ("", "SOFT_", "SMOOTH_", "WEIGHTED_SMOOTH_")
+    return tuple(getattr(cross_entropy, f"{kind}CROSS_ENTROPY{suffix}") for kind in kinds)
+
+
+KERNELS: Mapping[str, tuple[RowFunction | Projection, ...]] = {
+    **{name: (function,) for name, function in ROWS.items()},
+    "cross_entropy_with_logits": _losses(""),
+    "cross_entropy_with_logits_with_gradient": _losses("_WITH_GRADIENT"),
 }
 """name -> what it is computed by."""
 

@@ -45,6 +45,13 @@ def _logsumexp(m: Any, x: Row) -> list[Real]:
     return [top + rest]
 
 
+def _logmeanexp(m: Any, x: Row, length: Row) -> list[Real]:
+    top = max(x)
+    # of e^x - 1, because the entries may be so small that 1 hides them at any precision
+    total = sum((m.expm1(v - top) for v in x), m.number(0)) - (length[0] - len(x))
+    return [top + m.log1p(total / length[0])]
+
+
 def _softmax_vjp(m: Any, g: Row, y: Row) -> list[Real]:
     dot = sum((a * b for a, b in zip(g, y, strict=True)), m.number(0))
     return [b * (a - dot) for a, b in zip(g, y, strict=True)]
@@ -71,6 +78,7 @@ ROWS: Mapping[str, Formula] = {
     "softmax": _softmax,
     "log_softmax": _log_softmax,
     "logsumexp": _logsumexp,
+    "logmeanexp": _logmeanexp,
     "softmax_vjp": _softmax_vjp,
     "log_softmax_vjp": _log_softmax_vjp,
     "logsumexp_vjp": _logsumexp_vjp,
@@ -110,7 +118,7 @@ def _agree(coarse: Real, fine: Real) -> bool:
 
 
 def row_truth(name: str, *rows: npt.ArrayLike) -> Truth:
-    """The true result of one row of a function in `ROWS`, `SPARSE` or `SPARSE_VJPS`.
+    """The true result of one row of a function in `ROWS`, `SPARSE` or `SPARSE_VJPS`, or of softmin.
 
     `rows` are x, or (g, y) for a vjp, or (x, [g]) for logsumexp_vjp.
     """
@@ -125,16 +133,20 @@ def row_truth(name: str, *rows: npt.ArrayLike) -> Truth:
             y = [max(v, -1e15) for v in y]
         return _truth(_evaluate(formula, g, y))
     x, *others = columns
+    if name == "softmin":
+        name, x = "softmax", [-v for v in x]
+    if name == "logmeanexp":
+        others = [[float(len(x))]]
+    one = name in ("logsumexp", "logmeanexp")
     kept = [v for v in x if v > -math.inf]
     if any(math.isnan(v) or v == math.inf for v in x) or not kept:
-        dead = not kept and name == "logsumexp"
-        value = Scaled(-math.inf if dead else math.nan, 0.0, 0)
-        return _truth([value] * (1 if name == "logsumexp" else len(x)))
+        value = Scaled(-math.inf if one and not kept else math.nan, 0.0, 0)
+        return _truth([value] * (1 if one else len(x)))
     if name in SPARSE:
         return _truth(SPARSE[name](x))
     formula = ROWS[name]
     found = iter(_evaluate(formula, kept, *others))
-    if name == "logsumexp":
+    if one:
         return _truth(list(found))
     masked = Scaled(-math.inf if name == "log_softmax" else 0.0, 0.0, 0)
     return _truth([next(found) if v > -math.inf else masked for v in x])

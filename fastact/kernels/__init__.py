@@ -7,11 +7,13 @@ The names are those of the elementwise ufuncs: ``sigmoid``, ``sigmoid_derivative
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
+    # "from . import x" asks here before it looks for the module x: the catalogue does, which must not ask for itself
+    if name.startswith("_") or find_spec(f"{__name__}.{name}") is not None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     api = import_module("..api", __name__)
     if name in api.aliases():

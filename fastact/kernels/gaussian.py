@@ -38,7 +38,7 @@ from fastact.kernels.erf64 import (
 )
 from fastact.kernels.exp32 import clamp_above, clamp_below
 from fastact.kernels.language import by_dtype, fabs, fma, kernel, select
-from fastact.kernels.logistic import FORMATS, one_plus_small_exp, quotient
+from fastact.kernels.logistic_parts import FORMATS, one_plus_small_exp, quotient
 from fastact.kernels.pairs import two_diff, two_square
 
 from ..activation import Activation

@@ -11,7 +11,7 @@ from typing import Any
 from fastact.kernels.exp32 import clamp_above
 from fastact.kernels.exp64 import tanh64
 from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, select
-from fastact.kernels.logistic import format_of, quotient, reciprocal_of_one_plus_exp
+from fastact.kernels.logistic_parts import format_of, quotient, reciprocal_of_one_plus_exp
 from fastact.kernels.tanh32 import tanh32
 
 from ..activation import Activation

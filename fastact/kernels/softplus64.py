@@ -12,7 +12,7 @@ from fastact.kernels.exp32 import clamp_above, clamp_below
 from fastact.kernels.exp64 import exp_steps64
 from fastact.kernels.language import bits, copysign, fabs, fma, from_bits, kernel, select
 from fastact.kernels.log64 import DOWN, LIMIT, UP, log1p_exp64
-from fastact.kernels.logistic import FORMATS, reciprocal_of_one_plus_exp
+from fastact.kernels.logistic_parts import FORMATS, reciprocal_of_one_plus_exp
 from fastact.kernels.pairs import two_prod, two_sum
 from fastact.kernels.scaled import reciprocal_scaled, times_sign
 

@@ -13,7 +13,7 @@ from typing import Any
 from fastact.kernels import exp32, exp64
 from fastact.kernels.exp32 import clamp_above, clamp_below, power_of_steps
 from fastact.kernels.language import bits, by_dtype, fabs, fma, from_bits, kernel, select
-from fastact.kernels.logistic import (
+from fastact.kernels.logistic_parts import (
     FORMATS,
     format_of,
     one_plus_far_exp,
