@@ -98,6 +98,8 @@ def _expression(node: Node, a: Sequence[str], tables: Tables, form: str | None) 
         return f"table[{tables.offset(node.value)} + ({a[0]} & {len(node.value) - 1})]"
     if op == "select":
         return f"{a[0]} ? {a[1]} : {a[2]}"
+    if op == "rcp":
+        return f"reciprocal_seed({a[0]})"
     if op == "not":
         return f"{'!' if node.kind == 'mask' else '~'}{a[0]}"
     if op == "neg" and node.kind == "float":
