@@ -50,11 +50,14 @@ def source(name: str, dtype: str, places: str, layout: str) -> str:
     kernel = variant(name, dtype, places)
     kinds = ["float"] * (kernel.arrays + kernel.scalars)
     graph = trace(kernel.function, kinds, kernel.width)
-    if len(kinds) == 1 and templates.ITEMSIZE[dtype] == 2:
+    form = elementwise_forms()[name][1]
+    if templates.ITEMSIZE[dtype] == 2 and len(kinds) == 1:
         graph = halves.reduced(graph, dtype)
         cheap = cheap_forms_for(graph, halves.inputs(dtype))
     else:
-        cheap = cheap_forms(graph, kinds, len(elementwise_forms()[name][1].arrays) - 1)
+        if templates.ITEMSIZE[dtype] == 2 and len(kinds) == 2 and form.kind == "vjp":
+            graph = halves.reduced_product(graph, dtype)
+        cheap = cheap_forms(graph, kinds, len(form.arrays) - 1)
     return {"contiguous": templates.contiguous, "strided": templates.strided}[layout](kernel, graph, cheap)
 
 

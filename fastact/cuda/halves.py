@@ -3,7 +3,7 @@
 A kernel computes in float32, to more digits than float16 or bfloat16 keep. A function of one such array has 65,536
 inputs: whatever is left out of its graph, all results can be compared with those of the whole. So operations are left
 out one at a time, or made cheaper, wherever no result changes: what is left is right by exhaustion. It takes a second
-or two, when a kernel is compiled.
+or two, when a kernel is compiled. `seen` in what follows makes of a result what is compared.
 
 Then a reciprocal may be the approximation that a GPU has an instruction for, if no result shows that either: not if it
 is one unit in the last place up, nor down, which is what NVIDIA promises at most.
@@ -11,7 +11,7 @@ is one unit in the last place up, nor down, which is what NVIDIA promises at mos
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import numpy as np
@@ -187,31 +187,31 @@ def _candidates(graph: Graph, number: int) -> Iterator[int]:
 
 
 class _Search:
-    """Outputs of a graph that give what the first ones gave, at a lower and lower cost."""
+    """Outputs of a graph that give what the first ones gave, as far as `seen` can see, at a lower and lower cost."""
 
-    def __init__(self, graph: Graph, dtype: str, approximations: int = 0) -> None:
-        self.graph, self.dtype, self.outputs, self.approximations = graph, dtype, graph.outputs, approximations
+    def __init__(self, graph: Graph, x: Array, seen: Callable[[Array], Array], approximations: int) -> None:
+        self.graph, self.outputs, self.seen, self.approximations = graph, graph.outputs, seen, approximations
         # every input with every error
         combinations = list(product(_ERRORS, repeat=approximations))
         errors = np.array(combinations, np.float64).T.reshape(approximations, len(combinations))
-        x, times = inputs(dtype), len(combinations)
+        times = len(combinations)
         nan = np.resize(np.array(_PAYLOADS, np.uint32).view(np.float32), x.shape)
         exact = _Values(graph, x, nan, errors)
         self.all = _Values(graph, np.tile(x, times), np.tile(nan, times), np.repeat(errors, x.size, axis=1))
-        self.want = [np.tile(rounded(exact.of(k), dtype), times) for k in graph.outputs]
+        self.want = [np.tile(seen(exact.of(k)), times) for k in graph.outputs]
         self.sample = np.arange(0, self.all.x.size, self.all.x.size // _SAMPLE | 1)
         self.few = self.all.part(self.sample)
 
     def agrees(self, outputs: Outputs) -> bool:
         """Whether all results are the same; inputs for which they are not join the sample."""
         for k, want in zip(outputs, self.want, strict=True):
-            if (rounded(self.few.of(k), self.dtype) != want[self.sample]).any():
+            if (self.seen(self.few.of(k)) != want[self.sample]).any():
                 return False
         values = _Values(self.graph, self.all.x, self.all.nan, self.all.errors)
         values.known = {k: self.all.known[k] for k in used(self.graph, outputs) if k in self.all.known}
         wrong = np.zeros(self.all.x.shape, bool)
         for k, want in zip(outputs, self.want, strict=True):
-            wrong |= rounded(values.of(k), self.dtype) != want
+            wrong |= self.seen(values.of(k)) != want
         if wrong.any():
             self.sample = np.append(self.sample, np.flatnonzero(wrong)[:: max(1, np.count_nonzero(wrong) // 16)])
             self.few = self.all.part(self.sample)
@@ -247,9 +247,29 @@ class _Search:
 
 def reduced(graph: Graph, dtype: str) -> Graph:
     """A graph of one input with the same results for every number of a 16-bit dtype, at the least cost found."""
+    return _reduced(graph, dtype, lambda values: rounded(values, dtype))
+
+
+def reduced_product(graph: Graph, dtype: str) -> Graph:
+    """The same for a graph whose result is the product of its first input with a function of its second.
+
+    That function keeps all digits for every number of the dtype: the product is rounded, not the function.
+    """
+    (product,) = (graph.nodes[k] for k in graph.outputs)
+    factors = [k for k in product.operands if graph.nodes[k].op != "input"]
+    if product.op != "mul" or len(factors) != 1:
+        return graph
+    graph.outputs = tuple(factors)
+    found = _reduced(graph, dtype, lambda values: np.where(np.isnan(values), -1, values.view(np.int32)))
+    g = found.input(0, "float", 32)
+    found.outputs = (found.add(Node("mul", (g.number, *found.outputs), "float", 32)),)
+    return compact(found)
+
+
+def _reduced(graph: Graph, dtype: str, seen: Callable[[Array], Array]) -> Graph:
     with np.errstate(all="ignore"):
         for approximations in (0, _APPROXIMATIONS):
-            search = _Search(graph, dtype, approximations)
+            search = _Search(graph, inputs(dtype), seen, approximations)
             while search.improve():
                 pass
             graph.outputs = search.outputs
