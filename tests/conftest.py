@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,3 +44,27 @@ def copy_driver(source: Path, to: Path) -> Path:
         if "-" not in file.name:  # functions have dtypes
             shutil.copy(file, to)
     return to
+
+
+@pytest.fixture(scope="session")
+def cuda_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cuda")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, cuda_directory: Path) -> Iterator[Any]:
+    """A GPU that is the CPU: a `tests.cuda_host.HostDriver`."""
+    from fastact.cuda import functions, rows
+
+    from .cuda_host import HostDriver
+
+    yield HostDriver(cuda_directory).install(monkeypatch)
+    for module in (functions, rows):
+        module._kernel.cache_clear()
+
+
+@pytest.fixture
+def idle(gpu: Any) -> Any:
+    """A GPU that only notes what it is asked to do."""
+    gpu.idle = True
+    return gpu

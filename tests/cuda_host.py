@@ -22,6 +22,9 @@ import pytest
 
 from fastact.cuda import driver, functions, rows
 
+from .functions import outputs
+
+DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32, "float64": np.float64}
 HEADER = Path(__file__).with_name("cuda_host.h")
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: kernels cannot run on the CPU")
@@ -152,3 +155,29 @@ class Namespace:
     def empty(shape: tuple[int, ...], dtype: Any, device: str) -> Array:
         assert device == "gpu"
         return Array(np.full(shape, 77, dtype))
+
+
+class Huge:
+    """An array that has an address and a shape, and no memory."""
+
+    def __init__(self, shape: tuple[int, ...], pointer: int = 1 << 40, strides: tuple[int, ...] | None = None) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": shape,
+            "typestr": "<f4",
+            "data": (pointer, False),
+            "strides": strides,
+            "version": 3,
+        }
+
+
+def same(got: Any, want: Any) -> bool:
+    """Whether results on the GPU have the bits of those on the CPU (any NaN equals any NaN)."""
+    results = got if isinstance(got, tuple) else (got,)
+    pairs = list(zip([r.array for r in results], outputs(want), strict=True))
+    for a, b in pairs:
+        if a.dtype != b.dtype or a.shape != b.shape:
+            return False
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        if not np.all((x == y) & (np.signbit(x) == np.signbit(y)) | (x != x) & (y != y)):
+            return False
+    return True

@@ -6,7 +6,6 @@ import inspect
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +15,15 @@ import pytest
 
 import fastact as fa
 from fastact import cuda
-from fastact.api import ROWS, aliases, elementwise_forms
-from fastact.cuda import arrays, driver, functions, rows
-from fastact.cuda.rows import row_functions
-from fastact.kernels.rows import RowFunction
+from fastact.api import LOSSES, ROWS, aliases, elementwise_forms
+from fastact.cuda import arrays, driver
 
-from .cuda_host import Array, HostDriver, needs_compiler
-from .functions import SHAPES, outputs, parameters, sample
+from .cuda_host import DTYPES, Array, HostDriver, Huge, needs_compiler, same
+from .functions import SHAPES, parameters, sample
 
-DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32, "float64": np.float64}
 TILE = 2048  # float32 elements of a block with one input
 # One of every way to compute: tables, a reciprocal, a quotient, neither.
 KERNELS = ("tanh", "gelu", "sigmoid", "silu_with_derivative", "softplus", "elu_vjp")
-
-
-@pytest.fixture(scope="session")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cuda")
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Iterator[HostDriver]:
-    """A GPU that is the CPU."""
-    yield HostDriver(directory).install(monkeypatch)
-    for module in (functions, rows):
-        module._kernel.cache_clear()
-
-
-@pytest.fixture
-def idle(gpu: HostDriver) -> HostDriver:
-    """A GPU that only notes what it is asked to do."""
-    gpu.idle = True
-    return gpu
-
-
-def same(got: Any, want: Any) -> bool:
-    """Whether results on the GPU have the bits of those on the CPU (any NaN equals any NaN)."""
-    results = got if isinstance(got, tuple) else (got,)
-    pairs = list(zip([r.array for r in results], outputs(want), strict=True))
-    for a, b in pairs:
-        if a.dtype != b.dtype or a.shape != b.shape:
-            return False
-        x, y = a.astype(np.float64), b.astype(np.float64)
-        if not np.all((x == y) & (np.signbit(x) == np.signbit(y)) | (x != x) & (y != y)):
-            return False
-    return True
 
 
 def operands(name: str, n: int, dtype: Any) -> list[np.ndarray[Any, Any]]:
@@ -74,13 +37,15 @@ def operands(name: str, n: int, dtype: Any) -> list[np.ndarray[Any, Any]]:
 def test_every_function_is_there() -> None:
     names = set(cuda.__all__)
     assert set(elementwise_forms()) | set(aliases()) <= names
-    assert {n for n, f in ROWS.items() if isinstance(f, RowFunction)} <= names
+    assert set(ROWS) | set(LOSSES) <= names
     assert names <= set(dir(cuda))
     with pytest.raises(AttributeError, match="no attribute 'gelo'"):
         cuda.gelo  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["relu", "gelu_with_derivative", "leaky_relu", "prelu", "softmax", "logsumexp_vjp"])
+@pytest.mark.parametrize(
+    "name", ["relu", "gelu_with_derivative", "leaky_relu", "prelu", "softmax", "logsumexp_vjp", *LOSSES]
+)
 def test_functions_are_documented(name: str) -> None:
     function = getattr(cuda, name)
     assert function.__name__ == name
@@ -139,8 +104,8 @@ def test_any_length_and_alignment(gpu: HostDriver, n: int, offset: int) -> None:
 
 
 @needs_compiler
-def test_older_gpus_convert_to_bfloat16_by_hand(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    HostDriver(directory, architecture=750).install(monkeypatch)
+def test_older_gpus_convert_to_bfloat16_by_hand(cuda_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    HostDriver(cuda_directory, architecture=750).install(monkeypatch)
     for dtype in (ml_dtypes.bfloat16, np.float16):
         x = np.arange(65536, dtype=np.uint16).view(dtype)
         assert same(cuda.gelu(Array(x)), fa.gelu(x))
@@ -306,19 +271,6 @@ def test_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- dispatch
 
 
-class Huge:
-    """An array that has an address and a shape, and no memory."""
-
-    def __init__(self, shape: tuple[int, ...], pointer: int = 1 << 40, strides: tuple[int, ...] | None = None) -> None:
-        self.__cuda_array_interface__ = {
-            "shape": shape,
-            "typestr": "<f4",
-            "data": (pointer, False),
-            "strides": strides,
-            "version": 3,
-        }
-
-
 @pytest.mark.parametrize("n", [0, 1, 3, 2047, 2048, 2**31 + 1, 2**40])
 def test_grid(idle: HostDriver, n: int) -> None:
     cuda.relu(Huge((n,)), out=Huge((n,), pointer=1 << 50))
@@ -392,7 +344,7 @@ def test_torch(gpu: HostDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.is_grad_enabled = lambda: True
     torch.empty_like = lambda x: FakeTensor(np.zeros_like(x.array))
     torch._C = types.SimpleNamespace(_cuda_getCurrentRawStream=lambda device: 40 + device)
-    for name in DTYPES:
+    for name in arrays.ITEMSIZE:
         setattr(torch, name, name)
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setattr(arrays, "_torch_dtypes", {})
@@ -412,102 +364,3 @@ def test_torch(gpu: HostDriver, monkeypatch: pytest.MonkeyPatch) -> None:
         cuda.relu(FakeTensor(x, device="cpu"))
     with pytest.raises(TypeError, match="must be float16, bfloat16, float32 or float64"):
         cuda.relu(FakeTensor(np.zeros(3, np.int32)))
-
-
-# --- rows
-
-
-def row_operands(name: str, shape: tuple[int, ...], dtype: Any) -> list[np.ndarray[Any, Any]]:
-    """Operands of a row function, along the last axis."""
-    function = row_functions()[name]
-    rng = np.random.default_rng(1)
-    x = (rng.normal(size=shape) * 3).astype(dtype)
-    if name.endswith("_vjp") and len(function.rows) == 2:
-        return [rng.normal(size=shape).astype(dtype), np.asarray(getattr(fa, name.removesuffix("_vjp"))(x))]
-    return [x, *(rng.normal(size=shape[:-1]).astype(dtype) for _ in function.values)]
-
-
-def close(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any], ulps: int) -> bool:
-    """Whether results are within some units in the last place of each other."""
-    integer = {2: np.int16, 4: np.int32, 8: np.int64}[want.dtype.itemsize]
-    a, b = (np.ascontiguousarray(v).view(integer).astype(object) for v in (got, want))
-    equal = (got == want) | (got != got) & (want != want)
-    return bool(np.all(equal | (np.abs(a - b) <= ulps)))
-
-
-ROW_CASES = [(name, dtype) for name in row_functions() for dtype in ("float32", "bfloat16")]
-ROW_CASES += [(name, dtype) for name in ("softmax", "logsumexp_vjp") for dtype in ("float16", "float64")]
-
-
-@needs_compiler
-@pytest.mark.parametrize(("name", "dtype"), ROW_CASES)
-def test_rows(gpu: HostDriver, name: str, dtype: str) -> None:
-    """A warp a row, with and without 16-byte reads."""
-    for n in (128, 77) if dtype == "float32" else (120,):
-        xs = row_operands(name, (7, n), DTYPES[dtype])
-        got = getattr(cuda, name)(*(Array(x) for x in xs))
-        want = np.asarray(getattr(fa, name)(*xs))
-        assert got.array.dtype == want.dtype
-        assert got.array.shape == want.shape
-        assert close(got.array, want, 2)
-        again = getattr(cuda, name)(*(Array(x) for x in xs))
-        assert got.array.tobytes() == again.array.tobytes()
-
-
-@needs_compiler
-@pytest.mark.parametrize("n", [1, 2, 33, 1024, 1500, 2052, 16384, 17000])
-@pytest.mark.parametrize("name", ["softmax", "logsumexp"])
-def test_long_and_short_rows(gpu: HostDriver, name: str, n: int) -> None:
-    xs = row_operands(name, (3, n), np.float32)
-    got = getattr(cuda, name)(*(Array(x) for x in xs))
-    assert close(got.array, np.asarray(getattr(fa, name)(*xs)), 2)
-
-
-@needs_compiler
-def test_row_layouts(gpu: HostDriver) -> None:
-    x = sample(4 * 6 * 24).reshape(4, 6, 24)
-    for axis in (0, 1, 2, -2):
-        with np.errstate(all="ignore"):
-            want = fa.softmax(x, axis=axis)
-        assert close(cuda.softmax(Array(x), axis=axis).array, want, 2)
-    assert close(cuda.softmax(Array(x[:, ::2, ::-1])).array, fa.softmax(x[:, ::2, ::-1]), 2)
-    out = Array(x.copy())
-    assert cuda.softmax(out, out=out) is out
-    assert close(out.array, fa.softmax(x), 2)
-    g = np.random.default_rng(0).normal(size=24).astype(np.float32)
-    y = fa.softmax(x)
-    assert close(cuda.softmax_vjp(Array(g), Array(y)).array, fa.softmax_vjp(g, y), 2)
-
-
-@needs_compiler
-def test_special_rows(gpu: HostDriver) -> None:
-    inf, nan = np.inf, np.nan
-    x = np.float32(
-        [[1, 2, -inf, 3], [-inf] * 4, [1, inf, 0, 0], [nan, 1, 2, 3], [9000, -1, 0, 88], [0, -17, -99, -103]]
-    )
-    for name in ("softmax", "log_softmax", "logsumexp"):
-        with np.errstate(all="ignore"):
-            want = np.asarray(getattr(fa, name)(x))
-        assert close(getattr(cuda, name)(Array(x)).array, want, 2), name
-
-
-def test_rows_that_are_refused(idle: HostDriver) -> None:
-    x = Array(sample(24).reshape(4, 6))
-    with pytest.raises(ValueError, match=r"softmax\(\): axis 2 is out of range for an array of 2 dimensions"):
-        cuda.softmax(x, axis=2)
-    with pytest.raises(ValueError, match=r"softmax\(\): the axis -1 has no element"):
-        cuda.softmax(Array(np.zeros((3, 0), np.float32)))
-    with pytest.raises(ValueError, match=r"softmax\(\) needs at least one dimension"):
-        cuda.softmax(Array(np.zeros((), np.float32)))
-    with pytest.raises(TypeError, match="takes 2 arrays but 1 were given"):
-        cuda.softmax_vjp(x)
-    room = sample(48)
-    with pytest.raises(ValueError, match="overlaps"):
-        cuda.softmax(Array(room[:24].reshape(4, 6)), out=Array(room[6:30].reshape(4, 6)))
-    assert not idle.launches
-
-
-def test_row_grid(idle: HostDriver) -> None:
-    cuda.softmax(Huge((1000, 512)), out=Huge((1000, 512), pointer=1 << 50))
-    cuda.softmax(Huge((1000, 4096)), out=Huge((1000, 4096), pointer=1 << 50))
-    assert [launch[2:] for launch in idle.launches] == [(250, 128), (1000, 256)]

@@ -11,7 +11,7 @@ import pytest
 from fastact.api import default_kernel, elementwise_forms
 from fastact.cuda.evaluate import evaluate, fma32, fma64
 from fastact.cuda.ranges import cheap_forms
-from fastact.cuda.source import _ROUNDED
+from fastact.cuda.source import ROUNDED
 from fastact.cuda.trace import Graph, Node, trace
 from fastact.kernels.language import fma, kernel, lookup, select, sqrt
 
@@ -50,9 +50,9 @@ def test_the_same_in_float64(name: str) -> None:
 def test_every_operation_is_one_of_ieee_754_or_on_bits() -> None:
     """What CUDA C is made of: operations rounded to nearest, never contracted, and exact ones."""
     exact = {"fabs", "copysign", "bits", "from_bits"}
-    for (op, _), name in _ROUNDED.items():
+    for (op, _), name in ROUNDED.items():
         assert op in exact or "_rn" in name or name == "__fmaf_rn"
-    known = exact | {op for op, _ in _ROUNDED}
+    known = exact | {op for op, _ in ROUNDED}
     known |= {"and", "or", "xor", "not", "neg", "shl", "shr", "select", "lookup", "input", "const"}
     known |= {"lt", "le", "gt", "ge", "eq", "ne"}
     for name in ELEMENTWISE:

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from fastact.api import elementwise_forms
@@ -37,8 +38,13 @@ def defaults(name: str) -> str:
     return "s" * len(record.parameters) if any(p.default is None for p in record.parameters) else ""
 
 
-def machine_code(name: str, dtype: str, capability: tuple[int, int], layout: str = "contiguous") -> Code:
-    return disassemble(compile_cubin(source(name, dtype, defaults(name), layout), capability, name))
+@lru_cache(8)
+def _source(name: str, dtype: str) -> str:
+    return source(name, dtype, defaults(name), "contiguous")
+
+
+def machine_code(name: str, dtype: str, capability: tuple[int, int]) -> Code:
+    return disassemble(compile_cubin(_source(name, dtype), capability, name))
 
 
 def faults(name: str, code: Code, dtype: str, inputs: int, outputs: int) -> list[str]:

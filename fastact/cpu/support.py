@@ -15,11 +15,8 @@ from numba.core import cgutils
 
 from ..kernels.language import select
 from ..kernels.pairs import two_diff
-from ..kernels.sparse import CLOSE, Projection, State, add
+from ..kernels.sparse import CLOSE, REACH, Projection, State, add
 from .lanes import Lanes
-
-# How far below the largest entry one is looked at, in units of `reach`: rounding may take it beyond.
-REACH = 1.0 + 2.0**-20
 
 # fold(initial, step, merge, keep): the state after `step(state, entries)` for all entries, which also returns which
 # entries it took. With `keep`, no later fold needs to see the others.

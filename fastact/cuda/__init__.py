@@ -12,9 +12,8 @@ from typing import Any
 
 
 def _names() -> list[str]:
-    api, rows = import_module("..api", __name__), import_module("..kernels.rows", __name__)
-    shared = [name for name, function in api.ROWS.items() if isinstance(function, rows.RowFunction)]
-    return sorted([*api.elementwise_forms(), *api.aliases(), *shared])
+    api = import_module("..api", __name__)
+    return sorted([*api.elementwise_forms(), *api.aliases(), *api.ROWS, *api.LOSSES])
 
 
 def __getattr__(name: str) -> Any:
@@ -23,7 +22,8 @@ def __getattr__(name: str) -> Any:
     # `from . import driver` asks here too, before it looks for a submodule
     if name.startswith("_") or name not in _names():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in import_module("..api", __name__).ROWS:
+    api = import_module("..api", __name__)
+    if name in api.ROWS or name in api.LOSSES:
         value = import_module(".rows", __name__).row_function(name)
     else:
         value = import_module(".functions", __name__).find(name)

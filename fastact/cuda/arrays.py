@@ -14,8 +14,13 @@ from typing import Any
 
 import numpy as np
 
-ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "bool": 1, "int32": 4, "int64": 8}
+FLOATS, MASKS, CLASSES = ("float16", "bfloat16", "float32", "float64"), ("bool",), ("int32", "int64")
 _TYPE_CODES = {"<f2": "float16", "<f4": "float32", "<f8": "float64", "<V2": "bfloat16", "|V2": "bfloat16"}
+_TYPE_CODES |= {"|b1": "bool", "<i4": "int32", "<i8": "int64"}
+
+
+Dtypes = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ _TORCH = Library("torch", _torch_stream, _torch_empty)
 _torch_dtypes: dict[Any, str] = {}
 
 
-def _from_torch(x: Any, name: str) -> DeviceArray:
+def _from_torch(x: Any, name: str, allowed: Dtypes) -> DeviceArray:
     import torch
 
     if not _torch_dtypes:
@@ -93,7 +98,7 @@ def _from_torch(x: Any, name: str) -> DeviceArray:
         )
     dtype = _torch_dtypes.get(x.dtype)
     if dtype is None or x.layout != torch.strided:
-        raise TypeError(_wrong(name, f"{x.dtype}" if dtype is None else f"of the layout {x.layout}"))
+        raise TypeError(_wrong(name, allowed, f"{x.dtype}" if dtype is None else f"of the layout {x.layout}"))
     strides = None if x.is_contiguous() else tuple(x.stride())
     return DeviceArray(x, x.data_ptr(), tuple(x.shape), strides, dtype, device.index, False, _TORCH)
 
@@ -117,10 +122,10 @@ def _cupy_empty(x: Any, shape: tuple[int, ...]) -> Any:
 _CUPY = Library("cupy", _cupy_stream, _cupy_empty)
 
 
-def _from_cupy(x: Any, name: str) -> DeviceArray:
+def _from_cupy(x: Any, name: str, allowed: Dtypes) -> DeviceArray:
     dtype = "bfloat16" if x.dtype.name == "bfloat16" else _TYPE_CODES.get(x.dtype.str)
     if dtype is None:
-        raise TypeError(_wrong(name, f"{x.dtype}"))
+        raise TypeError(_wrong(name, allowed, f"{x.dtype}"))
     strides = None if x.flags.c_contiguous else _in_elements(x.strides, ITEMSIZE[dtype], name)
     return DeviceArray(x, x.data.ptr, tuple(x.shape), strides, dtype, x.device.id, False, _CUPY)
 
@@ -158,10 +163,10 @@ _NUMBA = Library("numba", _numba_stream, _numba_empty)
 _INTERFACE = Library("__cuda_array_interface__", _interface_stream, _namespace_empty)
 
 
-def _from_interface(x: Any, name: str, interface: Any) -> DeviceArray:
+def _from_interface(x: Any, name: str, allowed: Dtypes, interface: Any) -> DeviceArray:
     dtype = _TYPE_CODES.get(interface["typestr"])
     if dtype is None:
-        raise TypeError(_wrong(name, interface["typestr"]))
+        raise TypeError(_wrong(name, allowed, interface["typestr"]))
     if interface.get("mask") is not None:
         raise TypeError(f"{name} has a mask, which is not supported")
     pointer, read_only = interface["data"]
@@ -190,7 +195,7 @@ _DLPACK = Library("DLPack", _dlpack_stream, _namespace_empty)
 _DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
 
 
-def _from_dlpack(x: Any, name: str) -> DeviceArray:
+def _from_dlpack(x: Any, name: str, allowed: Dtypes) -> DeviceArray:
     kind, _ = x.__dlpack_device__()
     if int(kind) not in _DLPACK_CUDA:
         raise TypeError(_host(name, f"{type(x).__module__}.{type(x).__qualname__}"))
@@ -199,7 +204,7 @@ def _from_dlpack(x: Any, name: str) -> DeviceArray:
     view = driver.dlpack_view(x)
     dtype = getattr(view.dtype, "name", str(view.dtype))
     if dtype not in ITEMSIZE:
-        raise TypeError(_wrong(name, dtype))
+        raise TypeError(_wrong(name, allowed, dtype))
     strides = None if view.strides is None else tuple(view.strides)
     return DeviceArray(
         x, int(view.ptr), tuple(view.shape), strides, dtype, int(view.device_id), bool(view.readonly), _DLPACK
@@ -209,21 +214,28 @@ def _from_dlpack(x: Any, name: str) -> DeviceArray:
 # --- all of them
 
 
-def describe(x: Any, name: str) -> DeviceArray:
-    """`x` as a device array; TypeError if it is none, or of a dtype there is no kernel for."""
+def describe(x: Any, name: str, allowed: Dtypes = FLOATS) -> DeviceArray:
+    """`x` as a device array; TypeError if it is none, or of a dtype that is not `allowed`."""
+    found = _describe(x, name, allowed)
+    if found.dtype not in allowed:
+        raise TypeError(_wrong(name, allowed, found.dtype))
+    return found
+
+
+def _describe(x: Any, name: str, allowed: Dtypes) -> DeviceArray:
     module = type(x).__module__
     torch = sys.modules.get("torch") if not module.startswith(("cupy", "numba")) else None
     if torch is not None and isinstance(x, torch.Tensor):
-        return _from_torch(x, name)
+        return _from_torch(x, name, allowed)
     if module.startswith("cupy"):
-        return _from_cupy(x, name)
+        return _from_cupy(x, name, allowed)
     interface = getattr(x, "__cuda_array_interface__", None)
     if interface is not None:
-        return _from_interface(x, name, interface)
+        return _from_interface(x, name, allowed, interface)
     if isinstance(x, np.ndarray | np.generic) or np.isscalar(x) or isinstance(x, list | tuple):
         raise TypeError(_host(name, f"{type(x).__module__}.{type(x).__qualname__}"))
     if hasattr(x, "__dlpack_device__"):
-        return _from_dlpack(x, name)
+        return _from_dlpack(x, name, allowed)
     raise TypeError(_host(name, f"{type(x).__module__}.{type(x).__qualname__}"))
 
 
@@ -248,5 +260,5 @@ def _host(name: str, what: str) -> str:
     )
 
 
-def _wrong(name: str, what: str) -> str:
-    return f"{name} must be float16, bfloat16, float32 or float64, not {what}"
+def _wrong(name: str, allowed: Dtypes, what: str) -> str:
+    return f"{name} must be {' or '.join(filter(None, (', '.join(allowed[:-1]), allowed[-1])))}, not {what}"

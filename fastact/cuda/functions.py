@@ -11,11 +11,11 @@ import numpy as np
 
 from ..activation import Activation, Form
 from ..api import aliases, default_kernel, elementwise_forms
-from . import driver, templates
+from . import driver, halves, templates
 from .arrays import DeviceArray, describe, is_device_array
 from .compiler import cubin
 from .layout import Walk, broadcast_shapes, check_output, check_overlap, walk
-from .ranges import cheap_forms
+from .ranges import cheap_forms, cheap_forms_for
 from .trace import trace
 
 _ALIGNMENT = 16
@@ -50,7 +50,14 @@ def source(name: str, dtype: str, places: str, layout: str) -> str:
     kernel = variant(name, dtype, places)
     kinds = ["float"] * (kernel.arrays + kernel.scalars)
     graph = trace(kernel.function, kinds, kernel.width)
-    cheap = cheap_forms(graph, kinds, len(elementwise_forms()[name][1].arrays) - 1)
+    form = elementwise_forms()[name][1]
+    if templates.ITEMSIZE[dtype] == 2 and len(kinds) == 1:
+        graph = halves.reduced(graph, dtype)
+        cheap = cheap_forms_for(graph, halves.inputs(dtype))
+    else:
+        if templates.ITEMSIZE[dtype] == 2 and len(kinds) == 2 and form.kind == "vjp":
+            graph = halves.reduced_product(graph, dtype)
+        cheap = cheap_forms(graph, kinds, len(form.arrays) - 1)
     return {"contiguous": templates.contiguous, "strided": templates.strided}[layout](kernel, graph, cheap)
 
 

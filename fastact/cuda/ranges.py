@@ -225,6 +225,12 @@ def _apply(node: Node, operands: Sequence[Interval]) -> Interval:
         return _fma(*operands)
     if op == "div":
         return _divide(a, operands[1])
+    if op == "rcp":  # a unit in the last place off at most
+        one = np.ones_like(a.low)
+        found = _divide(Interval(one, one, none), a)
+        return Interval(
+            np.nextafter(found.low, -np.float32(np.inf)), np.nextafter(found.high, np.float32(np.inf)), found.nan
+        )
     if op == "sqrt":
         low = np.sqrt(np.fmax(a.low, np.float32(0)))
         return Interval(low, np.sqrt(np.fmax(a.high, np.float32(0))), a.nan | (a.low < 0))
@@ -350,6 +356,14 @@ def cheap_forms(graph: Graph, kinds: Sequence[str], cut: int) -> dict[int, str]:
                 unsettled |= ~f
             first, last = _cut(first[unsettled], last[unsettled])
     return dict(reversed(wanted))  # of two forms the first
+
+
+def cheap_forms_for(graph: Graph, x: Array) -> dict[int, str]:
+    """The same for a graph of one input that has the values `x` and no others."""
+    wanted = [(k, form) for k in graph.used() if graph.nodes[k].op in ("div", "sqrt") for form in _FORMS]
+    points = Interval(x, x, np.isnan(x))
+    with np.errstate(all="ignore"):
+        return dict(reversed(_surviving(wanted, _evaluate(graph, [points], wanted))))
 
 
 def _surviving(wanted: list[tuple[int, str]], found: Sequence[Array]) -> list[tuple[int, str]]:

@@ -15,7 +15,7 @@ FLOAT_NAMES = {32: "float", 64: "double"}
 INT_NAMES = {32: "int", 64: "long long"}
 _UNSIGNED = {32: "unsigned", 64: "unsigned long long"}
 
-_ROUNDED = {
+ROUNDED = {
     ("add", 32): "__fadd_rn",
     ("sub", 32): "__fsub_rn",
     ("mul", 32): "__fmul_rn",
@@ -87,7 +87,7 @@ def literal(kind: str, width: int, pattern: int) -> str:
     form = ("<i", "<f") if width == 32 else ("<q", "<d")
     value: float = struct.unpack(form[1], struct.pack(form[0], pattern))[0]
     if value != value or value in (float("inf"), -float("inf")):
-        cast = _ROUNDED["from_bits", width]
+        cast = ROUNDED["from_bits", width]
         return f"{cast}({literal('int', width, pattern)})"
     return value.hex() + ("f" if width == 32 else "")
 
@@ -98,6 +98,8 @@ def _expression(node: Node, a: Sequence[str], tables: Tables, form: str | None) 
         return f"table[{tables.offset(node.value)} + ({a[0]} & {len(node.value) - 1})]"
     if op == "select":
         return f"{a[0]} ? {a[1]} : {a[2]}"
+    if op == "rcp":
+        return f"reciprocal_seed({a[0]})"
     if op == "not":
         return f"{'!' if node.kind == 'mask' else '~'}{a[0]}"
     if op == "neg" and node.kind == "float":
@@ -118,7 +120,7 @@ def _expression(node: Node, a: Sequence[str], tables: Tables, form: str | None) 
         if a[0] == literal("float", 32, 127 << 23):
             return f"reciprocal_in_range({a[1]})"
         return f"divide_{form}({a[0]}, {a[1]})"
-    return f"{_ROUNDED[op, width]}({', '.join(a)})"
+    return f"{ROUNDED[op, width]}({', '.join(a)})"
 
 
 def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int, str] | None = None) -> str:

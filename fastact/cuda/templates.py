@@ -10,6 +10,8 @@ from .source import FLOAT_NAMES, Tables, device_function
 from .trace import Graph
 
 THREADS = 256
+LONG = 64  # operations of a kernel that gets more registers and is slower than memory anyway
+LOADS = 2  # of 16 bytes that a thread has in flight for each input
 MAX_DIMS = 8
 ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
@@ -22,8 +24,10 @@ typedef unsigned short half_bits;
 // As many blocks as keep enough bytes in flight. Left to itself the compiler would spill for more of them.
 #if __CUDA_ARCH__ >= 800
 #define BLOCKS 5
+#define FEWER_BLOCKS 4
 #else
 #define BLOCKS 4
+#define FEWER_BLOCKS 3
 #endif
 
 static __device__ __forceinline__ float reciprocal_seed(float d) {
@@ -126,13 +130,8 @@ class Kernel:
         return {8: "double", 4: "float", 2: "half_bits"}[ITEMSIZE[self.dtype]]
 
     @property
-    def loads(self) -> int:
-        """How many 16-byte loads of each input a thread has in flight: two if they are few, or memory would wait."""
-        return 2 if self.arrays == self.outputs == 1 else 1
-
-    @property
     def per_thread(self) -> int:
-        return self.loads * 16 // ITEMSIZE[self.dtype]
+        return LOADS * 16 // ITEMSIZE[self.dtype]
 
 
 def prologue(dtype: str) -> str:
@@ -253,7 +252,7 @@ def contiguous(kernel: Kernel, graph: Graph, cheap: Mapping[int, str] | None = N
     parameters += [*_scalar_parameters(kernel), "long long n", "long long vector"]
     place = f"threadIdx.x + l * {THREADS}"
     load = "\n".join(
-        f"    for (int l = 0; l < {kernel.loads}; l++) a{k}[l] = ((const uint4 *)(x{k} + base))[{place}];"
+        f"    for (int l = 0; l < {LOADS}; l++) a{k}[l] = ((const uint4 *)(x{k} + base))[{place}];"
         for k in range(kernel.arrays)
     )
     unpacked = "\n".join(
@@ -261,14 +260,15 @@ def contiguous(kernel: Kernel, graph: Graph, cheap: Mapping[int, str] | None = N
     )
     results = ", ".join(f"w{k}[{per_load}]" for k in range(kernel.outputs))
     stored = "\n".join(f"      ((uint4 *)(y{k} + base))[{place}] = pack16(w{k});" for k in range(kernel.outputs))
+    blocks = "FEWER_BLOCKS" if sum(graph.nodes[k].op != "const" for k in graph.used()) > LONG else "BLOCKS"
     call = _call(kernel, [f"u{k}[e]" for k in range(kernel.arrays)], [f"w{k}[e]" for k in range(kernel.outputs)])
     return f"""{prologue(kernel.dtype)}
 {tables.definition()}
 {function}
-extern "C" __global__ void __launch_bounds__({THREADS}, BLOCKS) contiguous({", ".join(parameters)}) {{
+extern "C" __global__ void __launch_bounds__({THREADS}, {blocks}) contiguous({", ".join(parameters)}) {{
   const long long base = (long long)blockIdx.x * {THREADS * kernel.per_thread};
   const bool whole = vector && base + {THREADS * kernel.per_thread} <= n;
-  uint4 {", ".join(f"a{k}[{kernel.loads}]" for k in range(kernel.arrays))};
+  uint4 {", ".join(f"a{k}[{LOADS}]" for k in range(kernel.arrays))};
   if (whole) {{
 #pragma unroll
 {load}
@@ -276,7 +276,7 @@ extern "C" __global__ void __launch_bounds__({THREADS}, BLOCKS) contiguous({", "
 {fill(tables)}
   if (whole) {{
 #pragma unroll
-    for (int l = 0; l < {kernel.loads}; l++) {{
+    for (int l = 0; l < {LOADS}; l++) {{
 {unpacked}
       {real} {results};
 #pragma unroll

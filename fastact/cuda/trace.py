@@ -44,7 +44,7 @@ class Graph:
         """The number of `node`, which is noted if it is new."""
         found = self._known.get(node)
         if found is None:
-            if node.operands and node.op != "lookup":
+            if node.operands and node.op not in ("lookup", "rcp"):
                 operands = [self.nodes[k] for k in node.operands]
                 if all(o.op == "const" for o in operands):
                     result = fold(node, [o.value for o in operands], [o.kind for o in operands])

@@ -28,6 +28,8 @@ State = tuple[Lanes, ...]
 # Room for the errors of the plain arithmetic that looks for the support, in units of half an ULP of 1.
 ROUNDING = {32: 2.0**-24, 64: 2.0**-53}
 CLOSE = 1.0 - 2.0**-18
+# How far below the largest entry one is looked at, in units of `reach`: rounding may take it beyond.
+REACH = 1.0 + 2.0**-20
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,128 @@
+"""Losses on a device, fused with the activation they are paired with."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from . import row_templates
+from .arrays import CLASSES, FLOATS, DeviceArray, describe
+from .functions import KEYWORDS, OPERANDS, keywords, named, same_kind, scalar
+from .rows import axis_of, run
+
+_NAMES = ("logits", "targets", "axis", "weight", "ignore_index", "label_smoothing")
+_DEFAULTS = (inspect.Parameter.empty, inspect.Parameter.empty, -1, None, None, 0.0)
+
+_DOC = """`fastact.{name}` on a GPU, to the same accuracy, with the same bits in every run.
+
+    {formula}
+
+Parameters
+----------
+logits : array
+    {operands}.
+targets : array
+    Classes, int32 or int64, of the shape of `logits` without `axis`, or probabilities of its shape and dtype.
+axis : int, default -1
+    The axis of the classes.
+weight : array of shape (classes,), optional
+    Factors of the classes' terms, of the dtype of `logits`.
+ignore_index : int, optional
+    Rows with this target get the value 0 and the gradient 0.
+label_smoothing : float, default 0.0
+    Share of each target that is spread evenly over all classes, between 0 and 1.
+{keywords}
+
+Returns
+-------
+{returns}
+
+Notes
+-----
+Nothing waits for the GPU, so a target that is neither a class nor `ignore_index` raises no error: its row is NaN.
+"""
+_VALUE = """value : array
+    The loss of each row, in nats, of the shape of `logits` without `axis`. No reduction is done."""
+_GRADIENT = """
+gradient : array
+    The derivative of each row's loss by its logits, of the shape of `logits`."""
+
+
+def _weights(name: str, weight: Any, logits: DeviceArray, classes: int) -> tuple[int, int]:
+    """The address of the classes' weights and their stride; 0 if there are none."""
+    if weight is None:
+        return 0, 0
+    array = describe(weight, f"{name}(): weight")
+    same_kind(name, [logits, array], ["logits", "weight"])
+    if array.shape != (classes,):
+        raise ValueError(f"{name}(): weight must have the shape ({classes},), a value per class, not {array.shape}")
+    return array.pointer, array.full_strides()[0]
+
+
+def _class_shape(name: str, logits: DeviceArray, targets: DeviceArray, place: int) -> None:
+    wanted = logits.shape[:place] + logits.shape[place + 1 :]
+    if targets.shape != wanted:
+        raise ValueError(
+            f"{name}(): targets must have the shape of logits without the class axis, {wanted}, not {targets.shape}"
+        )
+
+
+def loss(name: str) -> Callable[..., Any]:
+    """The loss called `name`."""
+    suffix = "_with_gradient" if name.endswith("_with_gradient") else ""
+
+    def call(
+        logits: Any,
+        targets: Any,
+        axis: int = -1,
+        weight: Any = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        *,
+        out: Any = None,
+        stream: Any = None,
+    ) -> Any:
+        x = describe(logits, f"{name}(): logits")
+        t = describe(targets, f"{name}(): targets", FLOATS + CLASSES)
+        if t.device != x.device:
+            raise ValueError(f"{name}(): logits is on device {x.device} but targets on device {t.device}")
+        place = axis_of(name, axis, len(x.shape))
+        classes = x.shape[place]
+        if classes == 0:
+            raise ValueError(f"{name}(): logits must have at least one class, but the class axis has no element")
+        smoothing = float(label_smoothing)
+        if not 0.0 <= smoothing <= 1.0:
+            raise ValueError(f"{name}(): label_smoothing must be between 0 and 1, not {label_smoothing!r}")
+        if t.dtype in CLASSES:
+            _class_shape(name, x, t, place)
+            way = "i" if t.dtype == "int32" else "l"
+            core, ways = ("soft_cross_entropy", f"a{way}") if smoothing else ("cross_entropy", f"a{way}w")
+        else:
+            if ignore_index is not None:
+                raise ValueError(f"{name}(): ignore_index goes with class indices, not with probabilities")
+            if t.shape != x.shape:
+                raise ValueError(f"{name}(): probabilities must have the shape of logits, {x.shape}, not {t.shape}")
+            same_kind(name, [x, t], ["logits", "targets"])
+            core, ways = "soft_cross_entropy", "aq" if smoothing or weight is not None else "aa"
+        more: tuple[Any, ...] = ()
+        if row_templates.is_loss(ways):
+            parts = (1 - smoothing, smoothing / classes, 1 - smoothing + smoothing / classes)
+            wide = "float64" if x.dtype == "float64" else "float32"
+            ignored = (0, 0) if ignore_index is None else (1, int(ignore_index))
+            more = (*_weights(name, weight, x, classes), *ignored, *(scalar(v, wide) for v in parts))
+        return run(name, core + suffix, ways, [x, t], ["logits", "targets"], axis, out, stream, loss=more)
+
+    kinds = inspect.Parameter
+    operands = [
+        kinds(label, kinds.POSITIONAL_ONLY if k < 2 else kinds.POSITIONAL_OR_KEYWORD, default=default)
+        for k, (label, default) in enumerate(zip(_NAMES, _DEFAULTS, strict=True))
+    ]
+    text = _DOC.format(
+        name=name,
+        formula="sum_c q_c (log(sum_j exp(x_j)) - x_c)" + (" and softmax(x)_c sum_j q_j - q_c" if suffix else ""),
+        operands=OPERANDS,
+        keywords=KEYWORDS.replace("out : array,", "out : tuple of two arrays,") if suffix else KEYWORDS,
+        returns=_VALUE + (_GRADIENT if suffix else ""),
+    )
+    return named(call, name, text, inspect.Signature([*operands, *keywords()]))

@@ -1,0 +1,309 @@
+"""The parts of a row kernel as CUDA C: how a row is shared by threads, its elements, folds over them, what is written.
+
+Each thread folds its elements in order, then the threads' states are merged in pairs, always the one of the lower
+thread first. So the order of all operations follows from the length of the row and the dtype alone, and a row has the
+same bits in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..kernels.rows import RowFunction
+from .evaluate import as_bits
+from .source import FLOAT_NAMES, INT_NAMES, ROUNDED, Tables, device_function, literal
+from .templates import ITEMSIZE
+from .trace import Value, trace_with
+
+
+@dataclass(frozen=True)
+class Share:
+    """How a row is shared: by how many threads, how many elements each keeps (0: too many, they are read again).
+
+    `vector` says that all rows begin at multiples of 16 bytes and consist of such: they are read and written that way.
+    """
+
+    threads: int
+    kept: int
+    vector: bool = True
+
+    @property
+    def label(self) -> str:
+        return f"{self.threads}x{self.kept}{'' if self.vector else '-any'}"
+
+    @property
+    def rows(self) -> int:
+        """Rows of one block."""
+        return max(1, 128 // self.threads)
+
+    @property
+    def block(self) -> int:
+        return self.rows * self.threads
+
+
+# Beyond a warp's 1024 elements: what a block keeps in registers.
+_LONG = (Share(128, 16), Share(256, 16), Share(512, 16), Share(512, 32))
+_ENDLESS = 512
+
+
+def share(length: int, dtype: str, vector: bool = True) -> Share:
+    """How rows of a length are shared."""
+    return replace(_share(length, dtype), vector=vector)
+
+
+def _share(length: int, dtype: str) -> Share:
+    least = 16 // ITEMSIZE[dtype]
+    kept = least
+    while kept < 32:
+        if length <= 32 * kept:
+            return Share(32, kept)
+        kept *= 2
+    if length <= 32 * kept:
+        return Share(32, kept)
+    for found in _LONG:
+        if length <= found.threads * found.kept:
+            return found
+    return Share(_ENDLESS, 0)
+
+
+class Writer:
+    """What the parts of one kernel have in common."""
+
+    def __init__(self, function: RowFunction, dtype: str, how: Share, ways: str) -> None:
+        self.function, self.dtype, self.how, self.ways = function, dtype, how, ways
+        self.keeps_term = function.term is not None and function.write is not None and how.kept > 0
+        self.width = 64 if dtype == "float64" else 32
+        self.real, self.integer = FLOAT_NAMES[self.width], INT_NAMES[self.width]
+        self.tables = Tables(self.width)
+        self.vector = 16 // ITEMSIZE[dtype]
+        self.functions: list[str] = []
+        self.values = [f"v{k}" for k in range(len(function.values))]
+        self.value_kinds = ["int" if kind == "index" else "float" for kind in function.values]
+        if function.pick:
+            self.values.append("picked")
+            self.value_kinds.append("float")
+        if function.length:
+            self.values.append(f"({self.integer})n")
+            self.value_kinds.append("int")
+        self.known: list[str] = []  # the variables of the states of the passes so far
+        self.sizes: list[int] = []
+
+    def traced(self, name: str, call: Callable[[list[Value]], Any], kinds: Sequence[str]) -> int:
+        """Write the device function `name`; the number of its results."""
+        graph = trace_with(call, kinds, self.width)
+        self.functions.append(device_function(name, graph, self.tables))
+        return len(graph.outputs)
+
+    def split_known(self, lanes: Sequence[Value]) -> tuple[tuple[Value, ...], ...]:
+        found, start = [], 0
+        for size in self.sizes:
+            found.append(tuple(lanes[start : start + size]))
+            start += size
+        return tuple(found)
+
+    def operation(self, name: str) -> str:
+        """The intrinsic of a rounded operation."""
+        return ROUNDED[name, self.width]
+
+    def constant(self, value: float) -> str:
+        return literal("float", self.width, as_bits(value, "float", self.width))
+
+    # -- a chunk: the elements one 16-byte load brings ---------------------------------------------------------------
+
+    def load(self, place: Callable[[int], str]) -> list[str]:
+        """Load the chunk at `start` into the arrays `place(operand)`, padded."""
+        lines = []
+        for k, padding in enumerate(self.function.rows):
+            to, way = place(k), self.ways[k]
+            if self.how.vector and way == "a":
+                lines += [
+                    f"if (start < n) unpack16(*(const uint4 *)(x{k} + start), {to});",
+                    "else {",
+                    "#pragma unroll",
+                    f"  for (int e = 0; e < {self.vector}; e++) {to}[e] = {self.constant(padding)};",
+                    "}",
+                ]
+                continue
+            at = f"x{k}[(start + e) * e_x{k}]"
+            element = {"a": f"widen({at})", "m": f"({self.real})({at} != 0)", "q": f"smoothed(widen({at}), start + e)"}
+            lines += [
+                "#pragma unroll",
+                f"for (int e = 0; e < {self.vector}; e++)",
+                f"  {to}[e] = start + e < n ? {element.get(way, 'of_class(start + e)')} : {self.constant(padding)};",
+            ]
+        return lines
+
+    def chunks(self, body: Sequence[str], load: bool = False) -> list[str]:
+        """`body` for every chunk of this thread, with `start` and the elements in `c0`, `c1` ..."""
+        rows = range(len(self.function.rows))
+        threads, vector = self.how.threads, self.vector
+        if self.how.kept:
+            count = self.how.kept // vector
+            lines = ["#pragma unroll", f"for (int c = 0; c < {count}; c++) {{"]
+            lines += [f"  const long long start = (long long)(c * {threads} + lane) * {vector};"]
+            lines += [f"  {self.real} *c{k} = a{k} + c * {vector};" for k in rows]
+            if self.keeps_term and not load:
+                lines += [f"  {self.real} *term = terms + c * {vector};"]
+            lines += [f"  {line}" for line in self.load(lambda k: f"c{k}")] if load else []
+        else:
+            lines = ["#pragma unroll 1"]
+            lines += [f"for (long long start = (long long)lane * {vector}; start < n; start += {threads * vector}) {{"]
+            lines += [f"  {self.real} c{k}[{vector}];" for k in rows]
+            lines += [f"  {line}" for line in self.load(lambda k: f"c{k}")]
+        return [*lines, *(f"  {line}" for line in body), "}"]
+
+    # -- the parts of the kernel -------------------------------------------------------------------------------------
+
+    def reduction(self, number: int) -> list[str]:
+        """One pass: fold this thread's elements, then all threads'."""
+        pass_ = self.function.passes[number]
+        size, rows, values = len(pass_.initial), len(self.function.rows), len(self.values)
+        last = number == len(self.function.passes) - 1
+
+        def stepped(v: list[Value]) -> tuple[Value, ...]:
+            known = self.split_known(v[size + rows + values + 1 :])
+            row, numbers = tuple(v[size : size + rows]), tuple(v[size + rows : size + rows + values])
+            position = v[size + rows + values]
+            term = self.function.term(row, numbers, position, known) if last and self.function.term else ()
+            state = pass_.step(tuple(v[:size]), (*row, *term), numbers, position, known)
+            return (*state, term[0]) if last and self.keeps_term else tuple(state)
+
+        state = [f"s{number}_{k}" for k in range(size)]
+        self.traced(
+            f"step{number}",
+            stepped,
+            ["float"] * (size + rows) + self.value_kinds + ["int"] + ["float"] * len(self.known),
+        )
+        # a thread's elements are a block of their own, so states are settled before they are joined
+        self.traced(f"settle{number}", lambda v: tuple(pass_.settle(tuple(v))), ["float"] * size)
+        elements = [f"c{k}[e]" for k in range(rows)]
+        call = ["table", *state, *elements, *self.values, f"({self.integer})(start + e)", *self.known, *state]
+        if last and self.keeps_term:
+            call.append("term[e]")
+        lines = self.folded(
+            str(number),
+            state,
+            pass_.initial,
+            f"step{number}({', '.join(call)});",
+            pass_.join or pass_.merge,
+            f"settle{number}({', '.join(['table', *state, *state])});",
+        )
+        count = self.traced(
+            f"result{number}",
+            lambda v: tuple(
+                pass_.result(tuple(v[:size]), tuple(v[size : size + values]), self.split_known(v[size + values :]))
+            ),
+            ["float"] * size + self.value_kinds + ["float"] * len(self.known),
+        )
+        found = [f"k{number}_{k}" for k in range(count)]
+        lines += [
+            f"{self.real} {', '.join(found)};",
+            f"result{number}({', '.join(['table', *state, *self.values, *self.known, *found])});",
+        ]
+        self.known += found
+        self.sizes.append(count)
+        return lines
+
+    def folded(
+        self,
+        label: str,
+        state: Sequence[str],
+        initial: Sequence[float],
+        step: str,
+        join: Callable[[Any, Any], Any],
+        settle: str = "",
+        again: bool = False,
+    ) -> list[str]:
+        """Declare `state` and fold the row into it: a thread's elements by the C statement `step`, then all threads'.
+
+        `again`: the lines may be run several times.
+        """
+        size = len(state)
+        self.traced(f"merge{label}", lambda v: tuple(join(tuple(v[:size]), tuple(v[size:]))), ["float"] * 2 * size)
+        first = ", ".join(f"{s} = {self.constant(v)}" for s, v in zip(state, initial, strict=True))
+        lines = [f"{self.real} {first};"]
+        lines += self.chunks(
+            ["if (start < n) {", "#pragma unroll", f"  for (int e = 0; e < {self.vector}; e++) {step}", "}"]
+        )
+        lines += [settle] if settle else []
+        lines += self.merged(label, state, min(self.how.threads, 32))
+        if self.how.threads > 32:
+            warps = self.how.threads // 32
+            kept = " ".join(f"room{label}[{k}][lane / 32] = {s};" for k, s in enumerate(state))
+            lines += [
+                f"__shared__ {self.real} room{label}[{size}][{warps}];",
+                *(["__syncthreads();"] if again else []),  # all have read what was there before
+                f"if ((lane & 31) == 0) {{ {kept} }}",
+                "__syncthreads();",
+                *(f"{s} = room{label}[{k}][lane & {warps - 1}];" for k, s in enumerate(state)),
+                *self.merged(label, state, warps),
+            ]
+        return lines
+
+    def merged(self, label: str, state: Sequence[str], threads: int) -> list[str]:
+        """Merge the states of neighbouring threads until all of `threads` have the same."""
+        others = [f"o{k}" for k in range(len(state))]
+        low = [f"upper ? {o} : {s}" for o, s in zip(others, state, strict=True)]
+        high = [f"upper ? {s} : {o}" for o, s in zip(others, state, strict=True)]
+        lines = ["#pragma unroll", f"for (int distance = 1; distance < {threads}; distance *= 2) {{"]
+        lines += [
+            f"  const {self.real} {o} = __shfl_xor_sync(0xffffffffu, {s}, distance);"
+            for o, s in zip(others, state, strict=True)
+        ]
+        lines += ["  const bool upper = lane & distance;"]
+        lines += [f"  merge{label}({', '.join(['table', *low, *high, *state])});", "}"]
+        return lines
+
+    def finish(self) -> tuple[list[str], list[str]]:
+        """What is computed once a row: the lines, and the variables."""
+        values = len(self.values)
+        kinds = self.value_kinds + ["float"] * len(self.known)
+        count = self.traced(
+            "finish", lambda v: tuple(self.function.finish(tuple(v[:values]), self.split_known(v[values:]))), kinds
+        )
+        done = [f"f{k}" for k in range(count)]
+        if not done:
+            return [], []
+        call = ", ".join(["table", *self.values, *self.known, *done])
+        return [f"{self.real} {', '.join(done)};", f"finish({call});"], done
+
+    def write(self, done: Sequence[str]) -> list[str]:
+        write = self.function.write
+        if write is None:
+            return []
+        rows, values, term = len(self.function.rows), len(self.values), self.function.term
+        # a term that is not kept is computed again, from what is known
+        known = ["term[e]"] if self.keeps_term else self.known if term is not None else []
+
+        def written(v: list[Value]) -> Any:
+            row, numbers, position = tuple(v[:rows]), tuple(v[rows : rows + values]), v[rows + values]
+            finished, rest = v[rows + values + 1 :][: len(done)], v[rows + values + 1 :][len(done) :]
+            if self.keeps_term:
+                row = (*row, *rest)
+            elif term is not None:
+                row = (*row, term(row, numbers, position, self.split_known(rest))[0])
+            return write(row, numbers, position, tuple(finished))
+
+        kinds = ["float"] * rows + self.value_kinds + ["int"] + ["float"] * (len(done) + len(known))
+        self.traced("write", written, kinds)
+        elements = [f"c{k}[e]" for k in range(rows)]
+        call = ["table", *elements, *self.values, f"({self.integer})(start + e)", *done, *known, "w[e]"]
+        stores = ["  *(uint4 *)(y + start) = pack16(w);"]
+        if not self.how.vector:
+            stores = [
+                "#pragma unroll",
+                f"  for (int e = 0; e < {self.vector}; e++)",
+                "    if (start + e < n) y[(start + e) * e_y] = narrow(w[e]);",
+            ]
+        return self.chunks(
+            [
+                "if (start < n) {",
+                f"  {self.real} w[{self.vector}];",
+                "#pragma unroll",
+                f"  for (int e = 0; e < {self.vector}; e++) write({', '.join(call)});",
+                *stores,
+                "}",
+            ]
+        )
