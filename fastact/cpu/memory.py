@@ -6,20 +6,21 @@ Addresses are plain integers (``intp``). Used by `fastact.cpu.driver` only, and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from math import inf
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
+from numba.core import cgutils
 from numba.core import types as numba_types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
-from .emit import INTP, POINTER, counted, load_at, repeat, store_at
+from .emit import INTP, POINTER, load_at, store_at
 from .lanes import call_intrinsic
 from .machine import target
-from .strides import emit_gather, emit_scatter
+from .strides import emit_copy_rows, emit_fill_rows, emit_gather, emit_scatter
+from .transpose import emit_transpose
 
 types: Any = numba_types  # its names are made at run time
 _FLAGS, _INEXACT = 0x3F, 0x20  # of the MXCSR register
@@ -69,18 +70,35 @@ def _copy(builder: Any, to: Any, source: Any, count: Any) -> None:
     call_intrinsic(builder, "llvm.memcpy.p0.p0.i64", ir.VoidType(), [*arguments, ir.IntType(1)(0)])
 
 
-def _fill(builder: Any, to: Any, source: Any, n: Any, itemsize: Any) -> None:
-    """Write the element at `source` to `n` consecutive places from `to` on."""
+def _copy_rows(builder: Any, to: Any, to_step: Any, source: Any, source_step: Any, size: Any, rows: Any) -> None:
+    emit_copy_rows(builder, (to, to_step), (source, source_step), size, rows)
+
+
+def _fill_rows(
+    builder: Any, to: Any, to_step: Any, source: Any, source_step: Any, n: Any, rows: Any, itemsize: Any
+) -> None:
+    emit_fill_rows(builder, (to, to_step), (source, source_step), n, rows, itemsize)
+
+
+def _transpose(builder: Any, to: Any, source: Any, step: Any, n: Any, rows: Any, itemsize: Any) -> Any:
+    """Write `rows` rows of `n` elements to `to`, one after the other, from as many columns `step` bytes apart.
+
+    1 if that was done, 0 if there are too few of them to gain anything.
+    """
+    done = cgutils.alloca_once_value(builder, INTP(0))
+    wide = builder.mul(n, itemsize)
+    columns, target = ((_pointer(builder, p, POINTER.pointee), s) for p, s in ((source, step), (to, wide)))
     for size in (4, 8, 2):
         with builder.if_then(builder.icmp_signed("==", itemsize, INTP(size))):
-            count, value = 64 // size, load_at(builder, source, ir.IntType(8 * size))
-            whole = builder.and_(n, INTP(-count))
-
-            def put(value: Any, size: int, i: Any) -> None:
-                store_at(builder, builder.add(to, builder.mul(i, INTP(size))), value)
-
-            counted(builder, INTP(0), whole, count, partial(put, repeat(builder, value, count), size))
-            counted(builder, whole, n, 1, partial(put, value, size))
+            kind = ir.IntType(8 * size)
+            tall = emit_transpose(builder, kind, n, rows, columns, target, True)
+            with builder.if_else(tall) as (is_tall, otherwise):
+                with is_tall:
+                    builder.store(INTP(1), done)
+                with otherwise:
+                    long = emit_transpose(builder, kind, rows, n, target, columns, False)
+                    builder.store(builder.zext(long, INTP), done)
+    return builder.load(done)
 
 
 def _gather(builder: Any, to: Any, source: Any, stride: Any, n: Any, itemsize: Any) -> None:
@@ -235,7 +253,9 @@ def _integer_as_double(builder: Any, value: Any) -> Any:
 peek: Callable[..., int] = _instruction(types.intp, _load(INTP))
 poke = _instruction(types.void, _store)
 copy = _instruction(types.void, _copy)
-fill = _instruction(types.void, _fill)
+copy_rows = _instruction(types.void, _copy_rows)
+fill_rows = _instruction(types.void, _fill_rows)
+transpose: Callable[..., int] = _instruction(types.intp, _transpose)
 gather = _instruction(types.void, _gather)
 scatter = _instruction(types.void, _scatter)
 atomic_add: Callable[..., int] = _instruction(types.intp, _atomic("add"))
