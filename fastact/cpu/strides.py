@@ -59,21 +59,28 @@ def _cover(
     `begin(row)` returns what moves `width` bytes that are `at` bytes from where the row starts.
     """
 
-    def each(width: int, row: Any) -> None:
-        move, last = begin(row), builder.sub(size, INTP(width))
-        if width == _LINE:
-            counted(builder, INTP(0), last, width, lambda at: move(at, width))
-        else:
-            move(INTP(0), width)
-        move(last, width)
+    def long(row: Any) -> None:
+        move, last = begin(row), builder.sub(size, INTP(_LINE))
+        counted(builder, INTP(0), last, _LINE, lambda at: move(at, _LINE))
+        move(last, _LINE)
 
-    width = _LINE
+    def short(width: int, row: Any) -> None:
+        move = begin(row)
+        move(INTP(0), width)
+        move(builder.sub(size, INTP(width)), width)
+
+    def exact(width: int, row: Any) -> None:
+        begin(row)(INTP(0), width)
+
+    with builder.if_then(builder.icmp_signed(">=", size, INTP(_LINE))):
+        counted(builder, INTP(0), rows, 1, long)
+    width = _LINE // 2
     while width >= least:
-        fits = builder.icmp_signed(">=", size, INTP(width))
-        if width < _LINE:
-            fits = builder.and_(fits, builder.icmp_signed("<", size, INTP(2 * width)))
-        with builder.if_then(fits):
-            counted(builder, INTP(0), rows, 1, partial(each, width))
+        with _when_equal(builder, size, INTP(width)):
+            counted(builder, INTP(0), rows, 1, partial(exact, width))
+        fits = [builder.icmp_signed(*limit) for limit in ((">", size, INTP(width)), ("<", size, INTP(2 * width)))]
+        with builder.if_then(builder.and_(*fits)):
+            counted(builder, INTP(0), rows, 1, partial(short, width))
         width //= 2
 
 

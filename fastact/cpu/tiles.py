@@ -12,7 +12,9 @@ from .layout import Pool, offset
 from .memory import call, call_void, copy_rows, fill_rows, peek, poke, stack, transpose
 
 AXES = 32
-ROOM = 32768  # bytes of all operands of a tile: less than the first cache
+ROOM = 49152  # bytes of all operands of a tile
+MOST = 16384  # and of one: what is in buffers at once shall stay in the first cache
+ALONE = 1024  # bytes of a row from which on it costs less to call the block for it than to copy it
 NEAR = 4  # elements apart that shuffles bring together
 P_COLLECT_ROWS, P_SPREAD_ROWS = offset(Pool, "collect_rows"), offset(Pool, "spread_rows")
 
@@ -23,7 +25,7 @@ BUFFERED, ROW_BY_ROW, CONSTANT = 0, 1, 2  # the ways: through buffers, without, 
 
 walk_room = stack(WORD * 16)
 rooms = stack(ROOM)
-column_room = stack(ROOM // 2)
+column_room = stack(MOST)
 
 
 @jit
@@ -73,7 +75,7 @@ def spread_rows(to: int, step: int, jump: int, source: int, n: int, rows: int, i
 @jit
 def room_for(inputs: int) -> int:
     """Bytes of a buffer for each operand."""
-    return ROOM // (inputs + 1) & -LINE
+    return min(MOST, ROOM // (inputs + 1) & -LINE)
 
 
 @jit
@@ -92,23 +94,32 @@ def _start(walk: int, outer: int, to: int) -> None:
 
 
 @jit
-def _buffered(walk: int, starts: int, n: int, rows: int, buffers: int, held: int, local: int) -> None:
+def _buffered(walk: int, starts: int, n: int, rows: int, buffers: int, held: int, local: int, jumps: int) -> None:
     """One tile. An input is left in its buffer, and where from in `held`, for a next tile that needs the same."""
     loop, strides, second = peek(walk + W_LOOP), peek(walk + W_STRIDES), peek(walk + W_SECOND)
     inputs, itemsize, pool = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE), peek(loop + L_POOL)
-    apart = room_for(inputs)
+    apart, size, together = room_for(inputs), n * itemsize, True
     for k in range(inputs + 1):
-        place, step, jump = peek(starts + WORD * k), stride(strides, k, 0), stride(strides, k, second)
-        vector = k < peek(walk + W_VECTORS)
-        if (vector or k == inputs) and (step != itemsize or (rows > 1 and jump != n * itemsize)):
-            buffer = buffers + apart * k
-            if vector and peek(held + WORD * k) != place:
-                call_void(peek(pool + P_COLLECT_ROWS), buffer, place, step, n, jump, rows, itemsize, pool)
-                poke(held + WORD * k, place)
-            place = buffer
+        place, jump = peek(starts + WORD * k), 0
+        if k < peek(walk + W_VECTORS) or k == inputs:
+            step, jump = stride(strides, k, 0), stride(strides, k, second)
+            if step != itemsize or (rows > 1 and jump != size and size < ALONE):
+                buffer = buffers + apart * k
+                if k < inputs and peek(held + WORD * k) != place:
+                    call_void(peek(pool + P_COLLECT_ROWS), buffer, place, step, n, jump, rows, itemsize, pool)
+                    poke(held + WORD * k, place)
+                place, jump = buffer, size
+            together &= jump == size
         poke(local + WORD * k, place)
-    call_void(peek(walk + W_BLOCK), local, n * rows)
+        poke(jumps + WORD * k, jump)
     result = peek(local + WORD * inputs)
+    if together or rows == 1:
+        call_void(peek(walk + W_BLOCK), local, n * rows)
+    else:
+        for _ in range(rows):
+            call_void(peek(walk + W_BLOCK), local, n)
+            for k in range(inputs + 1):
+                poke(local + WORD * k, peek(local + WORD * k) + peek(jumps + WORD * k))
     to = peek(starts + WORD * inputs)
     if result != to:
         step, jump = stride(strides, inputs, 0), stride(strides, inputs, second)
@@ -151,7 +162,8 @@ def walk_chunk(walk: int, chunk: int) -> None:
     shape, strides = peek(walk + W_SHAPE), peek(walk + W_STRIDES)
     wide, high = peek(shape), peek(shape + WORD * second)
     operand_count = peek(peek(walk + W_LOOP) + L_INPUTS) + 1
-    bases, starts, steps, local, held, buffers = operands(), operands(), operands(), operands(), operands(), rooms()
+    bases, starts, steps, held = operands(), operands(), operands(), operands()
+    local, jumps, buffers = operands(), operands(), rooms()
     for k in range(operand_count):
         poke(steps + WORD * k, stride(strides, k, 0))
     tile = chunk * peek(walk + W_AT_ONCE)
@@ -170,7 +182,7 @@ def walk_chunk(walk: int, chunk: int) -> None:
                 for k in range(operand_count):
                     poke(held + WORD * k, 0)
                 last_n, last_count = n, count
-            _buffered(walk, starts, n, count, buffers, held, local)
+            _buffered(walk, starts, n, count, buffers, held, local, jumps)
         elif way == CONSTANT:
             _constant(walk, starts, n, count, buffers, local)
         else:

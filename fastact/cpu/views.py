@@ -74,7 +74,7 @@ from .tiles import (
 )
 
 P_NEW_ARRAY, P_WALK_CHUNK = offset(Pool, "new_array"), offset(Pool, "walk_chunk")
-LONG = 1024  # bytes of a row from which on it is taken by itself
+LONG = 2048  # bytes of a row from which on it is taken by itself
 TURNED = 64  # bytes along which an input is contiguous that a tile takes: two cache lines
 
 axis_numbers = stack(WORD * AXES)
@@ -248,7 +248,8 @@ def _plan(walk: int, arrays: int, axes: int, fresh: bool, size: int, pool: int) 
         way, columns = CONSTANT, min(wide, CHUNK)
         rows = min(high, room, max(CHUNK // columns, 1))
     elif turned:
-        rows = min(high, max(TURNED // itemsize, room // wide))
+        lines = TURNED // itemsize
+        rows = min(high, max(lines, room // wide & -lines))
         tiles = (wide * rows + room - 1) // room
         columns = (wide + tiles - 1) // tiles
     elif wide * itemsize < LONG:
