@@ -80,25 +80,20 @@ def _fill_rows(
     emit_fill_rows(builder, (to, to_step), (source, source_step), n, rows, itemsize)
 
 
-def _transpose(builder: Any, to: Any, source: Any, step: Any, n: Any, rows: Any, itemsize: Any) -> Any:
+def _transpose(builder: Any, to: Any, source: Any, step: Any, n: Any, rows: Any, itemsize: Any) -> None:
     """Write `rows` rows of `n` elements to `to`, one after the other, from as many columns `step` bytes apart.
 
-    1 if that was done, 0 if there are too few of them to gain anything.
+    Rows and columns have 16 bytes at least.
     """
-    done = cgutils.alloca_once_value(builder, INTP(0))
-    wide = builder.mul(n, itemsize)
-    columns, target = ((_pointer(builder, p, POINTER.pointee), s) for p, s in ((source, step), (to, wide)))
+    done = cgutils.alloca_once_value(builder, ir.IntType(1)(0))
+    columns, target = (_pointer(builder, p, POINTER.pointee) for p in (source, to))
     for size in (4, 8, 2):
         with builder.if_then(builder.icmp_signed("==", itemsize, INTP(size))):
-            kind = ir.IntType(8 * size)
-            tall = emit_transpose(builder, kind, n, rows, columns, target, True)
-            with builder.if_else(tall) as (is_tall, otherwise):
-                with is_tall:
-                    builder.store(INTP(1), done)
-                with otherwise:
-                    long = emit_transpose(builder, kind, rows, n, target, columns, False)
-                    builder.store(builder.zext(long, INTP), done)
-    return builder.load(done)
+            sides = (columns, step), (target, builder.mul(n, itemsize))
+            for pieces in (4, 2, 1):
+                with builder.if_then(builder.not_(builder.load(done))):
+                    fits = emit_transpose(builder, ir.IntType(8 * size), n, rows, *sides, True, pieces)
+                    builder.store(fits, done)
 
 
 def _gather(builder: Any, to: Any, source: Any, stride: Any, n: Any, itemsize: Any) -> None:
@@ -255,7 +250,7 @@ poke = _instruction(types.void, _store)
 copy = _instruction(types.void, _copy)
 copy_rows = _instruction(types.void, _copy_rows)
 fill_rows = _instruction(types.void, _fill_rows)
-transpose: Callable[..., int] = _instruction(types.intp, _transpose)
+transpose = _instruction(types.void, _transpose)
 gather = _instruction(types.void, _gather)
 scatter = _instruction(types.void, _scatter)
 atomic_add: Callable[..., int] = _instruction(types.intp, _atomic("add"))

@@ -75,7 +75,8 @@ from .tiles import (
 
 P_NEW_ARRAY, P_WALK_CHUNK = offset(Pool, "new_array"), offset(Pool, "walk_chunk")
 LONG = 2048  # bytes of a row from which on it is taken by itself
-TURNED = 64  # bytes along which an input is contiguous that a tile takes: two cache lines
+TURNED = 64  # bytes of a tile along the axis along which an input is contiguous: a cache line
+APART = 256  # and if the elements of that input are only near each other
 
 axis_numbers = stack(WORD * AXES)
 axis_strides = stack(WORD * AXES * MAX_OPERANDS)
@@ -239,7 +240,9 @@ def _plan(walk: int, arrays: int, axes: int, fresh: bool, size: int, pool: int) 
     shape, strides = peek(walk + W_SHAPE), peek(walk + W_STRIDES)
     inputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE)
     second = _second(arrays, inputs, axes, places, shape, strides, itemsize)
-    turned = second > 0
+    turned, exact = second > 0, False
+    for k in range(arrays):
+        exact |= turned and stride(strides, k, second) == itemsize
     second = max(second, 1)
     wide, high = peek(shape), peek(shape + WORD * second)
     scalars = _scalars(inputs, axes, strides, loop)
@@ -248,7 +251,7 @@ def _plan(walk: int, arrays: int, axes: int, fresh: bool, size: int, pool: int) 
         way, columns = CONSTANT, min(wide, CHUNK)
         rows = min(high, room, max(CHUNK // columns, 1))
     elif turned:
-        lines = TURNED // itemsize
+        lines = (TURNED if exact else APART) // itemsize
         rows = min(high, max(lines, room // wide & -lines))
         tiles = (wide * rows + room - 1) // room
         columns = (wide + tiles - 1) // tiles
