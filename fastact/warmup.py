@@ -67,6 +67,7 @@ def _past_caches(function: Any, inputs: int, dtype: str) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compile what `options` asks for; 2 if that names something unknown."""
     from .api import ROWS, elementwise_forms
+    from .cpu.ufunc import load_views
 
     known = [*elementwise_forms(), *ROWS]
     names = options.functions.split(",") if options.functions else known
@@ -81,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
         return 2
     started = time.perf_counter()
     warm(names[0], dtypes[:1])  # the driver, which all share, is compiled once
+    load_views()
     # spawned, not forked: a forked child may not use this process's threads
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool, _progress(len(names)) as advance:
         for done in as_completed([pool.submit(warm, name, dtypes) for name in names]):

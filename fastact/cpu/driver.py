@@ -24,7 +24,7 @@ from .memory import (
     compare_and_swap,
     enter,
     fence,
-    fill,
+    fill_rows,
     gather,
     leave,
     pause,
@@ -134,7 +134,7 @@ def _part(
             if k < vectors:
                 if step == 0:
                     if first:  # it stays in its buffer for the parts that follow
-                        fill(buffer, place, n, itemsize)
+                        fill_rows(buffer, 0, place, 0, n, 1, itemsize)
                 else:
                     call_void(peek(pool + P_COLLECT), buffer, place, step, n, itemsize)
         else:
@@ -207,7 +207,7 @@ def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) 
             poke(local + WORD * k, peek(args + WORD * k) if k < inputs else room + BUFFER * k)
         call_void(function, local, 1)
         for k in range(inputs, inputs + outputs):
-            fill(peek(args + WORD * k) + start * itemsize, room + BUFFER * k, n, itemsize)
+            fill_rows(peek(args + WORD * k) + start * itemsize, 0, room + BUFFER * k, 0, n, 1, itemsize)
         return 1
     first = True
     while done < n:
@@ -262,7 +262,7 @@ def _run(args: int, steps: int, n: int, loop: int) -> bool:
 
 
 @jit
-def _threads(pool: int) -> int:
+def threads_of(pool: int) -> int:
     """How many threads this call may use: what this thread asked for, else what the process is set to."""
     if peek(pool + P_OVERRIDES) > 0:
         me = call(peek(pool + P_IDENTIFY))
@@ -293,7 +293,7 @@ def _spin(pool: int, wanted: int) -> None:
 
 
 @jit
-def _share(pool: int, threads: int, job: int, context: int, chunks: int) -> bool:
+def share(pool: int, threads: int, job: int, context: int, chunks: int) -> bool:
     """Do a job with up to `threads` threads, this one included; False, with nothing done, if the pool is taken.
 
     The caller takes chunks like any worker and waits only for workers that have joined, so it finishes even when none
@@ -375,7 +375,7 @@ def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
             streaming = False  # in place: the line is in the cache already
     threads = 1
     if n >= peek(loop + L_THRESHOLD) and not in_order:
-        threads = _threads(pool)
+        threads = threads_of(pool)
     counted = threads > 1
     if counted:
         # compiled now, not by several threads at once
@@ -397,7 +397,7 @@ def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
         poke(context + 5 * WORD, ahead)
         poke(context + 6 * WORD, size)
         chunks = (max(n - ahead, 1) + size - 1) // size
-        shared = _share(pool, threads, peek(pool + P_ELEMENTWISE_JOB), context, chunks)
+        shared = share(pool, threads, peek(pool + P_ELEMENTWISE_JOB), context, chunks)
     fine = 1
     if not shared:
         at_once = 1 if in_order else n
@@ -457,7 +457,7 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
         alone = True
         in_order = core_dims == 0 and _must_go_one_by_one(args, steps, n, loop)
         if n > 1 and n * core >= peek(loop + L_THRESHOLD) and not in_order:
-            threads = _threads(pool)
+            threads = threads_of(pool)
             if threads > 1:
                 context = record()
                 size = max(1, min(CHUNK // core, (n + 4 * threads - 1) // (4 * threads)))
@@ -468,7 +468,7 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
                 poke(context + 2 * WORD, steps)
                 poke(context + 3 * WORD, loop)
                 poke(context + 4 * WORD, size)
-                alone = not _share(pool, threads, peek(pool + P_ROWS_JOB), context, (n + size - 1) // size)
+                alone = not share(pool, threads, peek(pool + P_ROWS_JOB), context, (n + size - 1) // size)
         if alone:
             call_void(body, args, dims, steps, 0)
     leave(before)

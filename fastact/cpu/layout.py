@@ -44,6 +44,11 @@ class Pool(ctypes.Structure):
             "piece",
             "whole",
             "direct",  # this one of quick.py
+            "collect_rows",  # four of tiles.py and views.py, 0 until a first array that is not contiguous
+            "spread_rows",
+            "walk_chunk",
+            "views",
+            "load_views",  # void (*)(void): make the four
             "elementwise_job",  # void (*)(intp context, intp chunk)
             "rows_job",
             "empty_type",  # the error for a row without elements, for set_error
@@ -51,6 +56,7 @@ class Pool(ctypes.Structure):
             "stream_bytes",  # results at least this large are written past the caches
             "numpy_call",  # the vectorcall of NumPy's own ufuncs
             "new_like",  # PyArray_NewLikeArray
+            "new_array",  # PyArray_NewFromDescr
             "array_type",
             "float_type",
             "int_type",

@@ -6,20 +6,21 @@ Addresses are plain integers (``intp``). Used by `fastact.cpu.driver` only, and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from math import inf
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
+from numba.core import cgutils
 from numba.core import types as numba_types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
-from .emit import INTP, POINTER, counted, load_at, repeat, store_at
+from .emit import INTP, POINTER, load_at, store_at
 from .lanes import call_intrinsic
 from .machine import target
-from .strides import emit_gather, emit_scatter
+from .strides import emit_copy_rows, emit_fill_rows, emit_gather, emit_scatter
+from .transpose import emit_transpose
 
 types: Any = numba_types  # its names are made at run time
 _FLAGS, _INEXACT = 0x3F, 0x20  # of the MXCSR register
@@ -64,18 +65,30 @@ def _store(builder: Any, address: Any, value: Any) -> None:
     builder.store(value, _pointer(builder, address, INTP))
 
 
-def _fill(builder: Any, to: Any, source: Any, n: Any, itemsize: Any) -> None:
-    """Write the element at `source` to `n` consecutive places from `to` on."""
+def _copy_rows(builder: Any, to: Any, to_step: Any, source: Any, source_step: Any, size: Any, rows: Any) -> None:
+    emit_copy_rows(builder, (to, to_step), (source, source_step), size, rows)
+
+
+def _fill_rows(
+    builder: Any, to: Any, to_step: Any, source: Any, source_step: Any, n: Any, rows: Any, itemsize: Any
+) -> None:
+    emit_fill_rows(builder, (to, to_step), (source, source_step), n, rows, itemsize)
+
+
+def _transpose(builder: Any, to: Any, source: Any, step: Any, n: Any, rows: Any, itemsize: Any) -> None:
+    """Write `rows` rows of `n` elements to `to`, one after the other, from as many columns `step` bytes apart.
+
+    Rows and columns have 16 bytes at least.
+    """
+    done = cgutils.alloca_once_value(builder, ir.IntType(1)(0))
+    columns, target = (_pointer(builder, p, POINTER.pointee) for p in (source, to))
     for size in (4, 8, 2):
         with builder.if_then(builder.icmp_signed("==", itemsize, INTP(size))):
-            count, value = 64 // size, load_at(builder, source, ir.IntType(8 * size))
-            whole = builder.and_(n, INTP(-count))
-
-            def put(value: Any, size: int, i: Any) -> None:
-                store_at(builder, builder.add(to, builder.mul(i, INTP(size))), value)
-
-            counted(builder, INTP(0), whole, count, partial(put, repeat(builder, value, count), size))
-            counted(builder, whole, n, 1, partial(put, value, size))
+            sides = (columns, step), (target, builder.mul(n, itemsize))
+            for pieces in (4, 2, 1):
+                with builder.if_then(builder.not_(builder.load(done))):
+                    fits = emit_transpose(builder, ir.IntType(8 * size), n, rows, *sides, True, pieces)
+                    builder.store(fits, done)
 
 
 def _gather(builder: Any, to: Any, source: Any, stride: Any, n: Any, itemsize: Any) -> None:
@@ -221,7 +234,9 @@ def _integer_as_double(builder: Any, value: Any) -> Any:
 
 peek: Callable[..., int] = _instruction(types.intp, _load(INTP))
 poke = _instruction(types.void, _store)
-fill = _instruction(types.void, _fill)
+copy_rows = _instruction(types.void, _copy_rows)
+fill_rows = _instruction(types.void, _fill_rows)
+transpose = _instruction(types.void, _transpose)
 gather = _instruction(types.void, _gather)
 scatter = _instruction(types.void, _scatter)
 atomic_add: Callable[..., int] = _instruction(types.intp, _atomic("add"))

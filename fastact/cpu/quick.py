@@ -11,25 +11,22 @@ from __future__ import annotations
 import numba
 
 from .driver import (
-    BUFFER,
     L_INPUTS,
     L_ITEMSIZE,
     L_POOL,
-    P_COLLECT,
     U_DATA,
     WORD,
-    block,
-    buffers,
     jit,
     operands,
     record,
     run,
 )
 from .layout import Loop, Pool, UFunc, offset
-from .memory import call, call_void, enter, fill, integer_as_double, leave, peek, poke, store_rounded
+from .memory import call, call_void, enter, integer_as_double, leave, peek, poke, store_rounded
 from .vectorcall import KEYWORDS, Choice
 
 P_NUMPY_CALL, P_NEW_LIKE, P_DIRECT = (offset(Pool, f) for f in ("numpy_call", "new_like", "direct"))
+P_VIEWS, P_LOAD_VIEWS = offset(Pool, "views"), offset(Pool, "load_views")
 P_ARRAY, P_FLOAT, P_INT, P_OUT = (offset(Pool, f) for f in ("array_type", "float_type", "int_type", "out_name"))
 P_INCREF, P_DECREF, P_SAVE = (offset(Pool, f) for f in ("incref", "decref", "save_thread"))
 P_RESTORE, P_AS_LONG = offset(Pool, "restore_thread"), offset(Pool, "as_long")
@@ -49,12 +46,11 @@ C_ORDER, F_ORDER, WRITEABLE, WARN_ON_WRITE = 1, 2, 0x400, 1 << 31
 OFFSET_FLAG = -1 << 63  # PY_VECTORCALL_ARGUMENTS_OFFSET
 NOT_MINE = -1  # no address: NumPy has to do it
 ALONE = 1 << 10  # elements from which on other Python threads may run meanwhile
-SHORT = 128  # bytes of a row below which rows are brought together first
 EXACT = 1 << 24  # integers up to here are floats
 
 
 @jit
-def _loop(ufunc: int, array: int) -> int:
+def loop_for(ufunc: int, array: int) -> int:
     """The loop for arrays of the dtype of `array`, or 0."""
     dtype, data = peek(array + A_DTYPE), peek(ufunc + U_DATA)
     for k in range(peek(ufunc + U_COUNT) & INT):
@@ -80,76 +76,23 @@ def _alike(array: int, first: int, pool: int) -> bool:
 
 
 @jit
-def _bounds(array: int, itemsize: int) -> tuple[int, int]:
-    """The first address of `array` and the one after its last."""
-    low = high = peek(array + A_DATA)
-    for k in range(peek(array + A_NDIM) & INT):
-        reach = (peek(peek(array + A_SHAPE) + WORD * k) - 1) * _stride(array, k)
-        low += min(reach, 0)
-        high += max(reach, 0)
-    return low, high + itemsize
+def _apart(array: int, out: int, size: int) -> bool:
+    """Whether two contiguous arrays have nothing in common, or are the very same memory."""
+    return array == out or abs(array - out) >= size
 
 
 @jit
-def _stride(array: int, k: int) -> int:
-    return peek(peek(array + A_STRIDES) + WORD * k)
+def product(lengths: int, count: int) -> int:
+    result = 1
+    for k in range(count):
+        result *= peek(lengths + WORD * k)
+    return result
 
 
 @jit
-def _apart(array: int, out: int, itemsize: int) -> bool:
-    """Whether the two have nothing in common, or are the very same memory."""
-    low, high = _bounds(array, itemsize)
-    start, stop = _bounds(out, itemsize)
-    if high <= start or stop <= low:
-        return True
-    same = peek(array + A_DATA) == peek(out + A_DATA)
-    for k in range(peek(out + A_NDIM) & INT):
-        same &= _stride(array, k) == _stride(out, k)
-    return same
-
-
-@jit
-def _writable(out: int, itemsize: int) -> bool:
-    """Whether `out` may be written, each element once, without a warning."""
-    flags = peek(out + A_FLAGS)
-    distinct = flags & (C_ORDER | F_ORDER) != 0 or (peek(out + A_NDIM) & INT == 1 and abs(_stride(out, 0)) >= itemsize)
-    return distinct and flags & (WRITEABLE | WARN_ON_WRITE) == WRITEABLE
-
-
-@jit
-def _by_rows(array: int) -> bool:
-    """Whether NumPy would walk through `array`, of two dimensions, row by row and from left to right."""
-    outer, inner = _stride(array, 0), _stride(array, 1)
-    return inner >= 0 and (outer >= inner or outer == 0)
-
-
-@jit
-def _short_rows(data: int, steps: int, between: int, rows: int, n: int, loop: int, arrays: int) -> bool:
-    """Rows of `n` elements, many at a time: side by side in buffers. The result is contiguous."""
-    inputs, itemsize, pool = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE), peek(loop + L_POOL)
-    function = block(loop, arrays < inputs)
-    if function == 0:
-        return False
-    at_once = BUFFER // (n * itemsize)
-    local, room = operands(), buffers()
-    done = 0
-    while done < rows:
-        count = min(at_once, rows - done)
-        for k in range(inputs + 1):
-            place, step, jump = peek(data + WORD * k), peek(steps + WORD * k), peek(between + WORD * k)
-            poke(local + WORD * k, place + done * jump)
-            if k < arrays:
-                to = room + BUFFER * k
-                poke(local + WORD * k, to)
-                for row in range(done, done + count):
-                    if step == 0:
-                        fill(to, place + row * jump, n, itemsize)
-                    else:
-                        call_void(peek(pool + P_COLLECT), to, place + row * jump, step, n, itemsize)
-                    to += n * itemsize
-        call_void(function, local, count * n)
-        done += count
-    return True
+def writable(out: int) -> bool:
+    """Whether `out` may be written without an error or a warning."""
+    return peek(out + A_FLAGS) & (WRITEABLE | WARN_ON_WRITE) == WRITEABLE
 
 
 def direct(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) -> int:
@@ -160,43 +103,32 @@ def direct(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) 
     first = peek(args)
     if peek(first + TYPE) != peek(pool + P_ARRAY):
         return NOT_MINE
-    loop = _loop(ufunc, first)
-    ndim = peek(first + A_NDIM) & INT
-    if loop == 0 or ndim == 0:
+    loop = loop_for(ufunc, first)
+    if loop == 0:
         return NOT_MINE
-    itemsize, inputs = peek(loop + L_ITEMSIZE), peek(loop + L_INPUTS)
-    flags = peek(first + A_FLAGS)
+    ndim, flags, alike = peek(first + A_NDIM) & INT, peek(first + A_FLAGS), True
     for k in range(1, arrays):
-        if not _alike(peek(args + WORD * k), first, pool):
-            return NOT_MINE
-        flags &= peek(peek(args + WORD * k) + A_FLAGS)
+        alike = alike and _alike(peek(args + WORD * k), first, pool)
+        flags &= peek(peek(args + WORD * k) + A_FLAGS) if alike else 0
     if out != 0:
-        if not _alike(out, first, pool) or not _writable(out, itemsize):
-            return NOT_MINE
-        for k in range(arrays):
-            if not _apart(peek(args + WORD * k), out, itemsize):
-                return NOT_MINE
-        flags &= peek(out + A_FLAGS)
-    size = 1
-    for k in range(ndim):
-        size *= peek(peek(first + A_SHAPE) + WORD * k)
-    if size <= 0:
-        return NOT_MINE
-
-    order, rows, n = numba.intp(0), numba.intp(1), size
+        alike = alike and _alike(out, first, pool)
+        flags &= peek(out + A_FLAGS) if alike else 0
     flat = flags & (C_ORDER | F_ORDER) != 0
-    if flat:
-        order = numba.intp(flags & C_ORDER == 0)
-    elif ndim == 2:
-        rows, n = peek(peek(first + A_SHAPE)), peek(peek(first + A_SHAPE) + WORD)
-        for k in range(arrays):
-            if not _by_rows(peek(args + WORD * k)):
-                return NOT_MINE
-        if out != 0 and peek(out + A_FLAGS) & C_ORDER == 0:
-            return NOT_MINE
-    elif ndim > 2:
+    if ndim == 0 or not alike or not flat:
+        if peek(pool + P_VIEWS) == 0:
+            call_void(peek(pool + P_LOAD_VIEWS))
+        views = peek(pool + P_VIEWS)
+        return call(views, ufunc, args, arrays, given, out, pool) if views != 0 else NOT_MINE
+    itemsize, inputs = peek(loop + L_ITEMSIZE), peek(loop + L_INPUTS)
+    n = product(peek(first + A_SHAPE), ndim)
+    if n <= 0:
         return NOT_MINE
-
+    if out != 0:
+        if not writable(out):
+            return NOT_MINE
+        for k in range(arrays):
+            if not _apart(peek(peek(args + WORD * k) + A_DATA), peek(out + A_DATA), n * itemsize):
+                return NOT_MINE
     numbers = record()
     if given != 0:
         for k in range(inputs - arrays):
@@ -204,39 +136,20 @@ def direct(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) 
                 return NOT_MINE
     result = out
     if out == 0:
-        result = call(peek(pool + P_NEW_LIKE), first, order, 0, 0)
+        result = call(peek(pool + P_NEW_LIKE), first, numba.intp(flags & C_ORDER == 0), 0, 0)
         if result == 0:
             return 0
 
-    data, steps, between = operands(), operands(), operands()
-    joined = rows > 1
+    data, steps = operands(), operands()
     for k in range(inputs + 1):
-        step, jump = 0, 0
-        if arrays <= k < inputs:
-            place = numbers + WORD * (k - arrays)
-        else:
-            array = peek(args + WORD * k) if k < arrays else result
-            place = peek(array + A_DATA)
-            step = itemsize if flat else _stride(array, ndim - 1)
-            if rows > 1:
-                jump = _stride(array, 0)
-            joined &= jump == n * step
+        place, step = numbers + WORD * (k - arrays), 0
+        if k < arrays or k == inputs:
+            place, step = peek((peek(args + WORD * k) if k < arrays else result) + A_DATA), itemsize
         poke(data + WORD * k, place)
         poke(steps + WORD * k, step)
-        poke(between + WORD * k, jump)
-    if joined:
-        rows, n = 1, size
-
-    thread = call(peek(pool + P_SAVE)) if size >= ALONE else 0
+    thread = call(peek(pool + P_SAVE)) if n >= ALONE else 0
     before = enter()
-    fine = True
-    if rows > 1 and n * itemsize <= SHORT:
-        fine = _short_rows(data, steps, between, rows, n, loop, arrays)
-    else:
-        for _ in range(rows):
-            fine = fine and run(data, steps, n, loop, out == 0)
-            for k in range(inputs + 1):
-                poke(data + WORD * k, peek(data + WORD * k) + peek(between + WORD * k))
+    fine = run(data, steps, n, loop, out == 0)
     leave(before)
     if thread != 0:
         call_void(peek(pool + P_RESTORE), thread)

@@ -1,4 +1,4 @@
-"""Elements a constant distance apart, brought together and taken apart again: by shuffles for short distances."""
+"""Elements in memory brought together and taken apart again: rows of bytes, and elements a constant distance apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from .emit import INTP, counted, load_at, store_at, store_masked
+from .emit import INTP, counted, load_at, repeat, store_at, store_masked
 from .lanes import Builder, Target
 
 _SIZES = (4, 8, 2)
@@ -18,6 +18,70 @@ _LINE = 64
 # Distances, in elements, that are worth code of their own: beyond, one load an element is as fast as the shuffles.
 _NEAR = (1, 2, -1, -2, 3, 4)
 _AT_ONCE = 8
+
+
+Place = tuple[Any, Any]  # the address of the first row, and how many bytes further the next one is
+
+
+def emit_copy_rows(builder: Builder, to: Place, source: Place, size: Any, rows: Any) -> None:
+    """Append code that copies `rows` rows of `size` bytes, at least two; nothing beyond a row is touched."""
+
+    def move(row: Any, at: Any, width: int) -> None:
+        target, origin = (builder.add(builder.add(p, builder.mul(row, step)), at) for p, step in (to, source))
+        store_at(builder, target, load_at(builder, origin, ir.VectorType(_integer(1), width)))
+
+    _cover(builder, size, rows, 2, lambda row: partial(move, row))
+
+
+def emit_fill_rows(builder: Builder, to: Place, source: Place, n: Any, rows: Any, itemsize: Any) -> None:
+    """Append code that writes the element at `source`, for each row one, to `n` consecutive places."""
+
+    def begin(size: int, row: Any) -> Callable[[Any, int], None]:
+        start, origin = (builder.add(p, builder.mul(row, step)) for p, step in (to, source))
+        line = repeat(builder, load_at(builder, origin, _integer(size)), _LINE // size)
+
+        def move(at: Any, width: int) -> None:
+            first = ir.Constant(ir.VectorType(ir.IntType(32), width // size), list(range(width // size)))
+            store_at(builder, builder.add(start, at), builder.shuffle_vector(line, line, first))
+
+        return move
+
+    for size in _SIZES:
+        with _when_equal(builder, itemsize, INTP(size)):
+            _cover(builder, builder.mul(n, INTP(size)), rows, size, partial(begin, size))
+
+
+def _cover(
+    builder: Builder, size: Any, rows: Any, least: int, begin: Callable[[Any], Callable[[Any, int], None]]
+) -> None:
+    """Append moves that cover `size` bytes, at least `least`, of each row; the last two of a row may overlap.
+
+    `begin(row)` returns what moves `width` bytes that are `at` bytes from where the row starts.
+    """
+
+    def long(row: Any) -> None:
+        move, last = begin(row), builder.sub(size, INTP(_LINE))
+        counted(builder, INTP(0), last, _LINE, lambda at: move(at, _LINE))
+        move(last, _LINE)
+
+    def short(width: int, row: Any) -> None:
+        move = begin(row)
+        move(INTP(0), width)
+        move(builder.sub(size, INTP(width)), width)
+
+    def exact(width: int, row: Any) -> None:
+        begin(row)(INTP(0), width)
+
+    with builder.if_then(builder.icmp_signed(">=", size, INTP(_LINE))):
+        counted(builder, INTP(0), rows, 1, long)
+    width = _LINE // 2
+    while width >= least:
+        with _when_equal(builder, size, INTP(width)):
+            counted(builder, INTP(0), rows, 1, partial(exact, width))
+        fits = [builder.icmp_signed(*limit) for limit in ((">", size, INTP(width)), ("<", size, INTP(2 * width)))]
+        with builder.if_then(builder.and_(*fits)):
+            counted(builder, INTP(0), rows, 1, partial(short, width))
+        width //= 2
 
 
 def emit_gather(builder: Builder, to: Any, source: Any, stride: Any, n: Any, itemsize: Any, target: Target) -> None:

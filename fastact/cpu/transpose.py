@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -9,62 +10,79 @@ from llvmlite import ir
 from .emit import INTP, counted, load_at, store_at
 from .lanes import Builder, concatenate, shuffle
 
-PIECE, PIECES = 16, 4  # bytes that shuffles need not leave, and how many such pieces a vector has
+PIECE = 16  # bytes that shuffles need not leave
 
 Side = tuple[Any, Any]  # a pointer, and how many bytes further the next row or column is
 
 
 def emit_transpose(
-    builder: Builder, kind: ir.Type, m: Any, n: Any, by_row: Side, by_column: Side, to_columns: bool
+    builder: Builder, kind: ir.Type, m: Any, n: Any, by_row: Side, by_column: Side, to_columns: bool, pieces: int = 4
 ) -> Any:
     """Append code that copies an m x n matrix of elements of type `kind` between contiguous rows and columns.
 
-    Returns, as a bit, whether it was done: a matrix with too few rows or columns is left to the caller.
+    A vector has `pieces` pieces. Returns, as a bit, whether it was done: a matrix with too few rows or columns is left
+    to the caller.
     """
     size = kind.width // 8 if isinstance(kind, ir.IntType) else 8 if isinstance(kind, ir.DoubleType) else 4
     side = PIECE // size  # elements of a piece, and how many columns go at once
-    tall = PIECES * side  # how many rows
+    tall = pieces * side  # how many rows
+    (rows_at, row_step), (columns_at, column_step) = by_row, by_column
 
-    def at(place: Side, index: Any, offset: Any) -> Any:
-        pointer, step = place
-        inner = builder.mul(offset, INTP(size))
-        return builder.gep(builder.gep(pointer, [builder.mul(index, step)]), [inner])
-
-    def block(row: Any, column: Any) -> None:
+    def block(lines: list[Any], along: Any, first: Any) -> None:
+        """A block of some lines from a column on, which begins at `first`."""
         # vector k holds a piece of the rows k, k + side, k + 2 side, ...
-        rows = [[builder.add(row, INTP(k + side * piece)) for piece in range(PIECES)] for k in range(side)]
-        columns = [at(by_column, builder.add(column, INTP(k)), row) for k in range(side)]
+        places = [builder.gep(line, [builder.mul(along, INTP(size))]) for line in lines]
+        columns = [builder.gep(first, [builder.mul(column_step, INTP(k))]) for k in range(side)]
         if to_columns:
-            short = ir.VectorType(kind, side)
-            pieces = [[load_at(builder, at(by_row, r, column), short) for r in group] for group in rows]
-            vectors = [concatenate(builder, group) for group in pieces]
+            loaded = [load_at(builder, piece, ir.VectorType(kind, side)) for piece in places]
+            vectors = [concatenate(builder, loaded[k::side]) for k in range(side)]
             for pointer, vector in zip(columns, _exchange(builder, vectors, side), strict=True):
                 store_at(builder, pointer, vector)
         else:
             vectors = _exchange(builder, [load_at(builder, p, ir.VectorType(kind, tall)) for p in columns], side)
-            for group, vector in zip(rows, vectors, strict=True):
-                for k, r in enumerate(group):
-                    store_at(builder, at(by_row, r, column), shuffle(builder, vector, range(side * k, side * (k + 1))))
+            for k, vector in enumerate(vectors):
+                for j, piece in enumerate(places[k::side]):
+                    store_at(builder, piece, shuffle(builder, vector, range(side * j, side * (j + 1))))
 
-    def last(start: Any, count: Any, step: int) -> Any:
-        """`start`, or where the last block starts: it may overlap the one before."""
-        end = builder.sub(count, INTP(step))
-        return builder.select(builder.icmp_signed("<", start, end), start, end)
+    def some_rows(start: Any) -> None:
+        # the last rows, and the last columns, may be some of those before once more
+        end = builder.sub(m, INTP(tall))
+        row = builder.select(builder.icmp_signed("<", start, end), start, end)
+        lines = [builder.gep(rows_at, [builder.mul(builder.add(row, INTP(k)), row_step)]) for k in range(tall)]
+        first = builder.gep(columns_at, [builder.mul(row, INTP(size))])
+        whole, further = builder.and_(n, INTP(-side)), builder.mul(column_step, INTP(side))
+        _along(builder, whole, side, first, further, lambda i, pointer: block(lines, i, pointer))
+        with builder.if_then(builder.icmp_signed("!=", whole, n)):
+            rest = builder.sub(n, INTP(side))
+            block(lines, rest, builder.gep(first, [builder.mul(rest, column_step)]))
 
     large = builder.and_(builder.icmp_signed(">=", m, INTP(tall)), builder.icmp_signed(">=", n, INTP(side)))
     with builder.if_then(large):
-
-        def some_rows(start: Any) -> None:
-            row = last(start, m, tall)
-            counted(builder, INTP(0), n, side, lambda column: block(row, last(column, n, side)))
-
         counted(builder, INTP(0), m, tall, some_rows)
     return large
 
 
+def _along(
+    builder: Builder, stop: Any, step: int, pointer: Any, further: Any, body: Callable[[Any, Any], None]
+) -> None:
+    """Append ``for (i = 0; i < stop; i += step, pointer += further) body(i, pointer)``; there is a first time."""
+    before, inside, after = builder.block, builder.append_basic_block("along"), builder.append_basic_block("done")
+    builder.branch(inside)
+    builder.position_at_end(inside)
+    i, at = builder.phi(INTP), builder.phi(pointer.type)
+    i.add_incoming(INTP(0), before)
+    at.add_incoming(pointer, before)
+    body(i, at)
+    following = builder.add(i, INTP(step))
+    i.add_incoming(following, builder.block)
+    at.add_incoming(builder.gep(at, [further]), builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)
+    builder.position_at_end(after)
+
+
 def _exchange(builder: Builder, vectors: list[Any], side: int) -> list[Any]:
     """Element j of each piece of vector i becomes element i of vector j, by interleaving log2(side) times."""
-    count, half = PIECES * side, side // 2
+    count, half = vectors[0].type.count, side // 2
     low = [k for p in range(0, count, side) for j in range(half) for k in (p + j, count + p + j)]
     masks = [ir.Constant(ir.VectorType(ir.IntType(32), count), [k + shift for k in low]) for shift in (0, half)]
     for _ in range(half.bit_length()):

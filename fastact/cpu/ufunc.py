@@ -77,54 +77,73 @@ def _resolve_loop(address: int, kind: int) -> int:
 _resolve = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t)(_resolve_loop)
 
 
+# The compiled functions that all ufuncs share, and how many arguments each takes.
+_DRIVERS = {
+    "collect": 5,
+    "spread": 5,
+    "piece": 6,
+    "whole": 5,
+    "direct": 6,
+    "elementwise": 4,
+    "elementwise_chunk": 2,
+    "rows": 4,
+    "rows_chunk": 2,
+    "choose": 4,
+    "call_ufunc": 4,
+    "choose_options": 4,
+    "refuse_empty": 2,
+    "worker": 1,
+}
+_VIEWS = {"collect_rows": 8, "spread_rows": 8, "walk_chunk": 2, "views": 6}  # those only for what is not contiguous
+_CALLS = ("choose", "choose_options", "call_ufunc")  # Python's, with an object as result
+_NUMBERS = (*_CALLS, "direct", "views", "piece", "whole")
+
+
+def _load(name: str, arguments: int) -> int:
+    """The address of one of them."""
+
+    def compile() -> Compiled:
+        from numba.core import types
+
+        from . import driver, quick, tiles, views
+        from .compiler import compile_function
+
+        result = types.int32 if name == "refuse_empty" else types.intp if name in _NUMBERS else types.void
+        function = next(vars(module)[name] for module in (driver, quick, tiles, views) if name in vars(module))
+        return compile_function(function, f"fastact_{name}", (types.intp,) * arguments, result)
+
+    return machine.load(*disk.load_or_compile(name, compile))
+
+
 @cache
 def _drivers() -> dict[str, int]:
-    """The addresses of the compiled functions of `fastact.cpu.driver`, and the thread pool they work with."""
-
-    def compile(name: str, arguments: int) -> Callable[[], Compiled]:
-        def now() -> Compiled:
-            from numba.core import types
-
-            from . import driver, quick
-            from .compiler import compile_function
-
-            calls = ("choose", "choose_options", "call_ufunc")  # Python's, with an object as result
-            numbers = (*calls, "direct", "piece", "whole")
-            result = types.int32 if name == "refuse_empty" else types.intp if name in numbers else types.void
-            function = getattr(driver, name, None) or getattr(quick, name)
-            return compile_function(function, f"fastact_{name}", (types.intp,) * arguments, result)
-
-        return now
-
-    arities = {
-        "collect": 5,
-        "spread": 5,
-        "piece": 6,
-        "whole": 5,
-        "direct": 6,
-        "elementwise": 4,
-        "elementwise_chunk": 2,
-        "rows": 4,
-        "rows_chunk": 2,
-        "choose": 4,
-        "call_ufunc": 4,
-        "choose_options": 4,
-        "refuse_empty": 2,
-        "worker": 1,
-    }
-    found = {name: machine.load(*disk.load_or_compile(name, compile(name, n))) for name, n in arities.items()}
+    """The addresses of the compiled functions, and the thread pool they work with."""
+    found = {name: _load(name, arguments) for name, arguments in _DRIVERS.items()}
     for name in ("collect", "spread", "piece", "whole", "direct"):
         setattr(threads.pool, name, found[name])
+    threads.pool.load_views = ctypes.cast(_load_views, ctypes.c_void_p).value
     threads.set_up(found["worker"], found["elementwise_chunk"], found["rows_chunk"])
     _set_up_calls()
     return found
+
+
+def load_views() -> None:
+    """Load, or compile, what takes arrays that are not contiguous past NumPy; done when the first one comes."""
+    _drivers()
+    with locks.compiling:
+        if not threads.pool.views:
+            for name, arguments in _VIEWS.items():  # the last one says that all are there
+                setattr(threads.pool, name, _load(name, arguments))
+
+
+_load_views = ctypes.CFUNCTYPE(None)(load_views)
 
 
 def _set_up_calls() -> None:
     """What `fastact.cpu.quick` needs of CPython and of NumPy."""
     pool, python = threads.pool, ctypes.pythonapi
     pool.numpy_call = UFunc.from_address(id(np.exp)).vectorcall
-    pool.new_like = _numpy_table("_ARRAY_API")[277]
+    pool.new_array, pool.new_like = (_numpy_table("_ARRAY_API")[k] for k in (94, 277))
     pool.array_type, pool.float_type, pool.int_type = id(np.ndarray), id(float), id(int)
     pool.out_name = id(vectorcall.KEYWORDS[0])
     for field, function in (
