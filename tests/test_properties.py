@@ -93,7 +93,11 @@ def test_range(record: Activation, dtype: type[np.floating]) -> None:
 def test_one_result_for_one_input(record: Activation, dtype: type[np.floating]) -> None:
     """Bit for bit, whatever else is in the array and whatever its shape, strides and length; NaN for NaN."""
     parameters = [0.25 if p.default is None else p.default for p in record.parameters]
-    functions = [getattr(fa, public) for form, public in forms(record) if form not in ("vjp", "vjp_from_output", "with_derivative")]
+    functions = [
+        getattr(fa, public)
+        for form, public in forms(record)
+        if form not in ("vjp", "vjp_from_output", "with_derivative")
+    ]
     shapes = array_shapes(max_dims=3, max_side=40)
     elements = st.floats(width=np.dtype(dtype).itemsize * 8)
 
