@@ -93,17 +93,17 @@ def _block_function(block: Block) -> Callable[..., None]:
 
 
 def compile_rows(name: str, function: RowFunction | Projection, dtype: str) -> tuple[str, bytes]:
-    """Compile the loop of `function` as NumPy calls a gufunc's."""
+    """Compile the loop of `function` as NumPy calls a gufunc's; its last argument is for `fastact.cpu.row_along`."""
 
-    def emit(builder: Any, args: Any, dims: Any, steps: Any) -> None:
+    def emit(builder: Any, args: Any, dims: Any, steps: Any, piece: Any) -> None:
         if isinstance(function, Projection):
             emit_projection(builder, args, dims, steps, function, dtype, target())
         else:
-            emit_rows(builder, args, dims, steps, function, dtype, target())
+            emit_rows(builder, args, dims, steps, piece, function, dtype, target())
 
     body = _appended(emit)
 
-    def entry(args: Any, dims: Any, steps: Any, data: Any) -> None:
-        body((args, dims, steps))
+    def entry(args: Any, dims: Any, steps: Any, piece: Any) -> None:
+        body((args, dims, steps, piece))
 
     return compile_function(entry, name, (types.voidptr,) * 4)

@@ -49,13 +49,12 @@ ALIGN = 512  # elements from which on it pays to begin with a few that bring the
 CHUNK = 1 << 15  # elements a thread takes at a time at least: taking them is free, and work is balanced
 SPINS = 1 << 10  # looks, of 10 to 50 ns each, before a thread goes to sleep
 HUGE_PAGE = 1 << 21  # and bytes at most
-ROWS = 32  # short rows are taken so many at a time
 WORD = 8
 
 L_BLOCK, L_BODY = offset(Loop, "block"), offset(Loop, "body")
 L_RESOLVE, L_POOL, L_INPUTS, L_OUTPUTS = (offset(Loop, f) for f in ("resolve", "pool", "inputs", "outputs"))
 L_SCALARS, L_ITEMSIZE = (offset(Loop, f) for f in ("scalars", "itemsize"))
-L_THRESHOLD, L_CORE_DIMS = offset(Loop, "threshold"), offset(Loop, "core_dims")
+L_THRESHOLD = offset(Loop, "threshold")
 L_ERROR_TYPE, L_ERROR_VALUE = offset(Loop, "error_type"), offset(Loop, "error_value")
 P_THREADS, P_STARTED, P_BUSY, P_STATE = (offset(Pool, f) for f in ("threads", "started", "busy", "state"))
 P_NEXT, P_CHUNKS, P_LIMIT, P_JOB = (offset(Pool, f) for f in ("next", "chunks", "limit", "job"))
@@ -64,11 +63,10 @@ P_POST, P_WAIT, P_LAUNCH = (offset(Pool, f) for f in ("post", "wait", "launch"))
 P_IDENTIFY, P_OVERRIDES, P_SLOTS = (offset(Pool, f) for f in ("identify", "overrides", "slots"))
 P_GIL_ENSURE, P_GIL_RELEASE, P_SET_ERROR = (offset(Pool, f) for f in ("gil_ensure", "gil_release", "set_error"))
 P_STREAM, P_CALLERS = offset(Pool, "stream_bytes"), offset(Pool, "callers")
-P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
-U_DATA = offset(UFunc, "data")
 P_PIECE, P_WHOLE = offset(Pool, "piece"), offset(Pool, "whole")
 P_COLLECT, P_SPREAD = offset(Pool, "collect"), offset(Pool, "spread")
-P_ELEMENTWISE_JOB, P_ROWS_JOB = offset(Pool, "elementwise_job"), offset(Pool, "rows_job")
+P_ELEMENTWISE_JOB = offset(Pool, "elementwise_job")
+U_DATA = offset(UFunc, "data")
 
 operands = stack(WORD * MAX_OPERANDS)
 buffers = stack(BUFFER * MAX_OPERANDS)
@@ -219,7 +217,7 @@ def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) 
 
 
 @jit
-def _must_go_one_by_one(args: int, steps: int, n: int, loop: int) -> bool:
+def must_go_one_by_one(args: int, steps: int, n: int, loop: int) -> bool:
     """Whether an output lies over an input but not exactly: each element must be stored before the next is read.
 
     NumPy copies such operands away, except in accumulate and reduce, and where a plain loop in order is right.
@@ -252,7 +250,7 @@ def _run(args: int, steps: int, n: int, loop: int) -> bool:
     scalars = _scalar_parameters(steps, loop)
     inputs = peek(loop + L_INPUTS)
     vectors = inputs - peek(loop + L_SCALARS) if scalars else inputs
-    if n > 1 and (not _contiguous(steps, loop, vectors) or _must_go_one_by_one(args, steps, n, loop)):
+    if n > 1 and (not _contiguous(steps, loop, vectors) or must_go_one_by_one(args, steps, n, loop)):
         return False
     function = block(loop, scalars)
     if function == 0:
@@ -367,7 +365,7 @@ def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
     pool = peek(loop + L_POOL)
     inputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE)
     to = peek(args + WORD * inputs)
-    in_order = fresh == 0 and _must_go_one_by_one(args, steps, n, loop)
+    in_order = fresh == 0 and must_go_one_by_one(args, steps, n, loop)
     # The system has just cleared fresh memory: what it wrote is in the caches, and past them would be a second way.
     streaming = n * itemsize >= peek(pool + P_STREAM) and fresh == 0 and not in_order
     for k in range(inputs):
@@ -417,58 +415,3 @@ def elementwise(args: int, dims: int, steps: int, loop: int) -> None:
         before = enter()
         run(args, steps, n, loop, False)
         leave(before)
-
-
-def refuse_empty(ufunc: int, sizes: int) -> int:
-    """NumPy's hook for the core dimensions of a gufunc, called with the GIL held: an error if a row has no element."""
-    if peek(sizes) == 0:
-        pool = peek(peek(peek(ufunc + U_DATA)) + L_POOL)
-        call_void(peek(pool + P_SET_ERROR), peek(pool + P_EMPTY_TYPE), peek(pool + P_EMPTY_VALUE))
-        return -1
-    return 0
-
-
-def rows_chunk(context: int, chunk: int) -> None:
-    """One chunk of the rows of a gufunc; context: args, dims, steps, loop, rows a chunk."""
-    args, dims, steps, loop = peek(context), peek(context + WORD), peek(context + 2 * WORD), peek(context + 3 * WORD)
-    size = peek(context + 4 * WORD)
-    start = chunk * size
-    local, shape = operands(), record()
-    for k in range(peek(loop + L_INPUTS) + peek(loop + L_OUTPUTS)):
-        poke(local + WORD * k, peek(args + WORD * k) + start * peek(steps + WORD * k))
-    poke(shape, min(size, peek(dims) - start))
-    for k in range(peek(loop + L_CORE_DIMS)):
-        poke(shape + WORD * (k + 1), peek(dims + WORD * (k + 1)))
-    call_void(peek(loop + L_BODY), local, shape, steps, 0)
-
-
-def rows(args: int, dims: int, steps: int, loop: int) -> None:
-    """The inner loop of every gufunc, and of formulas that cannot be traced: a complete loop, run on slices of rows."""
-    n = peek(dims)
-    before = enter()
-    body = peek(loop + L_BODY)
-    if body == 0 and block(loop, False) != 0:
-        body = peek(loop + L_BODY)
-    if body != 0:
-        core, core_dims = 1, peek(loop + L_CORE_DIMS)
-        for k in range(core_dims):
-            core *= max(peek(dims + WORD * (k + 1)), 1)
-        pool = peek(loop + L_POOL)
-        alone = True
-        in_order = core_dims == 0 and _must_go_one_by_one(args, steps, n, loop)
-        if n > 1 and n * core >= peek(loop + L_THRESHOLD) and not in_order:
-            threads = threads_of(pool)
-            if threads > 1:
-                context = record()
-                size = max(1, min(CHUNK // core, (n + 4 * threads - 1) // (4 * threads)))
-                if size > ROWS:
-                    size -= size % ROWS
-                poke(context, args)
-                poke(context + WORD, dims)
-                poke(context + 2 * WORD, steps)
-                poke(context + 3 * WORD, loop)
-                poke(context + 4 * WORD, size)
-                alone = not share(pool, threads, peek(pool + P_ROWS_JOB), context, (n + size - 1) // size)
-        if alone:
-            call_void(body, args, dims, steps, 0)
-    leave(before)

@@ -51,6 +51,7 @@ class Pool(ctypes.Structure):
             "load_views",  # void (*)(void): make the four
             "elementwise_job",  # void (*)(intp context, intp chunk)
             "rows_job",
+            "parts_job",
             "empty_type",  # the error for a row without elements, for set_error
             "empty_value",
             "stream_bytes",  # results at least this large are written past the caches
@@ -91,11 +92,25 @@ class Loop(ctypes.Structure):
             "lanes",
             "threshold",  # elements (rows of a gufunc: core elements) above which threads pay
             "core_dims",  # number of core dimensions of a gufunc
+            "phases",  # steps in which threads can share one row of a gufunc; 0 if they cannot
+            "part",  # elements of a part of such a row
             "error_type",  # what `resolve` could not do, for set_error
             "error_value",
             "dtype",  # the dtype of all operands, for calls that do without NumPy; 0 if there are several
         )
     ]
+
+
+PIECE = (  # a name and the usual value of each field, an intp, of what the loop over rows may be told
+    ("others", 0),  # rows that others do, so that a large result is known to be one
+    ("phase", -1),  # only this step: 2 k for pass k, 2 k + 1 for joining its totals, or writing; -1: everything
+    ("first", 0),  # the parts of the row it is done for
+    ("last", 0),
+    ("totals", 0),  # SLOT bytes for each part's total
+    ("numbers", 0),  # NUMBERS vectors for what the steps leave to those after them
+)
+SLOT = 64
+NUMBERS = 48
 
 
 class UFunc(ctypes.Structure):

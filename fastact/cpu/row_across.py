@@ -12,10 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 
-from ..kernels.rows import Reduction, State
+from ..kernels.rows import BLOCK, Reduction, State
 from .emit import INTP, POINTER, narrow
 from .lanes import Lanes
-from .row_frame import BLOCK, LINE, Frame, Operand, transposed
+from .row_frame import LINE, Frame, Operand, transposed
 
 AHEAD = 12  # elements ahead that lines of a column are asked for: no CPU foresees strides of a page and more
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
-from ..kernels.rows import Reduction, State
+from ..kernels.rows import BLOCK, PART, VECTORS, Reduction, State
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow
 from .lanes import Lanes, splat, split
-from .row_frame import BLOCK, LINE, VECTORS, Frame, Operand, folded
+from .layout import NUMBERS, PIECE, SLOT
+from .row_frame import LINE, Frame, Operand, folded
 
 TOGETHER = 4096  # elements of rows that are taken together, so that they are still in the first cache for the next pass
 AT_LEAST = 4
@@ -24,16 +26,21 @@ STREAM = 32 << 20  # bytes of output from which it is written past the caches: l
 
 @dataclass
 class _Items:
-    """What is taken together: some rows, or some blocks of one row."""
+    """What is taken together: some rows, or some pieces of one row."""
 
     count: Any
     rows: Any  # the first row
-    block: Any  # the first block
-    long: Any  # whether they are blocks
+    start: Any  # the first element
+    size: Any  # elements of an item at most
+    long: Any  # whether they are pieces
 
 
 class Along:
-    """Emits the loop; `staged` says that rows are strided, and go through a buffer block by block."""
+    """Emits the loop; `staged` says that rows are strided, and go through a buffer block by block.
+
+    `piece` is the address of a `fastact.cpu.layout.Piece`, or 0: it may say that only a part of one long row is to be
+    done, so that threads can share a row.
+    """
 
     def __init__(
         self,
@@ -43,6 +50,7 @@ class Along:
         results: Sequence[Operand],
         output: Operand | None,
         staged: Any,
+        piece: Any,
     ) -> None:
         self.frame, self.inputs, self.values, self.results, self.output = frame, inputs, values, results, output
         self.staged = staged
@@ -51,161 +59,229 @@ class Along:
         self.out_stage = None if output is None else frame.room(element(output.dtype), BLOCK)
         parts = max(len(r.initial) for r in function.passes)
         self.states = [frame.room(frame.vector, lanes) for _ in range(parts)]
+        self.slot = frame.room(frame.float, parts)
+        self.own = frame.room(frame.vector, NUMBERS)
         # what a term is kept in between the last pass and the output: the output itself
         self.keeps = function.term is not None and output is not None and ITEMSIZE[output.dtype] * 8 == frame.width
-        self.numbers: list[tuple[Any, str]] = []  # one vector of numbers of rows each, and what kind they are
+        self.piece = self._read(piece)
+        self.everything = frame.builder.icmp_signed("<", self.piece.phase, INTP(0))
+        shared = frame.builder.inttoptr(self.piece.numbers, self.own.type)
+        self.shared = frame.builder.select(self.everything, self.own, shared)
+        self.numbers: list[tuple[Any, str]] = []  # of rows: where a vector of them is, what kind
+
+    def _read(self, piece: Any) -> Any:
+        """The fields of the `Piece`."""
+        frame, builder = self.frame, self.frame.builder
+        every = frame.room(INTP, len(PIECE))
+        for k, (_, usual) in enumerate(PIECE):
+            builder.store(INTP(usual), frame.at(every, k))
+        given = builder.icmp_signed("!=", builder.ptrtoint(piece, INTP), INTP(0))
+        place = builder.select(given, builder.bitcast(piece, every.type), every)
+        return SimpleNamespace(**{name: builder.load(frame.at(place, k)) for k, (name, _) in enumerate(PIECE)})
 
     def emit(self, count: Any, length: Any) -> None:
-        frame, builder = self.frame, self.frame.builder
+        frame, builder, piece = self.frame, self.frame.builder, self.piece
         self.length = length
-        long = builder.icmp_signed(">", length, INTP(BLOCK))
-        blocks = frame.parts(length, BLOCK)
-        supers = builder.select(long, frame.parts(blocks, frame.lanes), INTP(1))
+        self.long = builder.icmp_signed(">", length, INTP(BLOCK))
+        supers = builder.select(self.long, frame.parts(length, PART[frame.width]), INTP(1))
+        self.supers = builder.select(self.everything, supers, builder.sub(piece.last, piece.first))
         together = builder.sdiv(INTP(TOGETHER), frame.plus(length, 1))
         together = builder.select(builder.icmp_signed("<", together, INTP(AT_LEAST)), INTP(AT_LEAST), together)
-        together = builder.select(long, INTP(1), frame.min(together, INTP(frame.lanes)))
+        together = builder.select(self.long, INTP(1), frame.min(together, INTP(frame.lanes)))
         groups = builder.sdiv(builder.add(count, builder.sub(together, INTP(1))), together)
         kept = builder.icmp_signed("<=", length, INTP(KEPT * 8 // frame.width))
-        kept = builder.and_(kept, builder.not_(self.staged))
+        self.kept = builder.and_(kept, builder.not_(self.staged))
         # Only where the vectors that are stored are lines, and not if the output has been written to already.
         self.streams = self.output is not None and self.output.size * frame.lanes == LINE
-        size = builder.mul(count, frame.times(length, self.output.size if self.output is not None else 0))
+        rows = builder.add(count, piece.others)
+        size = builder.mul(rows, frame.times(length, self.output.size if self.output is not None else 0))
         large = builder.and_(builder.icmp_signed(">=", size, INTP(STREAM)), builder.not_(self.staged))
-        self.streaming = builder.and_(large, builder.not_(kept)) if self.keeps else large
+        self.streaming = builder.and_(large, builder.not_(self.kept)) if self.keeps else large
         with frame.loop(groups) as group:
             first = builder.mul(group, together)
             present = frame.min(together, builder.sub(count, first))
-            self._group(first, present, long, blocks, supers, kept)
+            self._group(first, present)
+        with builder.if_then(self.streaming, likely=False):
+            builder.fence("seq_cst")
 
-    def _group(self, first: Any, present: Any, long: Any, blocks: Any, supers: Any, kept: Any) -> None:
+    def _group(self, first: Any, present: Any) -> None:
         frame, builder, function = self.frame, self.frame.builder, self.frame.function
+        whole = PART[frame.width]
 
-        def items(index: Any) -> _Items:
-            block = builder.mul(index, INTP(frame.lanes))
-            count = builder.select(long, frame.min(INTP(frame.lanes), builder.sub(blocks, block)), present)
-            return _Items(count, first, block, long)
+        def blocks(index: Any) -> _Items:
+            start = frame.times(index, whole)
+            count = frame.min(INTP(frame.lanes), frame.parts(builder.sub(self.length, start), BLOCK))
+            return _Items(builder.select(self.long, count, present), first, start, INTP(BLOCK), self.long)
+
+        def anyhow(index: Any) -> _Items:
+            """The same elements where their order does not matter: as one item, unless they are staged."""
+            items = blocks(index)
+            one = builder.and_(self.long, builder.not_(self.staged))
+            items.count = builder.select(one, INTP(1), items.count)
+            items.size = builder.select(one, INTP(whole), items.size)
+            return items
+
+        def each() -> Any:
+            return frame.loop(self.supers)
 
         values = frame.values(self.values, self.inputs[0], first, present)
-        self.numbers = []
-        wide = self._remember(values)
+        wide = self._places([number.kind for number in values], own=True)
+        self._keep(wide, values)
         known: list[State] = []
         remembered: list[list[int]] = []
         for k, reduction in enumerate(function.passes):
             last = k == len(function.passes) - 1
-            running = [frame.room(frame.vector) for _ in range(self._size(reduction))]
-            with frame.loop(supers) as index:
-                if last and self.keeps:
-                    with builder.if_else(kept) as (then, otherwise):
-                        with then:
-                            self._reduce(reduction, items(index), wide, remembered, True, True)
-                        with otherwise:
-                            self._reduce(reduction, items(index), wide, remembered, True, False)
-                else:
-                    self._reduce(reduction, items(index), wide, remembered, last, False)
-                self._total(reduction, running, index, long)
-            total = tuple(frame.get(room) for room in running)
-            result = reduction.result(total, tuple(values), tuple(known))
-            known.append(result)
-            remembered.append(self._remember(result))
-        finished = function.finish(tuple(values), tuple(known))
-        for operand, value in zip(self.results, finished[: function.results], strict=True):
-            frame.save_numbers(operand, value, first, present)
+            items = anyhow if reduction.repeats else blocks
+            running = self._places(["float"] * self._size(reduction))
+            with each() as turn:
+                index = builder.add(turn, self.piece.first)
+                with builder.if_then(self._now(2 * k)):
+                    if last and self.keeps:
+                        with builder.if_else(self.kept) as (then, otherwise):
+                            with then:
+                                self._reduce(reduction, items(index), wide, remembered, True, True)
+                            with otherwise:
+                                self._reduce(reduction, items(index), wide, remembered, True, False)
+                    else:
+                        self._reduce(reduction, items(index), wide, remembered, last, False)
+                    self._total(reduction, running, index)
+                with builder.if_then(builder.and_(self.long, self._now(2 * k + 1))):
+                    self._join(reduction, running, index)
+            with builder.if_then(self._now(2 * k + 1)):
+                result = reduction.result(self._all(running), tuple(values), tuple(known))
+                places = self._places([number.kind for number in result])
+                self._keep(places, result)
+            remembered.append(places)
+            known.append(self._all(places))
+        last_join = 2 * len(function.passes) - 1
+        with builder.if_then(self._now(last_join)):
+            finished = function.finish(tuple(values), tuple(known))
+            for operand, value in zip(self.results, finished[: function.results], strict=True):
+                frame.save_numbers(operand, value, first, present)
+            done = self._places([number.kind for number in finished])
+            self._keep(done, finished)
         if self.output is None:
             return
-        done = self._remember(finished)
-        with frame.loop(supers) as index:
+        with builder.if_then(self._now(last_join + 1)), each() as turn:
+            part = anyhow(builder.add(turn, self.piece.first))
             if self.keeps:
-                with builder.if_else(kept) as (then, otherwise):
+                with builder.if_else(self.kept) as (then, otherwise):
                     with then:
-                        self._write(items(index), wide, remembered, done, True)
+                        self._write(part, wide, remembered, done, True)
                     with otherwise:
-                        self._write(items(index), wide, remembered, done, False)
+                        self._write(part, wide, remembered, done, False)
             else:
-                self._write(items(index), wide, remembered, done, False)
+                self._write(part, wide, remembered, done, False)
+
+    def _now(self, step: int) -> Any:
+        """Whether this step is to be done: 2 k and 2 k + 1 are pass k and the joining of its totals, then all else."""
+        this = self.frame.builder.icmp_signed("==", self.piece.phase, INTP(step))
+        return self.frame.builder.or_(self.everything, this)
 
     # --- numbers of rows, kept in memory so that each row can spread its own over all lanes
 
-    def _remember(self, numbers: Sequence[Lanes]) -> list[int]:
-        places = []
-        for number in numbers:
-            room = self.frame.room(self.frame.vector)
-            self.frame.put(room, number)
-            places.append(len(self.numbers))
-            self.numbers.append((room, number.kind))
-        return places
+    def _places(self, kinds: Sequence[str], own: bool = False) -> list[int]:
+        """A vector more for each; common to all who share a row, unless it is one's own."""
+        for kind in kinds:
+            self.numbers.append((self.own if own else self.shared, kind))
+        if len(self.numbers) > NUMBERS:
+            raise ValueError(f"{self.frame.function.name} needs more than {NUMBERS} numbers of a row")
+        return list(range(len(self.numbers) - len(kinds), len(self.numbers)))
+
+    def _room(self, place: int) -> Any:
+        return self.frame.at(self.numbers[place][0], place)
+
+    def _keep(self, places: Sequence[int], numbers: Sequence[Lanes]) -> None:
+        for place, number in zip(places, numbers, strict=True):
+            self.frame.put(self._room(place), number)
+
+    def _all(self, places: Sequence[int]) -> State:
+        found = [(self.frame.get(self._room(place)), self.numbers[place][1]) for place in places]
+        return tuple(number.bits() if kind == "int" else number for number, kind in found)
 
     def _spread(self, places: Sequence[int], item: Any) -> State:
         frame, builder = self.frame, self.frame.builder
         found = []
         for place in places:
-            room, kind = self.numbers[place]
-            numbers = builder.bitcast(room, frame.float.as_pointer())
+            numbers = builder.bitcast(self._room(place), frame.float.as_pointer())
             one = frame.floats(builder.load(builder.gep(numbers, [item])), 1)
             wide = splat(one, frame.lanes)
-            found.append(wide.bits() if kind == "int" else wide)
+            found.append(wide.bits() if self.numbers[place][1] == "int" else wide)
         return tuple(found)
 
     @staticmethod
     def _size(reduction: Reduction) -> int:
         return len(reduction.initial)
 
-    def _total(self, reduction: Reduction, running: Sequence[Any], index: Any, long: Any) -> None:
-        """From the states of the items to totals of rows: a lane each, or of one long row: every lane."""
+    def _total(self, reduction: Reduction, running: Sequence[int], index: Any) -> None:
+        """From the states of the items to totals of rows, a lane each, or to that of a part of one long row."""
         frame = self.frame
         states = [
             tuple(frame.get(frame.at(room, item)) for room in self.states[: self._size(reduction)])
             for item in range(frame.lanes)
         ]
         total = reduction.settle(folded(frame, states, reduction.merge))
-        for room, part in zip(running, self._joined(reduction, total, running, index, long), strict=True):
-            frame.put(room, part)
+        with frame.builder.if_else(self.long) as (then, otherwise):
+            with then:
+                row = total
+                while row[0].count > 1:
+                    halves = [split(part) for part in row]
+                    row = frame.join(reduction, tuple(h[0] for h in halves), tuple(h[1] for h in halves))
+                for slot, part in zip(self._slots(reduction, index), row, strict=True):
+                    frame.builder.store(part.value, slot)
+            with otherwise:
+                self._keep(running, total)
 
-    def _joined(self, reduction: Reduction, total: State, running: Sequence[Any], index: Any, long: Any) -> State:
+    def _slots(self, reduction: Reduction, index: Any) -> list[Any]:
+        """Where the total of a part of a long row is left."""
+        builder = self.frame.builder
+        shared = builder.add(self.piece.totals, self.frame.times(index, SLOT))
+        place = builder.select(self.everything, builder.ptrtoint(self.slot, INTP), shared)
+        first = builder.inttoptr(place, self.frame.float.as_pointer())
+        return [builder.gep(first, [INTP(k)]) for k in range(self._size(reduction))]
+
+    def _join(self, reduction: Reduction, running: Sequence[int], index: Any) -> None:
+        """One more total of a part of a long row, in every lane, to those before."""
         frame, builder = self.frame, self.frame.builder
-        rooms = [frame.room(frame.vector) for _ in total]
-        for room, part in zip(rooms, total, strict=True):
-            frame.put(room, part)
-        with builder.if_then(long):
-            row = total
-            while row[0].count > 1:
-                halves = [split(part) for part in row]
-                row = frame.join(reduction, tuple(h[0] for h in halves), tuple(h[1] for h in halves))
-            wide = tuple(splat(part, frame.lanes) for part in row)
-            for room, part in zip(rooms, wide, strict=True):
-                frame.put(room, part)
-            with builder.if_then(frame.is_positive(index)):
-                before = tuple(frame.get(room) for room in running)
-                for room, part in zip(rooms, frame.join(reduction, before, wide), strict=True):
-                    frame.put(room, part)
-        return tuple(frame.get(room) for room in rooms)
+        parts = [frame.floats(builder.load(slot), 1) for slot in self._slots(reduction, index)]
+        wide = tuple(splat(part, frame.lanes) for part in parts)
+        with builder.if_else(frame.is_positive(index)) as (then, otherwise):
+            with then:
+                self._keep(running, frame.join(reduction, self._all(running), wide))
+            with otherwise:
+                self._keep(running, wide)
 
     # --- the items: for each, where its operands are
 
     def _item(self, items: _Items, item: Any, operand: Operand) -> Any:
         frame, builder = self.frame, self.frame.builder
         row = builder.add(items.rows, builder.select(items.long, INTP(0), item))
-        start = builder.mul(builder.mul(self._block(items, item), INTP(BLOCK)), operand.core)
+        start = builder.mul(self._start(items, item), operand.core)
         return frame.offset(operand.base, builder.add(builder.mul(row, operand.outer), start))
 
     def _ahead(self, items: _Items, item: Any) -> list[tuple[Any, Operand, bool]]:
         """Where the same item of the rows or blocks that are taken next lies, in every array."""
         frame, builder = self.frame, self.frame.builder
-        found = []
+        found: list[tuple[Any, Operand, bool]] = []
         for operand in [*self.inputs, *([] if self.output is None else [self.output])]:
             rows = builder.mul(items.count, operand.outer)
-            blocks = frame.times(operand.core, frame.lanes * BLOCK)
+            blocks = frame.times(operand.core, PART[frame.width])
             step = builder.select(items.long, blocks, rows)
-            found.append((frame.offset(self._item(items, item, operand), step), operand, operand is self.output))
+            place = frame.offset(self._item(items, item, operand), step)
+            if operand is self.output:  # what is written past the caches must not be brought there
+                place = builder.select(self.streaming, found[0][0], place)
+            found.append((place, operand, operand is self.output))
         return found
 
-    def _block(self, items: _Items, item: Any) -> Any:
-        return self.frame.builder.select(items.long, self.frame.builder.add(items.block, item), INTP(0))
+    def _start(self, items: _Items, item: Any) -> Any:
+        """The index of an item's first element in its row."""
+        builder = self.frame.builder
+        return builder.select(items.long, builder.add(items.start, builder.mul(item, items.size)), INTP(0))
 
     def _extent(self, items: _Items, item: Any) -> tuple[Any, Any]:
         """The index of an item's first element in its row, and how many there are."""
-        frame, builder = self.frame, self.frame.builder
-        start = builder.mul(self._block(items, item), INTP(BLOCK))
-        return start, frame.min(INTP(BLOCK), builder.sub(self.length, start))
+        start = self._start(items, item)
+        return start, self.frame.min(items.size, self.frame.builder.sub(self.length, start))
 
     def _sources(self, items: _Items, item: Any, size: Any) -> list[Any]:
         """Pointers to contiguous elements of the inputs."""
@@ -270,20 +346,43 @@ class Along:
                     frame.put(room, part)
 
             ahead = self._ahead(items, item) if last else []
-            whole = builder.sdiv(elements, INTP(frame.residues))
-            for chosen in frame.branches(known):
-                with frame.loop(whole) as index:
+
+            def fours(first: Any, count: Any, known: tuple[State, ...]) -> None:
+                with frame.loop(count) as index:
                     for vector in range(VECTORS):
                         start = frame.plus(frame.times(index, frame.residues), vector * frame.lanes)
+                        start = builder.add(first, start)
                         for pointer, operand, writes in ahead:
                             frame.prefetch(frame.offset(pointer, frame.times(start, operand.size)), writes)
-                        one(vector, start, None, chosen)
-            done = frame.times(whole, frame.residues)
-            left = builder.sub(elements, done)
-            for vector in range(VECTORS):
-                rest = frame.plus(left, -vector * frame.lanes)
-                with builder.if_then(frame.is_positive(rest)):
-                    one(vector, frame.plus(done, vector * frame.lanes), frame.first(rest))
+                        one(vector, start, None, known)
+
+            def in_order() -> None:
+                whole = builder.sdiv(elements, INTP(frame.residues))
+                for chosen in frame.branches(known):
+                    fours(INTP(0), whole, chosen)
+                done = frame.times(whole, frame.residues)
+                left = builder.sub(elements, done)
+                for vector in range(VECTORS):
+                    rest = frame.plus(left, -vector * frame.lanes)
+                    with builder.if_then(frame.is_positive(rest)):
+                        one(vector, frame.plus(done, vector * frame.lanes), frame.first(rest))
+
+            def by_lines() -> None:
+                """The first vector, those that are whole lines, and the last ones, which overlap with them."""
+                one(0, INTP(0), None)
+                before = frame.to_line(sources[0], self.inputs[0])
+                fours(before, builder.sdiv(builder.sub(elements, before), INTP(frame.residues)), known)
+                for vector in range(VECTORS):
+                    one(vector, frame.plus(elements, (vector - VECTORS) * frame.lanes), None)
+
+            if reduction.repeats:
+                with builder.if_else(builder.icmp_signed("<", elements, INTP(frame.residues))) as (then, otherwise):
+                    with then:
+                        in_order()
+                    with otherwise:
+                        by_lines()
+            else:
+                in_order()
             states = [tuple(frame.get(room) for room in four) for four in rooms]
             while len(states) > 1:
                 half = len(states) // 2
@@ -311,42 +410,48 @@ class Along:
             real = self._item(items, item, output)
             to = builder.select(self.staged, builder.bitcast(self.out_stage, POINTER), real)
 
-            def one(start: Any, mask: Any, known: tuple[State, ...] = known, past_caches: bool = False) -> None:
+            def place(start: Any) -> Any:
+                return frame.offset(to, frame.times(start, output.size))
+
+            def result(start: Any, mask: Any = None, known: tuple[State, ...] = known) -> Any:
                 row = self._lanes(sources, start, mask)
                 position = frame.places(builder.add(offset, start))
-                place = frame.offset(to, frame.times(start, output.size))
                 if kept:
-                    row = (*row, frame.load(place, output.dtype, mask))
+                    row = (*row, frame.load(place(start), output.dtype, mask))
                 elif function.term is not None:
                     row = (*row, function.term(row, values, position, known)[0])
-                (result,) = write(row, values, position, numbers)
-                frame.save(place, narrow(result, output.dtype), mask, past_caches)
+                return narrow(write(row, values, position, numbers)[0], output.dtype)
 
-            def vectors(start: Any, past_caches: bool) -> None:
-                """Everything from `start` on."""
-                left = builder.sub(elements, start)
-                whole = builder.sdiv(left, INTP(frame.lanes))
+            def lines(first: Any, past_caches: bool) -> None:
+                whole = builder.sdiv(builder.sub(elements, first), INTP(frame.lanes))
                 for chosen in [known] if kept or function.term is None else frame.branches(known):
                     with frame.loop(whole) as index:
-                        one(frame.plus(frame.times(index, frame.lanes), start), None, chosen, past_caches)
-                start = builder.add(start, frame.times(whole, frame.lanes))
-                left = builder.sub(elements, start)
-                with builder.if_then(frame.is_positive(left)):
-                    one(start, frame.first(left))
+                        start = builder.add(frame.times(index, frame.lanes), first)
+                        frame.save(place(start), result(start, None, chosen), None, past_caches)
 
-            if kept or not self.streams:
-                vectors(INTP(0), False)
-            else:
-                with builder.if_else(self.streaming, likely=False) as (then, otherwise):
-                    with then:
-                        before = builder.and_(builder.neg(builder.ptrtoint(to, INTP)), INTP(LINE - 1))
-                        before = frame.min(builder.sdiv(before, INTP(output.size)), elements)
-                        with builder.if_then(frame.is_positive(before)):
-                            one(INTP(0), frame.first(before))
-                        vectors(before, True)
-                        builder.fence("seq_cst")
-                    with otherwise:
-                        vectors(INTP(0), False)
+            def by_lines() -> None:
+                """Whole lines, for a store that crosses two takes as long as two; the ends overlap with them."""
+                ends = [INTP(0), frame.plus(elements, -frame.lanes)]
+                results = [result(start) for start in ends]  # before anything is written: it may be to where they lie
+                before = frame.to_line(to, output)
+                if kept or not self.streams:
+                    lines(before, False)
+                else:
+                    with builder.if_else(self.streaming, likely=False) as (then, otherwise):
+                        with then:
+                            lines(before, True)
+                        with otherwise:
+                            lines(before, False)
+                for start, found in zip(ends, results, strict=True):
+                    frame.save(place(start), found)
+
+            few = builder.icmp_signed("<", elements, INTP(frame.lanes))
+            with builder.if_else(few, likely=False) as (then, otherwise):
+                with then:
+                    mask = frame.first(elements)
+                    frame.save(place(INTP(0)), result(INTP(0), mask), mask)
+                with otherwise:
+                    by_lines()
             with builder.if_then(self.staged, likely=False):
                 size = INTP(output.size)
                 frame.copy(real, output.core, builder.bitcast(self.out_stage, POINTER), size, elements, output.dtype)

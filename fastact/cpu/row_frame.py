@@ -10,14 +10,9 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..kernels.rows import Reduction, RowFunction, State
+from ..kernels.rows import VECTOR, VECTORS, Reduction, RowFunction, State
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow, widen
 from .lanes import Builder, Lanes, Target, call_intrinsic, splat
-
-# The order of summation follows from these three, and from nothing else. They are the same on every machine.
-VECTOR = 512  # bits of a row, in the dtype of computation, that are computed side by side
-VECTORS = 4  # so many of them have states of their own
-BLOCK = 1024  # elements after which the states are merged
 
 LINE = 64  # bytes
 I32 = ir.IntType(32)
@@ -93,6 +88,13 @@ class Frame:
     def offset(self, pointer: Any, size: Any) -> Any:
         """`size` bytes on from `pointer`."""
         return self.builder.gep(self.builder.bitcast(pointer, POINTER), [size])
+
+    def to_line(self, pointer: Any, operand: Operand) -> Any:
+        """How many elements there are from `pointer` to where a vector of them would cross no line."""
+        past = self.builder.and_(
+            self.builder.neg(self.builder.ptrtoint(pointer, INTP)), INTP(self.lanes * operand.size - 1)
+        )
+        return self.builder.sdiv(past, INTP(operand.size))
 
     def get(self, pointer: Any) -> Lanes:
         """The vector at an aligned place in a room."""

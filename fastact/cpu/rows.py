@@ -17,7 +17,7 @@ FEW = 4  # so few rows are gathered one by one
 
 
 def emit_rows(
-    builder: Builder, args: Any, dims: Any, steps: Any, function: RowFunction, dtype: str, target: Target
+    builder: Builder, args: Any, dims: Any, steps: Any, piece: Any, function: RowFunction, dtype: str, target: Target
 ) -> None:
     """Append the loop over rows: ``void (*)(char **args, intp *dims, intp *steps)`` as NumPy calls a gufunc's."""
     slots = builder.bitcast(args, POINTER.as_pointer())
@@ -70,4 +70,4 @@ def emit_rows(
             ).emit(count, length)
         with otherwise:
             staged = builder.not_(along)
-            Along(frame, inputs, operands[rows : rows + values], results, output, staged).emit(count, length)
+            Along(frame, inputs, operands[rows : rows + values], results, output, staged, piece).emit(count, length)

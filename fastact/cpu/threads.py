@@ -85,7 +85,7 @@ def _semaphores() -> None:
         pool.post, pool.wait = _address(library.sem_post), _address(library.sem_wait)
 
 
-def set_up(worker: int, elementwise_job: int, rows_job: int) -> None:
+def set_up(worker: int, elementwise_job: int, rows_job: int, parts_job: int) -> None:
     """Make the pool ready for loops that have been loaded; no thread is started."""
     enter = ctypes.CFUNCTYPE(None, ctypes.c_ssize_t)(worker)
 
@@ -105,7 +105,7 @@ def set_up(worker: int, elementwise_job: int, rows_job: int) -> None:
     python = ctypes.pythonapi
     _keep.extend([enter, called])
     pool.launch = _address(called)
-    pool.elementwise_job, pool.rows_job = elementwise_job, rows_job
+    pool.elementwise_job, pool.rows_job, pool.parts_job = elementwise_job, rows_job, parts_job
     pool.identify = _address(python.PyThread_get_thread_ident)
     pool.gil_ensure, pool.gil_release = _address(python.PyGILState_Ensure), _address(python.PyGILState_Release)
     pool.set_error = _address(python.PyErr_SetObject)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..activation import Parameter
-from ..kernels.rows import RowFunction
+from ..kernels.rows import PART, RowFunction
 from ..kernels.sparse import Projection
 from . import cache as disk
 from . import locks, machine, threads, vectorcall
@@ -88,6 +88,7 @@ _DRIVERS = {
     "elementwise_chunk": 2,
     "rows": 4,
     "rows_chunk": 2,
+    "parts_chunk": 2,
     "choose": 4,
     "call_ufunc": 4,
     "choose_options": 4,
@@ -105,11 +106,12 @@ def _load(name: str, arguments: int) -> int:
     def compile() -> Compiled:
         from numba.core import types
 
-        from . import driver, quick, tiles, views
+        from . import driver, quick, row_driver, tiles, views
         from .compiler import compile_function
 
         result = types.int32 if name == "refuse_empty" else types.intp if name in _NUMBERS else types.void
-        function = next(vars(module)[name] for module in (driver, quick, tiles, views) if name in vars(module))
+        modules = (driver, row_driver, quick, tiles, views)
+        function = next(vars(module)[name] for module in modules if name in vars(module))
         return compile_function(function, f"fastact_{name}", (types.intp,) * arguments, result)
 
     return machine.load(*disk.load_or_compile(name, compile))
@@ -122,7 +124,7 @@ def _drivers() -> dict[str, int]:
     for name in ("collect", "spread", "piece", "whole", "direct"):
         setattr(threads.pool, name, found[name])
     threads.pool.load_views = ctypes.cast(_load_views, ctypes.c_void_p).value
-    threads.set_up(found["worker"], found["elementwise_chunk"], found["rows_chunk"])
+    threads.set_up(found["worker"], *(found[f"{job}_chunk"] for job in ("elementwise", "rows", "parts")))
     _set_up_calls()
     return found
 
@@ -365,4 +367,8 @@ def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outp
 
         return machine.load(*disk.load_or_compile(label, compile))
 
-    return new_loop(inputs, outputs, ITEMSIZE[dtype], make, ["body"], core_dims=1)
+    loop = new_loop(inputs, outputs, ITEMSIZE[dtype], make, ["body"], core_dims=1)
+    if isinstance(function, RowFunction):
+        loop.phases = 2 * len(function.passes) + (function.write is not None)
+        loop.part = PART[64 if dtype == "float64" else 32]
+    return loop

@@ -121,7 +121,7 @@ def _write_log_softmax(row: State, values: State, position: Lanes, done: State) 
     return (hi + select(hi == -inf, 0.0, lo + (z_low - done[1])),)
 
 
-TOP = Reduction((-inf,), _step_top, larger, result=_result_top)
+TOP = Reduction((-inf,), _step_top, larger, result=_result_top, repeats=True)
 
 SOFTMAX_SCALED: RowFunction = replace(
     SOFTMAX,

@@ -36,6 +36,15 @@ Lanes = Any
 State = tuple[Lanes, ...]
 
 
+# The order of summation follows from these three, and from nothing else. They are the same on every machine.
+VECTOR = 512  # bits of a row, in the dtype of computation, that are computed side by side
+VECTORS = 4  # so many of them have states of their own
+BLOCK = 1024  # elements after which the states are merged
+
+PART = {width: BLOCK * VECTOR // width for width in (32, 64)}
+"""Elements whose totals, block by block, are joined before they are added to those before them."""
+
+
 def _as_it_is(state: State, *_: Any) -> State:
     return state
 
@@ -51,6 +60,8 @@ class Reduction:
 
     What is beyond the end of the row reads as the row's padding, which a step must pass over, and `merge` and `join`
     with a state that has seen nothing must give the other state: both to the last bit.
+
+    `repeats` says that an element may be taken in more than once and in any order, as for a maximum.
     """
 
     initial: tuple[float, ...]
@@ -59,6 +70,7 @@ class Reduction:
     settle: Callable[[State], State] = _as_it_is
     join: Callable[[State, State], State] | None = None
     result: Callable[[State, State, tuple[State, ...]], State] = _as_it_is
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +121,10 @@ def _relative_exactly(total: State, *_: Any) -> State:
     return (*relative, total[0], exact_at_largest(relative))
 
 
-MAXIMUM = Reduction((-inf,), _largest, larger, result=_relative)
+MAXIMUM = Reduction((-inf,), _largest, larger, result=_relative, repeats=True)
 """Leaves what `exp_of_row` needs, and the largest entry itself."""
 
-MAXIMUM_EXACT = Reduction((-inf,), _largest, larger, result=_relative_exactly)
+MAXIMUM_EXACT = Reduction((-inf,), _largest, larger, result=_relative_exactly, repeats=True)
 """The same, and what makes the largest entry's exponential exact."""
 
 
@@ -213,9 +225,9 @@ def _finish_log_softmax(values: State, known: tuple[State, ...]) -> State:
 
 
 def _write_log_softmax(row: State, values: State, position: Lanes, done: State) -> State:
-    hi, lo = two_diff(row[0], done[0])
-    # an entry of -inf stays what it is; NaN in the sum reaches every entry
-    return (hi + select(hi == -inf, 0.0, lo - done[1]),)
+    # The first difference is exact where the entry comes near the logarithm of the sum; elsewhere done[1] is small
+    # against its rounding error. An entry of -inf stays what it is; NaN in the sum reaches every entry.
+    return ((row[0] - done[0]) - done[1],)
 
 
 LOG_SOFTMAX = RowFunction(
@@ -298,8 +310,21 @@ LOG_SOFTMAX_VJP = RowFunction(
 )
 
 
+def _finish_logsumexp_vjp(values: State, known: tuple[State, ...]) -> State:
+    """The cotangent over the sum as a pair, times a power of two that keeps it normal, and what undoes that."""
+    r, r_low = inverse(*known[1])
+    small = fabs(values[0]) < 1.0
+    g = values[0] * select(small, r.const(UP), 1.0)
+    hi, lo = two_prod(g, r)
+    lo = fma(g, r_low, lo)
+    return hi, select(fabs(lo) < inf, lo, 0.0), select(small, r.const(1 / UP), 1.0)
+
+
+UP = 2.0**100
+
+
 def _write_logsumexp_vjp(row: State, values: State, position: Lanes, done: State) -> State:
-    return (values[0] * _write_softmax(row, values, position, done)[0],)
+    return (_write_softmax(row, values, position, done[:2])[0] * done[2],)
 
 
 LOGSUMEXP_VJP = RowFunction(
@@ -308,7 +333,7 @@ LOGSUMEXP_VJP = RowFunction(
     rows=(-inf,),
     values=("float",),
     passes=(MAXIMUM_EXACT, SUM_OF_TERMS),
-    finish=_finish_softmax,
+    finish=_finish_logsumexp_vjp,
     write=_write_logsumexp_vjp,
     term=exp_term,
     zero=SHIFT,

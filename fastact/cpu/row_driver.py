@@ -1,0 +1,173 @@
+"""The loop NumPy calls for every gufunc: whole rows are shared out among threads, or the parts of a few long rows."""
+
+from __future__ import annotations
+
+from .driver import (
+    CHUNK,
+    L_BODY,
+    L_INPUTS,
+    L_ITEMSIZE,
+    L_OUTPUTS,
+    L_POOL,
+    L_THRESHOLD,
+    LINE,
+    P_SET_ERROR,
+    U_DATA,
+    WORD,
+    block,
+    jit,
+    must_go_one_by_one,
+    operands,
+    record,
+    share,
+    threads_of,
+)
+from .layout import NUMBERS, PIECE, SLOT, Loop, Pool, offset
+from .memory import call_void, enter, leave, peek, poke, stack
+
+ROWS = 32  # short rows are taken so many at a time
+PARTS = 256  # parts of a long row whose totals are kept at a time
+
+L_CORE_DIMS, L_PHASES, L_PART = (offset(Loop, f) for f in ("core_dims", "phases", "part"))
+P_ROWS_JOB, P_PARTS_JOB = offset(Pool, "rows_job"), offset(Pool, "parts_job")
+P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
+FIELDS = len(PIECE)
+OTHERS, PHASE, FIRST, LAST, TOTALS, COMMON = (WORD * k for k in range(FIELDS))
+
+totals = stack(SLOT * PARTS)
+numbers = stack(LINE * NUMBERS)
+
+
+def refuse_empty(ufunc: int, sizes: int) -> int:
+    """NumPy's hook for the core dimensions of a gufunc, called with the GIL held: an error if a row has no element."""
+    if peek(sizes) == 0:
+        pool = peek(peek(peek(ufunc + U_DATA)) + L_POOL)
+        call_void(peek(pool + P_SET_ERROR), peek(pool + P_EMPTY_TYPE), peek(pool + P_EMPTY_VALUE))
+        return -1
+    return 0
+
+
+@jit
+def _rows_of(args: int, dims: int, steps: int, loop: int, start: int, n: int, local: int, shape: int) -> None:
+    """Make `local` and `shape` the operands and the dimensions of rows start..start+n."""
+    for k in range(peek(loop + L_INPUTS) + peek(loop + L_OUTPUTS)):
+        poke(local + WORD * k, peek(args + WORD * k) + start * peek(steps + WORD * k))
+    poke(shape, n)
+    for k in range(peek(loop + L_CORE_DIMS)):
+        poke(shape + WORD * (k + 1), peek(dims + WORD * (k + 1)))
+
+
+def rows_chunk(context: int, chunk: int) -> None:
+    """One chunk of the rows of a gufunc; context: args, dims, steps, loop, rows a chunk."""
+    args, dims, steps, loop = peek(context), peek(context + WORD), peek(context + 2 * WORD), peek(context + 3 * WORD)
+    size, n = peek(context + 4 * WORD), peek(dims)
+    start = chunk * size
+    local, shape, piece = operands(), record(), record()
+    own = min(size, n - start)
+    _rows_of(args, dims, steps, loop, start, own, local, shape)
+    for k in range(FIELDS):
+        poke(piece + WORD * k, 0)
+    poke(piece + OTHERS, n - own)
+    poke(piece + PHASE, -1)
+    call_void(peek(loop + L_BODY), local, shape, steps, piece if peek(loop + L_PHASES) > 0 else 0)
+
+
+def parts_chunk(context: int, chunk: int) -> None:
+    """One chunk of the parts of a row; context: args, dims, steps, body, piece, parts a chunk."""
+    given, size = peek(context + 4 * WORD), peek(context + 5 * WORD)
+    piece = record()
+    for k in range(FIELDS):
+        poke(piece + WORD * k, peek(given + WORD * k))
+    first = peek(given + FIRST) + chunk * size
+    poke(piece + FIRST, first)
+    poke(piece + LAST, min(first + size, peek(given + LAST)))
+    call_void(peek(context + 3 * WORD), peek(context), peek(context + WORD), peek(context + 2 * WORD), piece)
+
+
+@jit
+def _share_row(pool: int, threads: int, args: int, dims: int, steps: int, loop: int, others: int) -> None:
+    """Do one long row with several threads, step by step.
+
+    Each step but those that join is shared; totals of parts are joined in their order, whoever found them.
+    """
+    context, piece, body = record(), record(), peek(loop + L_BODY)
+    phases, part = peek(loop + L_PHASES), peek(loop + L_PART)
+    parts = (peek(dims + WORD) + part - 1) // part
+    room = totals()
+    poke(context, args)
+    poke(context + WORD, dims)
+    poke(context + 2 * WORD, steps)
+    poke(context + 3 * WORD, body)
+    poke(context + 4 * WORD, piece)
+    poke(piece + OTHERS, others)
+    poke(piece + COMMON, numbers())
+    for half in range((phases + 1) // 2):
+        phase = 2 * half
+        joins = phase + 1 < phases
+        at_once = PARTS if joins else parts
+        for turn in range((parts + at_once - 1) // at_once):
+            first = turn * at_once
+            last = min(first + at_once, parts)
+            size = max(1, (last - first) // (4 * threads))
+            poke(piece + PHASE, phase)
+            poke(piece + FIRST, first)
+            poke(piece + LAST, last)
+            poke(piece + TOTALS, room - SLOT * first)
+            poke(context + 5 * WORD, size)
+            chunks = (last - first + size - 1) // size
+            if not share(pool, threads, peek(pool + P_PARTS_JOB), context, chunks):
+                call_void(body, args, dims, steps, piece)
+            if joins:
+                poke(piece + PHASE, phase + 1)
+                call_void(body, args, dims, steps, piece)
+
+
+@jit
+def _threads_in_rows(args: int, dims: int, steps: int, loop: int, threads: int) -> int:
+    """How many threads shall share each row; 1 if whole rows are to be shared out instead."""
+    n, core, nargs = peek(dims), peek(dims + WORD), peek(loop + L_INPUTS) + peek(loop + L_OUTPUTS)
+    if peek(loop + L_PHASES) == 0 or core < peek(loop + L_THRESHOLD):
+        return 1
+    if n > 1 and (n >= 4 * threads or n % threads == 0 or peek(steps + WORD * nargs) != peek(loop + L_ITEMSIZE)):
+        return 1
+    return min(threads, core // peek(loop + L_PART) // 2)
+
+
+def rows(args: int, dims: int, steps: int, loop: int) -> None:
+    """The inner loop of every gufunc, and of formulas that cannot be traced: a complete loop, run on slices of rows."""
+    n = peek(dims)
+    before = enter()
+    body = peek(loop + L_BODY)
+    if body == 0 and block(loop, False) != 0:
+        body = peek(loop + L_BODY)
+    if body != 0:
+        core, core_dims = 1, peek(loop + L_CORE_DIMS)
+        for k in range(core_dims):
+            core *= max(peek(dims + WORD * (k + 1)), 1)
+        pool = peek(loop + L_POOL)
+        alone = True
+        in_order = core_dims == 0 and must_go_one_by_one(args, steps, n, loop)
+        if n * core >= peek(loop + L_THRESHOLD) and not in_order:
+            threads = threads_of(pool)
+            if threads > 1:
+                together = _threads_in_rows(args, dims, steps, loop, threads)
+                if together > 1:
+                    local, shape = operands(), record()
+                    for row in range(n):
+                        _rows_of(args, dims, steps, loop, row, 1, local, shape)
+                        _share_row(pool, together, local, shape, steps, loop, n - 1)
+                    alone = False
+                elif n > 1:
+                    context = record()
+                    size = max(1, min(CHUNK // core, (n + 4 * threads - 1) // (4 * threads)))
+                    if size > ROWS:
+                        size -= size % ROWS
+                    poke(context, args)
+                    poke(context + WORD, dims)
+                    poke(context + 2 * WORD, steps)
+                    poke(context + 3 * WORD, loop)
+                    poke(context + 4 * WORD, size)
+                    alone = not share(pool, threads, peek(pool + P_ROWS_JOB), context, (n + size - 1) // size)
+        if alone:
+            call_void(body, args, dims, steps, 0)
+    leave(before)
