@@ -21,6 +21,7 @@ from .row_frame import LINE, Frame, Operand, folded
 TOGETHER = 4096  # elements of rows that are taken together, so that they are still in the first cache for the next pass
 AT_LEAST = 4
 KEPT = 256 << 10  # bytes of a row up to which terms are kept: it and its output are in the second cache
+SOON = 16 << 10  # bytes by which a pass over what is in no cache asks for it ahead
 STREAM = 32 << 20  # bytes of output from which it is written past the caches: larger than any it could have stayed in
 
 
@@ -264,9 +265,12 @@ class Along:
         frame, builder = self.frame, self.frame.builder
         found: list[tuple[Any, Operand, bool]] = []
         for operand in [*self.inputs, *([] if self.output is None else [self.output])]:
-            rows = builder.mul(items.count, operand.outer)
-            blocks = frame.times(operand.core, PART[frame.width])
-            step = builder.select(items.long, blocks, rows)
+            rows = builder.mul(builder.select(items.long, INTP(1), items.count), operand.outer)
+            parts = frame.times(operand.core, PART[frame.width])
+            # A row that is kept has come into the second cache with the first pass.
+            step = builder.select(items.long, parts, rows)
+            if operand is not self.output:
+                step = builder.select(self.kept, rows, step)
             place = frame.offset(self._item(items, item, operand), step)
             if operand is self.output:  # what is written past the caches must not be brought there
                 place = builder.select(self.streaming, found[0][0], place)
@@ -347,7 +351,7 @@ class Along:
 
             ahead = self._ahead(items, item) if last else []
 
-            def fours(first: Any, count: Any, known: tuple[State, ...]) -> None:
+            def fours(first: Any, count: Any, known: tuple[State, ...], ahead: Sequence[Any] = ahead) -> None:
                 with frame.loop(count) as index:
                     for vector in range(VECTORS):
                         start = frame.plus(frame.times(index, frame.residues), vector * frame.lanes)
@@ -371,7 +375,12 @@ class Along:
                 """The first vector, those that are whole lines, and the last ones, which overlap with them."""
                 one(0, INTP(0), None)
                 before = frame.to_line(sources[0], self.inputs[0])
-                fours(before, builder.sdiv(builder.sub(elements, before), INTP(frame.residues)), known)
+                whole = builder.sdiv(builder.sub(elements, before), INTP(frame.residues))
+                soon = [(frame.offset(p, INTP(SOON)), o, False) for p, o in zip(sources, self.inputs, strict=True)]
+                with builder.if_else(self.long) as (then, otherwise):
+                    for branch, asked in ((then, soon), (otherwise, ahead)):
+                        with branch:
+                            fours(before, whole, known, asked)
                 for vector in range(VECTORS):
                     one(vector, frame.plus(elements, (vector - VECTORS) * frame.lanes), None)
 
@@ -427,6 +436,10 @@ class Along:
                 for chosen in [known] if kept or function.term is None else frame.branches(known):
                     with frame.loop(whole) as index:
                         start = builder.add(frame.times(index, frame.lanes), first)
+                        if past_caches:
+                            for source, operand in zip(sources, self.inputs, strict=True):
+                                soon = frame.plus(frame.times(start, operand.size), SOON)
+                                frame.prefetch(frame.offset(source, soon), False)
                         frame.save(place(start), result(start, None, chosen), None, past_caches)
 
             def by_lines() -> None:
