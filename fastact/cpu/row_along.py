@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from llvmlite import ir
+
 from ..kernels.rows import BLOCK, PART, VECTORS, Reduction, State
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow
 from .lanes import Lanes, splat, split
@@ -20,7 +22,9 @@ from .row_frame import LINE, Frame, Operand, folded
 
 TOGETHER = 4096  # elements of rows that are taken together, so that they are still in the first cache for the next pass
 AT_LEAST = 4
+YES, NO = ir.IntType(1)(1), ir.IntType(1)(0)
 KEPT = 256 << 10  # bytes of a row up to which terms are kept: it and its output are in the second cache
+LINES = 128  # elements from which on it pays to read and write whole lines
 SOON = 16 << 10  # bytes by which a pass over what is in no cache asks for it ahead
 STREAM = 32 << 20  # bytes of output from which it is written past the caches: larger than any it could have stayed in
 
@@ -39,8 +43,8 @@ class _Items:
 class Along:
     """Emits the loop; `staged` says that rows are strided, and go through a buffer block by block.
 
-    `piece` is the address of a `fastact.cpu.layout.Piece`, or 0: it may say that only a part of one long row is to be
-    done, so that threads can share a row.
+    `piece` is the address of fields (`fastact.cpu.layout.PIECE`), or 0: it may say that only a part of one long row is
+    to be done, so that threads can share a row. Without it, rows are of one block at most, and not strided.
     """
 
     def __init__(
@@ -51,10 +55,10 @@ class Along:
         results: Sequence[Operand],
         output: Operand | None,
         staged: Any,
-        piece: Any,
+        piece: Any = None,
     ) -> None:
         self.frame, self.inputs, self.values, self.results, self.output = frame, inputs, values, results, output
-        self.staged = staged
+        self.staged, self.plain = staged if piece is not None else NO, piece is None
         lanes, function = frame.lanes, frame.function
         self.stages = [frame.room(element(o.dtype), BLOCK) for o in inputs]
         self.out_stage = None if output is None else frame.room(element(output.dtype), BLOCK)
@@ -64,8 +68,10 @@ class Along:
         self.own = frame.room(frame.vector, NUMBERS)
         # what a term is kept in between the last pass and the output: the output itself
         self.keeps = function.term is not None and output is not None and ITEMSIZE[output.dtype] * 8 == frame.width
-        self.piece = self._read(piece)
-        self.everything = frame.builder.icmp_signed("<", self.piece.phase, INTP(0))
+        self.piece = (
+            SimpleNamespace(**{name: INTP(usual) for name, usual in PIECE}) if self.plain else self._read(piece)
+        )
+        self.everything = YES if self.plain else frame.builder.icmp_signed("<", self.piece.phase, INTP(0))
         shared = frame.builder.inttoptr(self.piece.numbers, self.own.type)
         self.shared = frame.builder.select(self.everything, self.own, shared)
         self.numbers: list[tuple[Any, str]] = []  # of rows: where a vector of them is, what kind
@@ -83,15 +89,17 @@ class Along:
     def emit(self, count: Any, length: Any) -> None:
         frame, builder, piece = self.frame, self.frame.builder, self.piece
         self.length = length
-        self.long = builder.icmp_signed(">", length, INTP(BLOCK))
-        supers = builder.select(self.long, frame.parts(length, PART[frame.width]), INTP(1))
-        self.supers = builder.select(self.everything, supers, builder.sub(piece.last, piece.first))
+        self.long, self.supers, self.kept = NO, INTP(1), YES
+        if not self.plain:
+            self.long = builder.icmp_signed(">", length, INTP(BLOCK))
+            supers = builder.select(self.long, frame.parts(length, PART[frame.width]), INTP(1))
+            self.supers = builder.select(self.everything, supers, builder.sub(piece.last, piece.first))
+            few = builder.icmp_signed("<=", length, INTP(KEPT * 8 // frame.width))
+            self.kept = builder.and_(few, builder.not_(self.staged))
         together = builder.sdiv(INTP(TOGETHER), frame.plus(length, 1))
         together = builder.select(builder.icmp_signed("<", together, INTP(AT_LEAST)), INTP(AT_LEAST), together)
         together = builder.select(self.long, INTP(1), frame.min(together, INTP(frame.lanes)))
         groups = builder.sdiv(builder.add(count, builder.sub(together, INTP(1))), together)
-        kept = builder.icmp_signed("<=", length, INTP(KEPT * 8 // frame.width))
-        self.kept = builder.and_(kept, builder.not_(self.staged))
         # Only where the vectors that are stored are lines, and not if the output has been written to already.
         self.streams = self.output is not None and self.output.size * frame.lanes == LINE
         rows = builder.add(count, piece.others)
@@ -372,20 +380,24 @@ class Along:
                         one(vector, frame.plus(done, vector * frame.lanes), frame.first(rest))
 
             def by_lines() -> None:
-                """The first vector, those that are whole lines, and the last ones, which overlap with them."""
-                one(0, INTP(0), None)
+                """Those that are whole lines, and at the ends vectors that overlap with them."""
                 before = frame.to_line(sources[0], self.inputs[0])
-                whole = builder.sdiv(builder.sub(elements, before), INTP(frame.residues))
+                with builder.if_then(frame.is_positive(before)):
+                    one(0, INTP(0), None)
+                rest = builder.sub(elements, before)
+                whole = builder.sdiv(rest, INTP(frame.residues))
                 soon = [(frame.offset(p, INTP(SOON)), o, False) for p, o in zip(sources, self.inputs, strict=True)]
                 with builder.if_else(self.long) as (then, otherwise):
                     for branch, asked in ((then, soon), (otherwise, ahead)):
                         with branch:
                             fours(before, whole, known, asked)
+                rest = builder.sub(rest, frame.times(whole, frame.residues))
                 for vector in range(VECTORS):
-                    one(vector, frame.plus(elements, (vector - VECTORS) * frame.lanes), None)
+                    with builder.if_then(frame.is_positive(frame.plus(rest, -vector * frame.lanes))):
+                        one(vector, frame.plus(elements, -(vector + 1) * frame.lanes), None)
 
             if reduction.repeats:
-                with builder.if_else(builder.icmp_signed("<", elements, INTP(frame.residues))) as (then, otherwise):
+                with builder.if_else(builder.icmp_signed("<", elements, INTP(LINES))) as (then, otherwise):
                     with then:
                         in_order()
                     with otherwise:
@@ -444,9 +456,18 @@ class Along:
 
             def by_lines() -> None:
                 """Whole lines, for a store that crosses two takes as long as two; the ends overlap with them."""
-                ends = [INTP(0), frame.plus(elements, -frame.lanes)]
-                results = [result(start) for start in ends]  # before anything is written: it may be to where they lie
-                before = frame.to_line(to, output)
+                before = builder.select(
+                    builder.icmp_signed("<", elements, INTP(LINES)), INTP(0), frame.to_line(to, output)
+                )
+                rest = builder.srem(builder.sub(elements, before), INTP(frame.lanes))
+                ends = [
+                    (INTP(0), frame.is_positive(before)),
+                    (frame.plus(elements, -frame.lanes), frame.is_positive(rest)),
+                ]
+                rooms = [frame.room(frame.memory(output.dtype, frame.lanes)) for _ in ends]
+                for (start, needed), room in zip(ends, rooms, strict=True):
+                    with builder.if_then(needed):  # before anything is written: it may be to where they lie
+                        builder.store(result(start), room)
                 if kept or not self.streams:
                     lines(before, False)
                 else:
@@ -455,8 +476,9 @@ class Along:
                             lines(before, True)
                         with otherwise:
                             lines(before, False)
-                for start, found in zip(ends, results, strict=True):
-                    frame.save(place(start), found)
+                for (start, needed), room in zip(ends, rooms, strict=True):
+                    with builder.if_then(needed):
+                        frame.save(place(start), builder.load(room))
 
             few = builder.icmp_signed("<", elements, INTP(frame.lanes))
             with builder.if_else(few, likely=False) as (then, otherwise):

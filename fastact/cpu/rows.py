@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..kernels.rows import RowFunction
+from ..kernels.rows import BLOCK, RowFunction
 from .emit import INTP, POINTER
 from .lanes import Builder, Target
 from .row_across import Across
@@ -69,5 +69,10 @@ def emit_rows(
                 output,
             ).emit(count, length)
         with otherwise:
-            staged = builder.not_(along)
-            Along(frame, inputs, operands[rows : rows + values], results, output, staged, piece).emit(count, length)
+            others = inputs, operands[rows : rows + values], results, output, builder.not_(along)
+            block = builder.and_(along, builder.icmp_signed("<=", length, INTP(BLOCK)))
+            with builder.if_else(block) as (plain, general):
+                with plain:
+                    Along(frame, *others).emit(count, length)
+                with general:
+                    Along(frame, *others, piece).emit(count, length)
