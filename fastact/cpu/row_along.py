@@ -20,8 +20,10 @@ from .lanes import Lanes, splat, split
 from .layout import NUMBERS, PIECE, SLOT
 from .row_frame import LINE, Frame, Operand, folded
 
-TOGETHER = 4096  # elements of rows that are taken together, so that they are still in the first cache for the next pass
-AT_LEAST = 4
+# Elements of rows that are taken together, so that they are still in the first cache for the next pass, with what is
+# kept of them if terms are; and how many rows at least, for the numbers of rows are computed once for all of them.
+TOGETHER, TOGETHER_KEPT = 4096, 2304
+AT_LEAST, AT_LEAST_KEPT = 4, 2
 YES, NO = ir.IntType(1)(1), ir.IntType(1)(0)
 KEPT = 256 << 10  # bytes of a row up to which terms are kept: it and its output are in the second cache
 LINES = 128  # elements from which on it pays to read and write whole lines
@@ -96,8 +98,9 @@ class Along:
             self.supers = builder.select(self.everything, supers, builder.sub(piece.last, piece.first))
             few = builder.icmp_signed("<=", length, INTP(KEPT * 8 // frame.width))
             self.kept = builder.and_(few, builder.not_(self.staged))
-        together = builder.sdiv(INTP(TOGETHER), frame.plus(length, 1))
-        together = builder.select(builder.icmp_signed("<", together, INTP(AT_LEAST)), INTP(AT_LEAST), together)
+        elements, least = (TOGETHER_KEPT, AT_LEAST_KEPT) if self.keeps else (TOGETHER, AT_LEAST)
+        together = builder.sdiv(INTP(elements), frame.plus(length, 1))
+        together = builder.select(builder.icmp_signed("<", together, INTP(least)), INTP(least), together)
         together = builder.select(self.long, INTP(1), frame.min(together, INTP(frame.lanes)))
         groups = builder.sdiv(builder.add(count, builder.sub(together, INTP(1))), together)
         # Only where the vectors that are stored are lines, and not if the output has been written to already.
