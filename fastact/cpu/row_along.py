@@ -361,6 +361,7 @@ class Along:
                     frame.put(room, part)
 
             ahead = self._ahead(items, item) if last else []
+            near = self.keeps or not self.plain  # then what is asked for, and what is at work, fit the first cache
 
             def fours(first: Any, count: Any, known: tuple[State, ...], ahead: Sequence[Any] = ahead) -> None:
                 with frame.loop(count) as index:
@@ -368,7 +369,7 @@ class Along:
                         start = frame.plus(frame.times(index, frame.residues), vector * frame.lanes)
                         start = builder.add(first, start)
                         for pointer, operand, writes in ahead:
-                            frame.prefetch(frame.offset(pointer, frame.times(start, operand.size)), writes)
+                            frame.prefetch(frame.offset(pointer, frame.times(start, operand.size)), writes, near)
                         one(vector, start, None, known)
 
             def in_order() -> None:

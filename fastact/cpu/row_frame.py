@@ -182,9 +182,9 @@ class Frame:
             there = builder.bitcast(self.offset(to, builder.mul(i, to_stride)), kind)
             builder.store(builder.load(here, align=1), there, align=1)
 
-    def prefetch(self, pointer: Any, write: bool) -> None:
-        """Ask for a cache line that will be needed soon; it may lie outside any array."""
-        args = [pointer, I32(int(write)), I32(3 if write else 2), I32(1)]
+    def prefetch(self, pointer: Any, write: bool, near: bool = False) -> None:
+        """Ask for a cache line that will be needed soon, in the first cache if `near`; it may lie outside any array."""
+        args = [pointer, I32(int(write)), I32(3 if write or near else 2), I32(1)]
         call_intrinsic(self.builder, "llvm.prefetch.p0", ir.VoidType(), args)
 
     # --- numbers of rows: one lane a row
