@@ -125,8 +125,10 @@ def _share_row(pool: int, threads: int, args: int, dims: int, steps: int, loop: 
 @jit
 def _threads_in_rows(args: int, dims: int, steps: int, loop: int, threads: int) -> int:
     """How many threads shall share each row; 1 if whole rows are to be shared out instead."""
+    if peek(loop + L_PHASES) == 0:
+        return 1
     n, core, nargs = peek(dims), peek(dims + WORD), peek(loop + L_INPUTS) + peek(loop + L_OUTPUTS)
-    if peek(loop + L_PHASES) == 0 or core < peek(loop + L_THRESHOLD):
+    if core < peek(loop + L_THRESHOLD):
         return 1
     if n > 1 and (n >= 4 * threads or n % threads == 0 or peek(steps + WORD * nargs) != peek(loop + L_ITEMSIZE)):
         return 1
