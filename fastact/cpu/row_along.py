@@ -24,6 +24,7 @@ from .row_frame import LINE, Frame, Operand, folded
 # kept of them if terms are; and how many rows at least, for the numbers of rows are computed once for all of them.
 TOGETHER, TOGETHER_KEPT = 4096, 2304
 AT_LEAST, AT_LEAST_KEPT = 4, 2
+FEW = 4
 YES, NO = ir.IntType(1)(1), ir.IntType(1)(0)
 KEPT = 256 << 10  # bytes of a row up to which terms are kept: it and its output are in the second cache
 LINES = 128  # elements from which on it pays to read and write whole lines
@@ -79,7 +80,7 @@ class Along:
         self.numbers: list[tuple[Any, str]] = []  # of rows: where a vector of them is, what kind
 
     def _read(self, piece: Any) -> Any:
-        """The fields of the `Piece`."""
+        """The fields at that address, or the usual ones."""
         frame, builder = self.frame, self.frame.builder
         every = frame.room(INTP, len(PIECE))
         for k, (_, usual) in enumerate(PIECE):
@@ -156,7 +157,7 @@ class Along:
                                 self._reduce(reduction, items(index), wide, remembered, True, False)
                     else:
                         self._reduce(reduction, items(index), wide, remembered, last, False)
-                    self._total(reduction, running, index)
+                    self._total(reduction, running, items(index), index)
                 with builder.if_then(builder.and_(self.long, self._now(2 * k + 1))):
                     self._join(reduction, running, index)
             with builder.if_then(self._now(2 * k + 1)):
@@ -221,18 +222,30 @@ class Along:
             found.append(wide.bits() if self.numbers[place][1] == "int" else wide)
         return tuple(found)
 
+    def _few(self, items: _Items) -> Any:
+        """Whether there are so few items that it pays not to merge as many states as there are lanes."""
+        return self.frame.builder.icmp_signed("<=", items.count, INTP(FEW))
+
     @staticmethod
     def _size(reduction: Reduction) -> int:
         return len(reduction.initial)
 
-    def _total(self, reduction: Reduction, running: Sequence[int], index: Any) -> None:
+    def _total(self, reduction: Reduction, running: Sequence[int], items: _Items, index: Any) -> None:
         """From the states of the items to totals of rows, a lane each, or to that of a part of one long row."""
-        frame = self.frame
-        states = [
-            tuple(frame.get(frame.at(room, item)) for room in self.states[: self._size(reduction)])
-            for item in range(frame.lanes)
-        ]
-        total = reduction.settle(folded(frame, states, reduction.merge))
+        frame, size = self.frame, self._size(reduction)
+
+        def settled(count: int) -> State:
+            at = [[frame.at(room, item) for room in self.states[:size]] for item in range(count)]
+            states = [tuple(frame.get(place) for place in places) for places in at]
+            return reduction.settle(folded(frame, states, reduction.merge))
+
+        if self.plain:
+            with frame.builder.if_else(self._few(items)) as (then, otherwise):
+                for branch, count in ((then, FEW), (otherwise, frame.lanes)):
+                    with branch:
+                        self._keep(running, settled(count))
+            return
+        total = settled(frame.lanes)
         with frame.builder.if_else(self.long) as (then, otherwise):
             with then:
                 row = total
@@ -333,7 +346,8 @@ class Along:
     ) -> None:
         frame, builder, function = self.frame, self.frame.builder, self.frame.function
         size = self._size(reduction)
-        with builder.if_then(builder.icmp_signed("<", items.count, INTP(frame.lanes))), frame.loop(frame.lanes) as item:
+        room_for = builder.select(self._few(items), INTP(FEW), INTP(frame.lanes)) if self.plain else INTP(frame.lanes)
+        with builder.if_then(builder.icmp_signed("<", items.count, room_for)), frame.loop(room_for) as item:
             for room, part in zip(self.states, frame.state(reduction.initial), strict=False):
                 frame.put(frame.at(room, item), part)
         with frame.loop(items.count) as item:

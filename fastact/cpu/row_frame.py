@@ -266,19 +266,24 @@ def _suffix(kind: Any) -> str:
 
 
 def folded(frame: Frame, states: list[State], merge: Callable[[State, State], State]) -> State:
-    """Make one state a lane of one state a vector: lane k is vector k, its lanes merged with those 8, 4, 2, 1 on."""
+    """Make one state a lane of one state a vector: lane k is vector k, its lanes merged with those 8, 4, 2, 1 on.
+
+    There may be fewer vectors than lanes; the lanes beyond repeat the others.
+    """
     segment = frame.lanes
-    while len(states) > 1:
+    while segment > 1:
         half, count = len(states) // 2, segment // 2
-        places = [(start, vector) for start in range(0, frame.lanes, segment) for vector in (0, 1)]
+        places = [(start, vector) for start in range(0, frame.lanes, segment) for vector in range(2 if half else 1)]
         low = [start + lane + vector * frame.lanes for start, vector in places for lane in range(count)]
+        low *= frame.lanes // len(low)
         high = [lane + count for lane in low]
+        pairs = zip(states[:half], states[half:], strict=True) if half else [(states[0], states[0])]
         states = [
             merge(
                 tuple(frame.shuffle(x, y, low) for x, y in zip(a, b, strict=True)),
                 tuple(frame.shuffle(x, y, high) for x, y in zip(a, b, strict=True)),
             )
-            for a, b in zip(states[:half], states[half:], strict=True)
+            for a, b in pairs
         ]
         segment = count
     return states[0]
