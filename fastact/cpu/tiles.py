@@ -122,8 +122,8 @@ def _buffered(walk: int, starts: int, n: int, rows: int, buffers: int, held: int
     result, function = peek(local + WORD * inputs), peek(walk + W_BLOCK)
     to = peek(starts + WORD * inputs)
     together |= rows == 1
-    apart = 0 if together else peek(jumps + WORD * inputs)
-    if peek(walk + W_PAST) != 0 and result == to and (to | apart) % LINE == 0:
+    between = 0 if together else peek(jumps + WORD * inputs)
+    if peek(walk + W_PAST) != 0 and result == to and (to | between) % LINE == 0:
         function = peek(walk + W_PAST)
     if together:
         call_void(function, local, n * rows)
