@@ -257,9 +257,9 @@ def _plan(walk: int, arrays: int, axes: int, fresh: bool, size: int, pool: int) 
     elif turned:
         lines = (TURNED if exact else APART) // itemsize
         rows = min(high, max(lines, room // wide & -lines))
-        tiles = (wide * rows + room - 1) // room
         # as many for each tile, but whole lines of the result
-        columns = min(wide, ((wide + tiles - 1) // tiles + line - 1) & -line, max(room // rows & -line, 1))
+        tiles, most = (wide * rows + room - 1) // room, room // rows
+        columns = min(wide, ((wide + tiles - 1) // tiles + line - 1) & -line, most & -line if most > line else most)
     elif wide * itemsize < LONG:
         columns = wide
         rows = room // wide
