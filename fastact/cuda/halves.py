@@ -253,13 +253,15 @@ def reduced(graph: Graph, dtype: str) -> Graph:
 def reduced_product(graph: Graph, dtype: str) -> Graph:
     """The same for a graph whose result is the product of its first input with a function of its second.
 
-    That function keeps all digits for every number of the dtype: the product is rounded, not the function.
+    That function keeps all digits for every number of the dtype: the product is rounded, not the function. Any other
+    graph of two inputs stays as it is.
     """
-    (product,) = (graph.nodes[k] for k in graph.outputs)
-    factors = [k for k in product.operands if graph.nodes[k].op != "input"]
-    if product.op != "mul" or len(factors) != 1:
+    g = graph.input(0, "float", 32)
+    last = graph.nodes[graph.outputs[0]]
+    factors = tuple(k for k in last.operands if k != g.number)
+    if last.op != "mul" or len(factors) != 1 or g.number in used(graph, factors):
         return graph
-    graph.outputs = tuple(factors)
+    graph.outputs = factors
     found = _reduced(graph, dtype, lambda values: np.where(np.isnan(values), -1, values.view(np.int32)))
     g = found.input(0, "float", 32)
     found.outputs = (found.add(Node("mul", (g.number, *found.outputs), "float", 32)),)
