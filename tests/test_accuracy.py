@@ -110,8 +110,7 @@ def test_row_gradients(dtype: type[np.floating], name: str) -> None:
         y = fa.softmax(x)
         check_row(fa.softmax_vjp(g, y), "softmax_vjp", g, y)
         y = fa.log_softmax(x)
-        terms = np.maximum(np.abs(g), np.exp(y.astype(np.float64)) * abs(math.fsum(g.tolist())))
-        check_difference(fa.log_softmax_vjp(g, y), row_truth("log_softmax_vjp", g, y), terms)
+        check_row(fa.log_softmax_vjp(g, y), "log_softmax_vjp", g, y)
     check_row(fa.logsumexp_vjp(x, dtype(-0.7)), "logsumexp_vjp", x, np.array([dtype(-0.7)]))
 
 

@@ -90,21 +90,24 @@ class Along:
         wide = self._remember(values)
         known: list[State] = []
         remembered: list[list[int]] = []
-        for k, reduction in enumerate(function.passes):
-            last = k == len(function.passes) - 1
-            running = [frame.room(frame.vector) for _ in range(self._size(reduction))]
-            with frame.loop(supers) as index:
-                if last and self.keeps:
-                    with builder.if_else(kept) as (then, otherwise):
-                        with then:
-                            self._reduce(reduction, items(index), wide, remembered, True, True)
-                        with otherwise:
-                            self._reduce(reduction, items(index), wide, remembered, True, False)
-                else:
-                    self._reduce(reduction, items(index), wide, remembered, last, False)
-                self._total(reduction, running, index, long)
-            total = tuple(frame.get(room) for room in running)
-            result = reduction.result(total, tuple(values), tuple(known))
+        for reduction in function.passes:
+            last = reduction is function.last
+
+            def total(reduction: Reduction = reduction, last: bool = last) -> State:
+                running = [frame.room(frame.vector) for _ in range(self._size(reduction))]
+                with frame.loop(supers) as index:
+                    if last and self.keeps:
+                        with builder.if_else(kept) as (then, otherwise):
+                            with then:
+                                self._reduce(reduction, items(index), wide, remembered, True, True)
+                            with otherwise:
+                                self._reduce(reduction, items(index), wide, remembered, True, False)
+                    else:
+                        self._reduce(reduction, items(index), wide, remembered, last, False)
+                    self._total(reduction, running, index, long)
+                return tuple(frame.get(room) for room in running)
+
+            result = frame.attempted(reduction, tuple(values), tuple(known), total)
             known.append(result)
             remembered.append(self._remember(result))
         finished = function.finish(tuple(values), tuple(known))
