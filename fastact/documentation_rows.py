@@ -103,7 +103,7 @@ ROW_DOCS = {
         _X,
         "Of the shape of `x` without the axis (`keepdims=True` keeps it with length 1).",
         f"-inf for a row of nothing but -inf and for an empty row, +inf for a row with +inf but no NaN. {_CONTRACT} "
-        "Where m and the logarithm cancel almost completely, 2^-27 (float64: 2^-55) of m is promised instead.",
+        "Also where m and the\nlogarithm cancel, as for log-probabilities; such rows take several times as long.",
         ">>> fa.logsumexp(np.float64([0, -1000]))\nnp.float64(0.0)",
     ),
     "softmin": _document(
@@ -121,8 +121,8 @@ ROW_DOCS = {
         "m + log(sum_j exp(x_j - m) / n), m = max_j x_j",
         _X,
         "Of the shape of `x` without the axis (`keepdims=True` keeps it with length 1).",
-        "-inf for a row of nothing but -inf, +inf for a row with +inf but no NaN, NaN for an empty row. Each element "
-        "is within\n2 ULP, or where the two terms cancel, within 2 ULP of the larger one.",
+        f"-inf for a row of nothing but -inf, +inf for a row with +inf but no NaN, NaN for an empty row. {_CONTRACT} "
+        "Also next to 0,\nwhere the two terms cancel; such rows take several times as long.",
         ">>> fa.logmeanexp(np.float64([1000, 1000]))\nnp.float64(1000.0)",
     ),
     "sparsemax": _document(
@@ -168,8 +168,8 @@ ROW_DOCS = {
         "g_i - exp(y_i) sum_j g_j",
         f"{_G}\n{_Y.format(name='log_softmax')}",
         "The gradient of the loss by the logits, of the shape of `y`.",
-        "Computed from the rounded output `y`. Within 2 ULP of the exact value for that `y`; where g_i and the\n"
-        "second term cancel to less than a sixteenth, within 2^-28 (2^-56) of the larger of the two.",
+        "Computed from the rounded output `y`, and within 2 ULP of the exact value for that `y`, also where g_i and\n"
+        "the second term cancel. The few elements that cancel almost completely take longer.",
         ">>> fa.log_softmax_vjp(np.float32([1, 0]), np.float32([0, -np.inf]))\narray([0., 0.], dtype=float32)",
     ),
     "logsumexp_vjp": _document(

@@ -110,8 +110,7 @@ def test_row_gradients(dtype: type[np.floating], name: str) -> None:
         y = fa.softmax(x)
         check_row(fa.softmax_vjp(g, y), "softmax_vjp", g, y)
         y = fa.log_softmax(x)
-        terms = np.maximum(np.abs(g), np.exp(y.astype(np.float64)) * abs(math.fsum(g.tolist())))
-        check_difference(fa.log_softmax_vjp(g, y), row_truth("log_softmax_vjp", g, y), terms)
+        check_row(fa.log_softmax_vjp(g, y), "log_softmax_vjp", g, y)
     check_row(fa.logsumexp_vjp(x, dtype(-0.7)), "logsumexp_vjp", x, np.array([dtype(-0.7)]))
 
 
@@ -162,7 +161,7 @@ def test_cross_entropy_with_weights_and_smoothing(dtype: type[np.floating]) -> N
             check_cross_entropy(x[k], q[k].astype(dtype), values[k], gradients[k])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(7, 1), (300, 2), (50, 10), (5, 33), (40, 100), (3, 1000), (2, 70000)])
 def test_smoothed_labels_are_probabilities(dtype: type[np.floating], shape: tuple[int, int]) -> None:
     """Classes with smoothing and weights give the bits of the distribution they stand for."""
@@ -174,8 +173,7 @@ def test_smoothed_labels_are_probabilities(dtype: type[np.floating], shape: tupl
     ignored = targets == targets[1]
     weight = rng.random(n).astype(dtype)
     skip = {"weight": weight, "ignore_index": targets[1]}
-    weighted = (({"weight": weight}, weight), (skip, weight))
-    for options, factor in (({}, 1), *(weighted if dtype != np.float16 else ())):  # products are not rounded to float16
+    for options, factor in (({}, 1), ({"weight": weight}, weight), (skip, weight)):
         given = q * factor * ("ignore_index" not in options or ~ignored[:, None])
         expected = fa.cross_entropy_with_logits_with_gradient(x, given.astype(dtype))
         assert same_bits(fa.cross_entropy_with_logits(x, targets, label_smoothing=0.1, **options), expected[0])

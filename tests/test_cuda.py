@@ -108,15 +108,7 @@ def test_older_gpus_convert_to_bfloat16_by_hand(cuda_directory: Path, monkeypatc
     HostDriver(cuda_directory, architecture=750).install(monkeypatch)
     for dtype in (ml_dtypes.bfloat16, np.float16):
         x = np.arange(65536, dtype=np.uint16).view(dtype)
-        assert same(cuda.gelu(Array(x)), fa.gelu(x))
-
-
-@needs_compiler
-@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
-def test_every_half(gpu: HostDriver, dtype: Any) -> None:
-    x = np.arange(65536, dtype=np.uint16).view(dtype)
-    assert same(cuda.gelu(Array(x)), fa.gelu(x))
-    assert same(cuda.hard_tanh(Array(x[1:])), fa.hard_tanh(x[1:]))
+        assert same(cuda.sigmoid(Array(x)), fa.sigmoid(x))
 
 
 # --- layouts
@@ -278,7 +270,7 @@ def test_grid(idle: HostDriver, n: int) -> None:
     if n == 0:
         assert not idle.launches
         return
-    assert [launch[2:] for launch in idle.launches] == [(-(-n // 2048), 256), (-(-n // 1024), 256)]
+    assert [launch[2:] for launch in idle.launches] == [(-(-n // 2048), 256)] * 2
     assert idle.arguments[0] == (1 << 40, 1 << 50, n, 1)
 
 

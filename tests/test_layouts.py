@@ -261,3 +261,31 @@ def test_references_are_neither_lost_nor_kept() -> None:
             call()
         after = [sys.getrefcount(thing) for thing in counted]
         assert all(abs(a - b) < 100 for a, b in zip(after, before, strict=True)), (before, after)
+
+
+def test_results_too_large_for_the_caches() -> None:
+    """They are written past them, whole lines and what is left, wherever they begin."""
+    n = (9 << 20) + 5
+    memory = np.resize(VALUES.astype(np.float32), 2 * n)
+    room = np.full(n + 40, 9, np.float32)
+    for start in (0, 3, 16):
+        out = room[start : start + n]
+        for x in (memory[::2], memory[n - 1 :: -1], memory[:n]):
+            room[...] = 9
+            fa.relu(x, out=out)
+            assert np.array_equal(out, np.maximum(x, 0))
+            assert (room[:start] == 9).all()
+            assert (room[start + n :] == 9).all()
+    rows, columns = 3001, 3003
+    square = memory[: rows * columns].reshape(columns, rows)
+    room = np.full((rows, columns + 9), 9, np.float32)
+    for x in (square.T, square.T[::-1], memory[: rows * (columns + 1)].reshape(rows, -1)[:, 1:]):
+        for start in (0, 5):
+            out = room[:, start : start + columns]
+            room[...] = 9
+            for n_threads in (1, 3):
+                with fa.threads(n_threads):
+                    fa.relu(x, out=out)
+                assert np.array_equal(out, np.maximum(x, 0))
+                assert (room[:, :start] == 9).all()
+                assert (room[:, start + columns :] == 9).all()

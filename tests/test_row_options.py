@@ -194,11 +194,9 @@ def test_logmeanexp(dtype: Any, n: int) -> None:
         x = (rng.normal(size=n) * scale).astype(dtype)
         with gmpy2.context(precision=200):
             top = gmpy2.mpfr(float(x.max()))
-            log = gmpy2.log(sum(gmpy2.exp(gmpy2.mpfr(float(v)) - top) for v in x) / n)
-            true, larger = top + log, float(max(abs(top), abs(log)))
+            true = top + gmpy2.log(sum(gmpy2.exp(gmpy2.mpfr(float(v)) - top) for v in x) / n)
             error = float(abs(gmpy2.mpfr(float(fa.logmeanexp(x))) - true))
-        cancelled = abs(float(true)) < larger / 2
-        assert error < 2 * np.spacing(dtype(larger if cancelled else abs(float(true))))
+        assert error < 2 * np.spacing(dtype(abs(float(true))))
     assert same_bits(fa.logmeanexp(np.full((3, n), 0.1, dtype)), np.full(3, 0.1, dtype))
     assert fa.logmeanexp(np.zeros((3, n), dtype), keepdims=True).shape == (3, 1)
 

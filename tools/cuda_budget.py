@@ -76,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="functions; by default all")
     parser.add_argument("--missing", action="store_true", help="only the functions that are not on record yet")
     parser.add_argument("--arch", nargs="*", type=int, default=[90])
-    parser.add_argument("--all-dtypes", action="store_true", help="float16 and float64 too")
+    parser.add_argument("--all-dtypes", action="store_true", help="the same as naming all four")
+    parser.add_argument("--dtypes", nargs="*", choices=DTYPES, default=("bfloat16", "float32"))
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     options = parser.parse_args(arguments)
     recorded: dict[str, dict[str, dict[str, float]]] = json.loads(TARGET.read_text()) if TARGET.exists() else {}
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = 0
     for name in names:
         row = {}
-        for dtype in DTYPES if options.all_dtypes else ("bfloat16", "float32"):
+        for dtype in DTYPES if options.all_dtypes else options.dtypes:
             for arch in options.arch:
                 cost, registers, broken = measure(name, dtype, (arch // 10, arch % 10))
                 kernel = variant(name, dtype, defaults(name))
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if arch == 90:
                     row[dtype] = {"instructions": cost, "registers": registers}
         if row:
-            table[name] = row
+            table[name] = {**table.get(name, {}), **row}
     if not options.dry_run:
         TARGET.write_text(json.dumps(table, indent=1) + "\n")
     return 1 if failed else 0

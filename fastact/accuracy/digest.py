@@ -178,14 +178,18 @@ def row_digest(function: RowFunction | Projection, dtype: str) -> str:
     for number, reduction in enumerate(function.passes):
         size = len(reduction.initial)
         state, other = named(f"state{number}.", size), named(f"other{number}.", size)
-        if function.term is not None and number == len(function.passes) - 1:
+        if function.term is not None and reduction is function.last:
             term = function.term(lanes, values, position, tuple(known))
         parts.append(struct.pack(f"<{size}d", *reduction.initial))
         parts += [part.digest for part in reduction.step(state, (*lanes, *term), values, position, tuple(known))]
         parts += [part.digest for part in reduction.merge(state, other)]
         total = reduction.settle(state)
         parts += [part.digest for part in (reduction.join or reduction.merge)(total, total)]
-        known.append(reduction.result(total, values, tuple(known)))
+        result = reduction.result(total, values, tuple(known))
+        if reduction.when is not None:
+            wanted = reduction.when(values, tuple(known))
+            result = tuple(new.select(wanted, new, old) for new, old in zip(result, known[-1], strict=True))
+        known.append(result)
     finished = function.finish(values, tuple(known))
     parts += [part.digest for part in finished]
     if function.write is not None:

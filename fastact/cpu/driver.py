@@ -64,7 +64,7 @@ P_IDENTIFY, P_OVERRIDES, P_SLOTS = (offset(Pool, f) for f in ("identify", "overr
 P_GIL_ENSURE, P_GIL_RELEASE, P_SET_ERROR = (offset(Pool, f) for f in ("gil_ensure", "gil_release", "set_error"))
 P_STREAM, P_CALLERS = offset(Pool, "stream_bytes"), offset(Pool, "callers")
 P_PIECE, P_WHOLE = offset(Pool, "piece"), offset(Pool, "whole")
-P_COLLECT, P_SPREAD = offset(Pool, "collect"), offset(Pool, "spread")
+P_COLLECT, P_SPREAD, P_SHARE = (offset(Pool, f) for f in ("collect", "spread", "share"))
 P_ELEMENTWISE_JOB = offset(Pool, "elementwise_job")
 U_DATA = offset(UFunc, "data")
 
@@ -118,7 +118,7 @@ def _part(
     loop: int,
     vectors: int,
     room: int,
-    first: bool,
+    first: int,
 ) -> None:
     """Elements start..start+n, at most a buffer of them, of operands that are not contiguous."""
     inputs, outputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_OUTPUTS), peek(loop + L_ITEMSIZE)
@@ -131,7 +131,7 @@ def _part(
             poke(local + WORD * k, buffer)
             if k < vectors:
                 if step == 0:
-                    if first:  # it stays in its buffer for the parts that follow
+                    if first != 0:  # it stays in its buffer for the parts that follow
                         fill_rows(buffer, 0, place, 0, n, 1, itemsize)
                 else:
                     call_void(peek(pool + P_COLLECT), buffer, place, step, n, itemsize)
@@ -176,7 +176,8 @@ def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) 
     vectors = inputs - peek(loop + L_SCALARS) if scalars else inputs
     contiguous = _contiguous(steps, loop, vectors)
     done = 0
-    if contiguous and n >= ALIGN:
+    past = streaming != 0
+    if n >= ALIGN and (contiguous or past):
         # from where the first output begins a cache line on, every store covers whole lines
         done = (-(peek(args + WORD * inputs) + start * itemsize)) % LINE // itemsize
     if contiguous:
@@ -187,7 +188,6 @@ def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) 
             call_void(function, local, done)
             for k in range(inputs + outputs):
                 poke(local + WORD * k, peek(local + WORD * k) + done * peek(steps + WORD * k))
-        past = streaming != 0
         for k in range(inputs, inputs + outputs):
             past = past and peek(local + WORD * k) % LINE == 0
         if past:
@@ -207,12 +207,22 @@ def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) 
         for k in range(inputs, inputs + outputs):
             fill_rows(peek(args + WORD * k) + start * itemsize, 0, room + BUFFER * k, 0, n, 1, itemsize)
         return 1
-    first = True
+    for k in range(inputs, inputs + outputs):
+        whole_lines = (peek(args + WORD * k) + (start + done) * itemsize) % LINE == 0
+        past = past and whole_lines and peek(steps + WORD * k) == itemsize
+    lead, first, usual = done if past else 0, numba.intp(1), function
+    done = 0
+    if past:
+        function = block(loop, scalars, True)
+        if function == 0:
+            return 0
     while done < n:
-        count = min(n - done, BUFFER // itemsize)
-        _part(function, args, steps, start + done, count, loop, vectors, room, first)
+        count = lead if lead > 0 else min(n - done, BUFFER // itemsize)
+        _part(usual if lead > 0 else function, args, steps, start + done, count, loop, vectors, room, first)
         done += count
-        first = False
+        first, lead = min(lead, 1), 0
+    if past:
+        fence()
     return 1
 
 
@@ -290,15 +300,14 @@ def _spin(pool: int, wanted: int) -> None:
         pause()
 
 
-@jit
-def share(pool: int, threads: int, job: int, context: int, chunks: int) -> bool:
-    """Do a job with up to `threads` threads, this one included; False, with nothing done, if the pool is taken.
+def share(pool: int, threads: int, job: int, context: int, chunks: int) -> int:
+    """Do a job with up to `threads` threads, this one included; 0, with nothing done, if the pool is taken.
 
     The caller takes chunks like any worker and waits only for workers that have joined, so it finishes even when none
     ever comes: in a child of fork(), say, where the workers are gone.
     """
     if compare_and_swap(pool + P_BUSY, 0, 1) != 0:
-        return False
+        return 0
     wanted = min(threads, chunks) - 1
     if peek(pool + P_STARTED) < wanted:
         call(peek(pool + P_LAUNCH), wanted)
@@ -316,7 +325,7 @@ def share(pool: int, threads: int, job: int, context: int, chunks: int) -> bool:
         while call_int(peek(pool + P_WAIT), peek(pool + P_DONE), -1) != 0:
             pass  # a signal arrived
     atomic_swap(pool + P_BUSY, 0)
-    return True
+    return 1
 
 
 def worker(pool: int) -> None:
@@ -395,7 +404,7 @@ def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
         poke(context + 5 * WORD, ahead)
         poke(context + 6 * WORD, size)
         chunks = (max(n - ahead, 1) + size - 1) // size
-        shared = share(pool, threads, peek(pool + P_ELEMENTWISE_JOB), context, chunks)
+        shared = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_ELEMENTWISE_JOB), context, chunks) != 0
     fine = 1
     if not shared:
         at_once = 1 if in_order else n

@@ -8,7 +8,7 @@ vector gets in flight and how the same source runs on any instruction set.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -197,6 +197,13 @@ class Lanes:
     def __ne__(self, other: Any) -> Lanes:  # type: ignore[override]
         return self._compare("!=", other)
 
+    def any(self) -> Any:
+        """Whether a mask is true in any lane, as one bit."""
+        if self.count == 1:
+            return self.value
+        packed = self.builder.bitcast(self.value, ir.IntType(self.count))
+        return self.builder.icmp_unsigned("!=", packed, ir.IntType(self.count)(0))
+
     # -- the functions of fastact.kernels.language -------------------------------------------------------------------
 
     def _intrinsic(self, name: str, *args: Any) -> Lanes:
@@ -238,6 +245,24 @@ class Lanes:
         return entries if plus is None else entries + plus
 
     lookup_plus = lookup
+
+    def rarely(
+        self, kernel: Callable[..., Sequence[Lanes]], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
+    ) -> list[Lanes]:
+        """On a mask: the kernel is a function of its own for as many lanes as a register has, called if need be."""
+        builder = self.builder
+        usual = builder.block
+        with builder.if_then(self.any(), likely=False):
+            results = _in_halves(kernel, list(operands), len(otherwise), 512 // operands[0].width)
+            chosen = [old.select(self, new, old) for new, old in zip(results, otherwise, strict=True)]
+            rare = builder.block
+        found = []
+        for new, old in zip(chosen, otherwise, strict=True):
+            phi = builder.phi(old.value.type)
+            phi.add_incoming(old.value, usual)
+            phi.add_incoming(new.value, rare)
+            found.append(old.like(phi))
+        return found
 
     def _permute(self, table: Sequence[float], native: int, plus: Lanes | None = None) -> Lanes:
         """AVX-512: the table lives in one or two registers and each register of indices costs one instruction."""
@@ -339,3 +364,59 @@ def split(lanes: Lanes) -> tuple[Lanes, Lanes]:
     else:
         low, high = (shuffle(builder, lanes.value, range(k, k + half)) for k in (0, half))
     return lanes.like(low, count=half), lanes.like(high, count=half)
+
+
+def joined(a: Lanes, b: Lanes) -> Lanes:
+    """The lanes of a, then those of b."""
+    return a.like(concatenate(a.builder, [a.value, b.value]), count=2 * a.count)
+
+
+def _in_halves(kernel: Callable[..., Any], operands: list[Lanes], results: int, most: int) -> list[Lanes]:
+    """`kernel(*operands)`, `most` lanes at once."""
+    if operands[0].count <= most:
+        return _called(kernel, operands, results)
+    halves = zip(*map(split, operands), strict=True)
+    low, high = (_in_halves(kernel, list(half), results, most) for half in halves)
+    return [joined(a, b) for a, b in zip(low, high, strict=True)]
+
+
+def _called(kernel: Callable[..., Any], operands: Sequence[Lanes], results: int) -> list[Lanes]:
+    """Call a function whose body is `kernel`; operands and results go through memory."""
+    one = operands[0]
+    builder, module, count = one.builder, one.builder.module, one.count
+    cells, align = max(len(operands), results), one.count * one.width // 8
+    room_type = ir.ArrayType(vector(_FLOAT[one.width], count), cells)
+    name = f"fastact.{kernel.__module__}.{kernel.__qualname__}.{one.width}.{count}"
+    if "<" in name:
+        raise TypeError(f"{kernel.__qualname__} is not a function of a module, so its name says nothing")
+    function = module.globals.get(name)
+    if function is None:
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [room_type.as_pointer()]), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        function.attributes.add("cold")
+        inside = ir.IRBuilder(function.append_basic_block())
+        given = []
+        for k, operand in enumerate(operands):
+            place = _cell(inside, function.args[0], k, operand.value.type)
+            value = Lanes(inside, inside.load(place, align=align), operand.kind, one.width, count, one.target)
+            given.append(value)
+        for k, result in enumerate(kernel(*given)):
+            inside.store(result.value, _cell(inside, function.args[0], k, result.value.type), align=align)
+        inside.ret_void()
+    with builder.goto_entry_block():
+        room = builder.alloca(room_type)
+        room.align = align
+    for k, operand in enumerate(operands):
+        builder.store(operand.value, _cell(builder, room, k, operand.value.type), align=align)
+    builder.call(function, [room])
+    kind = vector(_FLOAT[one.width], count)
+    return [
+        Lanes(builder, builder.load(_cell(builder, room, k, kind), align=align), "float", one.width, count, one.target)
+        for k in range(results)
+    ]
+
+
+def _cell(builder: Builder, room: Any, k: int, kind: ir.Type) -> Any:
+    number = ir.IntType(32)
+    return builder.bitcast(builder.gep(room, [number(0), number(k)]), kind.as_pointer())

@@ -41,6 +41,7 @@ class Pool(ctypes.Structure):
             "set_error",  # void (*)(PyObject *type, PyObject *value)
             "collect",  # these are functions of driver.py that others call, so that each is compiled once
             "spread",
+            "share",
             "piece",
             "whole",
             "direct",  # this one of quick.py

@@ -19,7 +19,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from .emit import INTP, POINTER, load_at, store_at
 from .lanes import call_intrinsic
 from .machine import target
-from .strides import emit_copy_rows, emit_fill_rows, emit_gather, emit_scatter
+from .strides import emit_copy_rows, emit_fill_rows, emit_gather, emit_pack_rows, emit_scatter
 from .transpose import emit_transpose
 
 types: Any = numba_types  # its names are made at run time
@@ -67,6 +67,10 @@ def _store(builder: Any, address: Any, value: Any) -> None:
 
 def _copy_rows(builder: Any, to: Any, to_step: Any, source: Any, source_step: Any, size: Any, rows: Any) -> None:
     emit_copy_rows(builder, (to, to_step), (source, source_step), size, rows)
+
+
+def _pack_rows(builder: Any, to: Any, source: Any, step: Any, size: Any, rows: Any) -> None:
+    emit_pack_rows(builder, to, (source, step), size, rows)
 
 
 def _fill_rows(
@@ -235,6 +239,7 @@ def _integer_as_double(builder: Any, value: Any) -> Any:
 peek: Callable[..., int] = _instruction(types.intp, _load(INTP))
 poke = _instruction(types.void, _store)
 copy_rows = _instruction(types.void, _copy_rows)
+pack_rows = _instruction(types.void, _pack_rows)
 fill_rows = _instruction(types.void, _fill_rows)
 transpose = _instruction(types.void, _transpose)
 gather = _instruction(types.void, _gather)

@@ -58,10 +58,13 @@ class Across:
         with builder.if_then(builder.not_(self.several)):
             self._stage(INTP(0), self.length)
         known: list[State] = []
-        for k, reduction in enumerate(function.passes):
-            last = k == len(function.passes) - 1
-            total = self._pass(reduction, values, tuple(known), last)
-            known.append(reduction.result(total, values, tuple(known)))
+        for reduction in function.passes:
+            last = reduction is function.last
+
+            def total(reduction: Reduction = reduction, last: bool = last) -> State:
+                return self._pass(reduction, values, tuple(known), last)
+
+            known.append(frame.attempted(reduction, values, tuple(known), total))
         finished = function.finish(values, tuple(known))
         for operand, value in zip(self.results, finished[: function.results], strict=True):
             frame.save_numbers(operand, value, self.first, self.present)

@@ -14,6 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from ..kernels.language import select
 from ..kernels.rows import BLOCK, PART, VECTORS, Reduction, State
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow
 from .lanes import Lanes, splat, split
@@ -143,27 +144,44 @@ class Along:
         known: list[State] = []
         remembered: list[list[int]] = []
         for k, reduction in enumerate(function.passes):
-            last = k == len(function.passes) - 1
-            items = anyhow if reduction.repeats else blocks
-            running = self._places(["float"] * self._size(reduction))
-            with each() as turn:
-                index = builder.add(turn, self.piece.first)
-                with builder.if_then(self._now(2 * k)):
-                    if last and self.keeps:
-                        with builder.if_else(self.kept) as (then, otherwise):
-                            with then:
-                                self._reduce(reduction, items(index), wide, remembered, True, True)
-                            with otherwise:
-                                self._reduce(reduction, items(index), wide, remembered, True, False)
+            kinds = [self.numbers[place][1] for place in remembered[-1]] if reduction.when is not None else None
+            places = [] if kinds is None else self._places(kinds)
+
+            def attempt(k: int = k, reduction: Reduction = reduction, places: list[int] = places) -> list[int]:
+                last = reduction is function.last
+                items = anyhow if reduction.repeats else blocks
+                running = self._places(["float"] * self._size(reduction))
+                with each() as turn:
+                    index = builder.add(turn, self.piece.first)
+                    with builder.if_then(self._now(2 * k)):
+                        if last and self.keeps:
+                            with builder.if_else(self.kept) as (then, otherwise):
+                                with then:
+                                    self._reduce(reduction, items(index), wide, remembered, True, True)
+                                with otherwise:
+                                    self._reduce(reduction, items(index), wide, remembered, True, False)
+                        else:
+                            self._reduce(reduction, items(index), wide, remembered, last, False)
+                        self._total(reduction, running, items(index), index)
+                    with builder.if_then(builder.and_(self.long, self._now(2 * k + 1))):
+                        self._join(reduction, running, index)
+                with builder.if_then(self._now(2 * k + 1)):
+                    result = reduction.result(self._all(running), tuple(values), tuple(known))
+                    if reduction.when is not None:
+                        wanted = reduction.when(tuple(values), tuple(known))
+                        result = tuple(select(wanted, x, y) for x, y in zip(result, known[-1], strict=True))
                     else:
-                        self._reduce(reduction, items(index), wide, remembered, last, False)
-                    self._total(reduction, running, items(index), index)
-                with builder.if_then(builder.and_(self.long, self._now(2 * k + 1))):
-                    self._join(reduction, running, index)
-            with builder.if_then(self._now(2 * k + 1)):
-                result = reduction.result(self._all(running), tuple(values), tuple(known))
-                places = self._places([number.kind for number in result])
-                self._keep(places, result)
+                        places = self._places([number.kind for number in result])
+                    self._keep(places, result)
+                return places
+
+            if reduction.when is None:
+                places = attempt()
+            else:
+                with builder.if_then(self._now(2 * k + 1)):
+                    self._keep(places, known[-1])
+                with builder.if_then(reduction.when(tuple(values), tuple(known)).any(), likely=False):
+                    attempt()
             remembered.append(places)
             known.append(self._all(places))
         last_join = 2 * len(function.passes) - 1

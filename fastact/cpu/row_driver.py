@@ -12,6 +12,7 @@ from .driver import (
     L_THRESHOLD,
     LINE,
     P_SET_ERROR,
+    P_SHARE,
     U_DATA,
     WORD,
     block,
@@ -19,11 +20,10 @@ from .driver import (
     must_go_one_by_one,
     operands,
     record,
-    share,
     threads_of,
 )
 from .layout import NUMBERS, PIECE, SLOT, Loop, Pool, offset
-from .memory import call_void, enter, leave, peek, poke, stack
+from .memory import call, call_void, enter, leave, peek, poke, stack
 
 ROWS = 32  # short rows are taken so many at a time
 PARTS = 256  # parts of a long row whose totals are kept at a time
@@ -115,7 +115,7 @@ def _share_row(pool: int, threads: int, args: int, dims: int, steps: int, loop: 
             poke(piece + TOTALS, room - SLOT * first)
             poke(context + 5 * WORD, size)
             chunks = (last - first + size - 1) // size
-            if not share(pool, threads, peek(pool + P_PARTS_JOB), context, chunks):
+            if call(peek(pool + P_SHARE), pool, threads, peek(pool + P_PARTS_JOB), context, chunks) == 0:
                 call_void(body, args, dims, steps, piece)
             if joins:
                 poke(piece + PHASE, phase + 1)
@@ -169,7 +169,8 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
                     poke(context + 2 * WORD, steps)
                     poke(context + 3 * WORD, loop)
                     poke(context + 4 * WORD, size)
-                    alone = not share(pool, threads, peek(pool + P_ROWS_JOB), context, (n + size - 1) // size)
+                    chunks = (n + size - 1) // size
+                    alone = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_ROWS_JOB), context, chunks) == 0
         if alone:
             call_void(body, args, dims, steps, 0)
     leave(before)

@@ -10,6 +10,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
+from ..kernels.language import select
 from ..kernels.rows import VECTOR, VECTORS, Reduction, RowFunction, State
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow, widen
 from .lanes import Builder, Lanes, Target, call_intrinsic, splat
@@ -250,6 +251,22 @@ class Frame:
                 yield (*known[:k], (*known[k][:j], None, *known[k][j + 1 :]), *known[k + 1 :])
             with otherwise:
                 yield known
+
+    def attempted(
+        self, reduction: Reduction, values: State, known: tuple[State, ...], total: Callable[[], State]
+    ) -> State:
+        """What a pass leaves behind whose loops `total()` emits: with `when`, only where a row wants it."""
+        if reduction.when is None:
+            return reduction.result(total(), values, known)
+        wanted, before = reduction.when(values, known), known[-1]
+        rooms = [self.room(self.vector) for _ in before]
+        for room, number in zip(rooms, before, strict=True):
+            self.put(room, number)
+        with self.builder.if_then(wanted.any(), likely=False):
+            again = reduction.result(total(), values, known)
+            for room, new, old in zip(rooms, again, before, strict=True):
+                self.put(room, select(wanted, new, old))
+        return tuple(self.get(room) for room in rooms)
 
     def join(self, reduction: Reduction, a: State, b: State) -> State:
         return (reduction.join or reduction.merge)(a, b)

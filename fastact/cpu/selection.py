@@ -20,7 +20,7 @@ from ..kernels.language import select
 from ..kernels.sparse import ROUNDING, Projection, State, larger
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow, widen
 from .lanes import Builder, Lanes, Target, call_intrinsic, splat, split
-from .support import Variable, any_of, find_support, result
+from .support import Variable, find_support, result
 from .transpose import emit_transpose
 
 SHORT = 64  # entries of a row that lies in a lane
@@ -271,7 +271,7 @@ class _Rows(_Emitter):
             return self._fold(source, stride, n, initial, step, merge, keep)
 
         (top,) = fold((-inf,), _larger_of, larger)
-        special = any_of((top - top) != 0.0)
+        special = ((top - top) != 0.0).any()
         with builder.if_else(special, likely=False) as (then, otherwise):
             with then:
                 none = self.constant(nan, self.count)
@@ -362,7 +362,7 @@ class _Rows(_Emitter):
             if inside is None:
                 store(state)
             else:
-                with builder.if_then(any_of(inside)):
+                with builder.if_then(inside.any()):
                     store(state)
                     if keep:
                         self._append(position, x, inside)

@@ -33,6 +33,26 @@ def emit_copy_rows(builder: Builder, to: Place, source: Place, size: Any, rows: 
     _cover(builder, size, rows, 2, lambda row: partial(move, row))
 
 
+def emit_pack_rows(builder: Builder, to: Any, source: Place, size: Any, rows: Any) -> None:
+    """`emit_copy_rows` for all but the last of rows of at least 64 bytes that do not overlap, to lie side by side.
+
+    Most of what is written is whole aligned lines. What is written beyond a row, the next one writes again.
+    """
+    kind = ir.VectorType(_integer(1), _LINE)
+
+    def each(row: Any) -> None:
+        start, origin = builder.add(to, builder.mul(row, size)), builder.add(source[0], builder.mul(row, source[1]))
+
+        def line(at: Any) -> None:
+            store_at(builder, builder.add(start, at), load_at(builder, builder.add(origin, at), kind))
+
+        line(INTP(0))
+        aligned = builder.sub(INTP(_LINE), builder.and_(start, INTP(_LINE - 1)))
+        counted(builder, aligned, size, _LINE, line)
+
+    counted(builder, INTP(0), builder.sub(rows, INTP(1)), 1, each)
+
+
 def emit_fill_rows(builder: Builder, to: Place, source: Place, n: Any, rows: Any, itemsize: Any) -> None:
     """Append code that writes the element at `source`, for each row one, to `n` consecutive places."""
 

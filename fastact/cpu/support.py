@@ -10,7 +10,6 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from llvmlite import ir
 from numba.core import cgutils
 
 from ..kernels.language import select
@@ -39,21 +38,12 @@ class Variable:
         self.builder.store(value.value, self.room)
 
 
-def any_of(mask: Lanes) -> Any:
-    """Whether any lane is true, as one bit."""
-    builder = mask.builder
-    if mask.count == 1:
-        return mask.value
-    packed = builder.bitcast(mask.value, ir.IntType(mask.count))
-    return builder.icmp_unsigned("!=", packed, ir.IntType(mask.count)(0))
-
-
 def _repeat(builder: Any, body: Callable[[], Any]) -> None:
     """Run `body` until no number of what it returns is true."""
     again, done = builder.append_basic_block("again"), builder.append_basic_block("done")
     builder.branch(again)
     builder.position_at_end(again)
-    builder.cbranch(any_of(body()), again, done)
+    builder.cbranch(body().any(), again, done)
     builder.position_at_end(done)
 
 
@@ -111,7 +101,7 @@ def find_support(
         below.set(found)
         below_low.set(found_low)
         out = left < 0.0
-        with top.builder.if_then(any_of(out), likely=False):
+        with top.builder.if_then(out.any(), likely=False):
             bound = spread(up * CLOSE)
 
             def next_one(state: State, x: Lanes) -> tuple[State, Lanes]:

@@ -7,9 +7,11 @@ whole cache lines are used on both sides. Compiled by Numba, like `fastact.cpu.d
 
 from __future__ import annotations
 
+import numba
+
 from .driver import ALIGN, L_INPUTS, L_ITEMSIZE, L_POOL, LINE, P_COLLECT, P_PIECE, P_SPREAD, WORD, jit, operands
 from .layout import Pool, offset
-from .memory import call, call_void, copy_rows, fill_rows, peek, poke, stack, transpose
+from .memory import call, call_void, copy_rows, fence, fill_rows, pack_rows, peek, poke, stack, transpose
 
 AXES = 32
 ROOM = 49152  # bytes of all operands of a tile
@@ -21,7 +23,7 @@ P_COLLECT_ROWS, P_SPREAD_ROWS = offset(Pool, "collect_rows"), offset(Pool, "spre
 
 # The numbers that say how operands are walked through.
 W_LOOP, W_BLOCK, W_VECTORS, W_WAY, W_AXES, W_SECOND, W_COLUMNS, W_ROWS = (WORD * k for k in range(8))
-W_ACROSS, W_DOWN, W_TILES, W_AT_ONCE, W_STREAMING, W_SHAPE, W_STRIDES, W_PLACES = (WORD * k for k in range(8, 16))
+W_ACROSS, W_DOWN, W_TILES, W_AT_ONCE, W_PAST, W_SHAPE, W_STRIDES, W_PLACES = (WORD * k for k in range(8, 16))
 BUFFERED, ROW_BY_ROW, CONSTANT = 0, 1, 2  # the ways: through buffers, without, or one result for all of a row
 
 walk_room = stack(WORD * 16)
@@ -38,7 +40,11 @@ def collect_rows(to: int, source: int, step: int, n: int, jump: int, rows: int, 
     """Bring rows of `n` elements that are `step` bytes apart side by side, and the rows, `jump` bytes apart, too."""
     one, other, size, high = peek(pool + P_COLLECT), peek(pool + P_SPREAD), n * itemsize, rows * itemsize
     if step == itemsize:
-        copy_rows(to, size, source, jump, size, rows)
+        done = numba.intp(0)
+        if size >= 2 * LINE and jump >= size:
+            pack_rows(to, source, jump, size, rows)
+            done = rows - 1
+        copy_rows(to + done * size, size, source + done * jump, jump, size, rows - done)
     elif step == 0:
         fill_rows(to, size, source, jump, n, rows, itemsize)
     elif jump == 0:
@@ -113,15 +119,19 @@ def _buffered(walk: int, starts: int, n: int, rows: int, buffers: int, held: int
             together &= jump == size
         poke(local + WORD * k, place)
         poke(jumps + WORD * k, jump)
-    result = peek(local + WORD * inputs)
-    if together or rows == 1:
-        call_void(peek(walk + W_BLOCK), local, n * rows)
+    result, function = peek(local + WORD * inputs), peek(walk + W_BLOCK)
+    to = peek(starts + WORD * inputs)
+    together |= rows == 1
+    between = 0 if together else peek(jumps + WORD * inputs)
+    if peek(walk + W_PAST) != 0 and result == to and (to | between) % LINE == 0:
+        function = peek(walk + W_PAST)
+    if together:
+        call_void(function, local, n * rows)
     else:
         for _ in range(rows):
-            call_void(peek(walk + W_BLOCK), local, n)
+            call_void(function, local, n)
             for k in range(inputs + 1):
                 poke(local + WORD * k, peek(local + WORD * k) + peek(jumps + WORD * k))
-    to = peek(starts + WORD * inputs)
     if result != to:
         step, jump = stride(strides, inputs, 0), stride(strides, inputs, second)
         call_void(peek(pool + P_SPREAD_ROWS), to, step, jump, result, n, rows, itemsize, pool)
@@ -153,7 +163,7 @@ def _row(walk: int, starts: int, n: int, steps: int) -> None:
     if whole != 0 and n < ALIGN:
         call_void(whole, starts, n)
     else:
-        call(peek(peek(loop + L_POOL) + P_PIECE), starts, steps, 0, n, loop, peek(walk + W_STREAMING))
+        call(peek(peek(loop + L_POOL) + P_PIECE), starts, steps, 0, n, loop, numba.intp(peek(walk + W_PAST) != 0))
 
 
 def walk_chunk(walk: int, chunk: int) -> None:
@@ -194,3 +204,5 @@ def walk_chunk(walk: int, chunk: int) -> None:
             if band == down:
                 band, outer = 0, outer + 1
                 _start(walk, outer, bases)
+    if peek(walk + W_PAST) != 0:
+        fence()

@@ -81,6 +81,7 @@ _resolve = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t
 _DRIVERS = {
     "collect": 5,
     "spread": 5,
+    "share": 5,
     "piece": 6,
     "whole": 5,
     "direct": 6,
@@ -97,7 +98,7 @@ _DRIVERS = {
 }
 _VIEWS = {"collect_rows": 8, "spread_rows": 8, "walk_chunk": 2, "views": 6}  # those only for what is not contiguous
 _CALLS = ("choose", "choose_options", "call_ufunc")  # Python's, with an object as result
-_NUMBERS = (*_CALLS, "direct", "views", "piece", "whole")
+_NUMBERS = (*_CALLS, "direct", "views", "share", "piece", "whole")
 
 
 def _load(name: str, arguments: int) -> int:
@@ -121,7 +122,7 @@ def _load(name: str, arguments: int) -> int:
 def _drivers() -> dict[str, int]:
     """The addresses of the compiled functions, and the thread pool they work with."""
     found = {name: _load(name, arguments) for name, arguments in _DRIVERS.items()}
-    for name in ("collect", "spread", "piece", "whole", "direct"):
+    for name in ("collect", "spread", "share", "piece", "whole", "direct"):
         setattr(threads.pool, name, found[name])
     threads.pool.load_views = ctypes.cast(_load_views, ctypes.c_void_p).value
     threads.set_up(found["worker"], *(found[f"{job}_chunk"] for job in ("elementwise", "rows", "parts")))

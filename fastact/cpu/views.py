@@ -15,15 +15,16 @@ from .driver import (
     L_ITEMSIZE,
     L_SCALARS,
     L_THRESHOLD,
+    LINE,
     P_CALLERS,
+    P_SHARE,
     P_STREAM,
+    P_WHOLE,
     WORD,
     block,
     jit,
     operands,
     record,
-    run,
-    share,
     threads_of,
 )
 from .layout import MAX_OPERANDS, Pool, offset
@@ -59,11 +60,11 @@ from .tiles import (
     W_COLUMNS,
     W_DOWN,
     W_LOOP,
+    W_PAST,
     W_PLACES,
     W_ROWS,
     W_SECOND,
     W_SHAPE,
-    W_STREAMING,
     W_STRIDES,
     W_TILES,
     W_VECTORS,
@@ -246,27 +247,33 @@ def _plan(walk: int, arrays: int, axes: int, fresh: bool, size: int, pool: int) 
     second = max(second, 1)
     wide, high = peek(shape), peek(shape + WORD * second)
     scalars = _scalars(inputs, axes, strides, loop)
-    way, streaming, room = BUFFERED, False, room_for(inputs) // itemsize
+    streaming = not fresh and size * itemsize >= peek(pool + P_STREAM)
+    for k in range(inputs):
+        streaming &= peek(places + WORD * k) != peek(places + WORD * inputs)
+    way, room, line = BUFFERED, room_for(inputs) // itemsize, LINE // itemsize
     if stride(strides, inputs, 0) == itemsize and _constant_rows(inputs - scalars, strides):
-        way, columns = CONSTANT, min(wide, CHUNK)
+        way, columns, streaming = CONSTANT, min(wide, CHUNK), False
         rows = min(high, room, max(CHUNK // columns, 1))
     elif turned:
         lines = (TURNED if exact else APART) // itemsize
         rows = min(high, max(lines, room // wide & -lines))
-        tiles = (wide * rows + room - 1) // room
-        columns = (wide + tiles - 1) // tiles
+        # as many for each tile, but whole lines of the result
+        tiles, most = (wide * rows + room - 1) // room, room // rows
+        columns = min(wide, ((wide + tiles - 1) // tiles + line - 1) & -line, most & -line if most > line else most)
     elif wide * itemsize < LONG:
         columns = wide
-        rows = min(high, room // wide)
+        rows = room // wide
+        rows = min(high, rows & -line if rows > line else rows)
     else:
         way, columns, rows = ROW_BY_ROW, min(wide, CHUNK), 1
         scalars = _scalars(inputs, numba.intp(1), strides, loop)
-        streaming = not fresh and size * itemsize >= peek(pool + P_STREAM)
-        for k in range(inputs):
-            streaming &= peek(places + WORD * k) != peek(places + WORD * inputs)
-    function = block(loop, scalars > 0)
+    function, past = block(loop, scalars > 0), numba.intp(0)
     if function == 0:
         return False
+    if streaming:
+        past = block(loop, scalars > 0, True)
+        if past == 0:
+            return False
     if way == ROW_BY_ROW:
         plain = not streaming
         for k in range(inputs + 1):
@@ -285,7 +292,7 @@ def _plan(walk: int, arrays: int, axes: int, fresh: bool, size: int, pool: int) 
     poke(walk + W_DOWN, down)
     poke(walk + W_TILES, across * down * (size // (wide * high)))
     poke(walk + W_AT_ONCE, max(1, CHUNK // (columns * rows)))
-    poke(walk + W_STREAMING, numba.intp(streaming))
+    poke(walk + W_PAST, past)
     return True
 
 
@@ -300,7 +307,7 @@ def _walk(walk: int, size: int, pool: int) -> None:
         # other callers at work keep a CPU busy each, so that many less are to be had
         threads -= atomic_add(pool + P_CALLERS, 1)
         if threads > 1:
-            shared = share(pool, threads, job, walk, chunks)
+            shared = call(peek(pool + P_SHARE), pool, threads, job, walk, chunks) != 0
     if not shared:
         for chunk in range(chunks):
             call_void(job, walk, chunk)
@@ -364,7 +371,7 @@ def views(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) -
         steps = operands()
         for k in range(inputs + 1):
             poke(steps + WORD * k, stride(strides, k, 0) if axes > 0 else 0)
-        fine = run(places, steps, size, loop, out == 0)
+        fine = call(peek(pool + P_WHOLE), places, steps, size, loop, numba.intp(out == 0)) != 0
     else:
         poke(walk + W_LOOP, loop)
         poke(walk + W_PLACES, places)

@@ -55,7 +55,7 @@ def source(name: str, dtype: str, places: str, layout: str) -> str:
         graph = halves.reduced(graph, dtype)
         cheap = cheap_forms_for(graph, halves.inputs(dtype))
     else:
-        if templates.ITEMSIZE[dtype] == 2 and len(kinds) == 2 and form.kind == "vjp":
+        if templates.ITEMSIZE[dtype] == 2 and len(kinds) == len(form.arrays) == 2:
             graph = halves.reduced_product(graph, dtype)
         cheap = cheap_forms(graph, kinds, len(form.arrays) - 1)
     return {"contiguous": templates.contiguous, "strided": templates.strided}[layout](kernel, graph, cheap)

@@ -131,6 +131,8 @@ def _simpler(graph: Graph, node: Node) -> int:
             return _simpler(graph, Node("add", (a[known.index(1) ^ 1], a[2]), "float", 32))
     if op == "mul" and (0 in known or 1 in known):
         return a[known.index(0)] if 0 in known else a[known.index(1) ^ 1]
+    if op == "mul" and -1 in known:
+        return graph.add(Node("neg", (a[known.index(-1) ^ 1],), "float", 32))
     if op in ("add", "or", "xor") and 0 in known:
         return a[known.index(0) ^ 1]
     if op == "sub" and known[1] == 0:
@@ -172,11 +174,15 @@ def _candidates(graph: Graph, number: int) -> Iterator[int]:
         yield graph.add(Node("mul", (a, b), "float", 32))
         for k in (a, b):
             yield graph.add(Node("add", (k, c), "float", 32))
+    if node.op in ("add", "sub"):
+        yield from _fused(graph, node)
     if node.op == "div" and _constant(graph, node.operands[0]) != 1:
         one = graph.add(Node("const", (), "float", 32, as_bits(1.0, "float", 32)))
         reciprocal = graph.add(Node("div", (one, node.operands[1]), "float", 32))
         yield graph.add(Node("mul", (node.operands[0], reciprocal), "float", 32))
-    if node.op == "mul":  # powers of two one after the other
+    if node.op == "mul":
+        yield _simpler(graph, node)
+        # factors one after the other
         for k, other in (node.operands, node.operands[::-1]):
             inner, factor = graph.nodes[k], _constant(graph, other)
             if factor is not None and inner.op == "mul":
@@ -184,6 +190,19 @@ def _candidates(graph: Graph, number: int) -> Iterator[int]:
                     if (own := _constant(graph, b)) is not None:
                         product = Node("const", (), "float", 32, as_bits(own * factor, "float", 32))
                         yield graph.add(Node("mul", (a, graph.add(product)), "float", 32))
+
+
+def _fused(graph: Graph, node: Node) -> Iterator[int]:
+    """A sum or difference with a product among its operands as one operation."""
+
+    def negated(k: int) -> int:
+        return graph.add(Node("neg", (k,), "float", 32)) if node.op == "sub" else k
+
+    for place, k in enumerate(node.operands):
+        if graph.nodes[k].op == "mul":
+            (a, b), other = graph.nodes[k].operands, node.operands[1 - place]
+            operands = (a, b, negated(other)) if place == 0 else (negated(a), b, other)
+            yield graph.add(Node("fma", operands, "float", 32))
 
 
 class _Search:
@@ -253,36 +272,43 @@ def reduced(graph: Graph, dtype: str) -> Graph:
 def reduced_product(graph: Graph, dtype: str) -> Graph:
     """The same for a graph whose result is the product of its first input with a function of its second.
 
-    That function keeps all digits for every number of the dtype: the product is rounded, not the function.
+    That function keeps all digits for every number of the dtype: the product is rounded, not the function. Any other
+    graph of two inputs stays as it is.
     """
-    (product,) = (graph.nodes[k] for k in graph.outputs)
-    factors = [k for k in product.operands if graph.nodes[k].op != "input"]
-    if product.op != "mul" or len(factors) != 1:
+    g = graph.input(0, "float", 32)
+    last = graph.nodes[graph.outputs[0]]
+    factors = tuple(k for k in last.operands if k != g.number)
+    if last.op != "mul" or len(factors) != 1 or g.number in used(graph, factors):
         return graph
-    graph.outputs = tuple(factors)
+    graph.outputs = factors
     found = _reduced(graph, dtype, lambda values: np.where(np.isnan(values), -1, values.view(np.int32)))
     g = found.input(0, "float", 32)
     found.outputs = (found.add(Node("mul", (g.number, *found.outputs), "float", 32)),)
-    return compact(found)
+    return compact(found, found.outputs)
 
 
 def _reduced(graph: Graph, dtype: str, seen: Callable[[Array], Array]) -> Graph:
-    with np.errstate(all="ignore"):
-        for approximations in (0, _APPROXIMATIONS):
-            search = _Search(graph, inputs(dtype), seen, approximations)
-            while search.improve():
-                pass
-            graph.outputs = search.outputs
-            graph = compact(graph)
-    return graph
+    divisions = min(_APPROXIMATIONS, sum(graph.nodes[k].op == "div" for k in graph.used()))
+    found = [graph]
+    # what is left out first decides what can be left out later: two ways, of which the better one counts
+    for way in ((0, divisions), (divisions,)) if divisions else ((0,),):
+        left = graph
+        for approximations in way:
+            with np.errstate(all="ignore"):
+                search = _Search(left, inputs(dtype), seen, approximations)
+                while search.improve():
+                    pass
+            left = compact(left, search.outputs)
+        found.append(left)
+    return min(found, key=lambda g: cost(g, g.outputs))
 
 
-def compact(graph: Graph) -> Graph:
-    """The graph without what its outputs do not depend on."""
+def compact(graph: Graph, outputs: Outputs) -> Graph:
+    """A graph of nothing but what outputs depend on."""
     made, place = Graph(), dict[int, int]()
-    for k in graph.used():
+    for k in used(graph, outputs):
         node = graph.nodes[k]
         operands = tuple(place[o] for o in node.operands)
         place[k] = made.add(Node(node.op, operands, node.kind, node.width, node.value))
-    made.outputs = tuple(place[k] for k in graph.outputs)
+    made.outputs = tuple(place[k] for k in outputs)
     return made

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..kernels.language import select
 from ..kernels.rows import RowFunction
 from .evaluate import as_bits
 from .source import FLOAT_NAMES, INT_NAMES, ROUNDED, Tables, device_function, literal
@@ -157,10 +158,13 @@ class Writer:
     # -- the parts of the kernel -------------------------------------------------------------------------------------
 
     def reduction(self, number: int) -> list[str]:
-        """One pass: fold this thread's elements, then all threads'."""
+        """One pass: fold this thread's elements, then all threads'.
+
+        Whether one with `when` is done is the same for all threads of a row, and they are whole warps or a whole block.
+        """
         pass_ = self.function.passes[number]
         size, rows, values = len(pass_.initial), len(self.function.rows), len(self.values)
-        last = number == len(self.function.passes) - 1
+        last = pass_ is self.function.last
 
         def stepped(v: list[Value]) -> tuple[Value, ...]:
             known = self.split_known(v[size + rows + values + 1 :])
@@ -198,13 +202,32 @@ class Writer:
             ["float"] * size + self.value_kinds + ["float"] * len(self.known),
         )
         found = [f"k{number}_{k}" for k in range(count)]
-        lines += [
-            f"{self.real} {', '.join(found)};",
-            f"result{number}({', '.join(['table', *state, *self.values, *self.known, *found])});",
-        ]
+        lines.append(f"result{number}({', '.join(['table', *state, *self.values, *self.known, *found])});")
+        if pass_.when is not None:
+            lines = self.if_wanted(number, pass_.when, found, lines)
+        lines.insert(0, f"{self.real} {', '.join(found)};")
         self.known += found
         self.sizes.append(count)
         return lines
+
+    def if_wanted(self, number: int, when: Callable[..., Any], found: Sequence[str], lines: Sequence[str]) -> list[str]:
+        """The `lines` of a second attempt, in an if; else `found` is what the attempt before has found."""
+        values = len(self.values)
+
+        def wanted(v: list[Value]) -> Any:
+            mask = when(tuple(v[:values]), self.split_known(v[values:]))
+            return select(mask, v[0].const(1.0, "float"), 0.0)
+
+        self.traced(f"when{number}", wanted, self.value_kinds + ["float"] * len(self.known))
+        before = zip(found, self.known[-len(found) :], strict=True)
+        return [
+            f"{self.real} w{number};",
+            f"when{number}({', '.join(['table', *self.values, *self.known, f'w{number}'])});",
+            " ".join(f"{new} = {old};" for new, old in before),
+            f"if (w{number} != 0) {{",
+            *(f"  {line}" for line in lines),
+            "}",
+        ]
 
     def folded(
         self,

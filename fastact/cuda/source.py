@@ -131,8 +131,10 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
     cheap = cheap or {}
     real = FLOAT_NAMES[tables.width]
     names: dict[int, str] = {}
-    lines = []
+    lines: list[str] = []
     parameters = {}
+    rare: dict[Graph, list[str]] = {}
+    before = ""
     for number in graph.used():
         node = graph.nodes[number]
         if node.op == "const":
@@ -143,6 +145,17 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
             parameters[node.value] = f"{_c_type(node)} x{node.value}"
             continue
         operands = [names[k] for k in node.operands]
+        if node.op == "rarely":
+            inside, k = node.value
+            if inside not in rare:
+                helper = f"{name}_rare{len(rare)}"
+                before += device_function(helper, inside, tables).replace("__forceinline__", "__noinline__")
+                results = rare[inside] = [f"{helper}_{j}" for j in range(len(inside.outputs))]
+                mask, given, otherwise = operands[0], operands[1 : -len(results)], operands[-len(results) :]
+                starts = ", ".join(f"{a} = {b}" for a, b in zip(results, otherwise, strict=True))
+                lines += [f"  {real} {starts};", f"  if ({mask}) {helper}({', '.join(['table', *given, *results])});"]
+            names[number] = rare[inside][k]
+            continue
         names[number] = f"v{number}"
         lines.append(f"  const {_c_type(node)} v{number} = {_expression(node, operands, tables, cheap.get(number))};")
     inputs = [n for n in graph.nodes if n.op == "input"]
@@ -152,7 +165,7 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
     declared = ", ".join([f"const {real} *table", *(parameters[k] for k in sorted(parameters)), *outputs])
     # an output may be the variable of an input, so all are written at the end
     lines += [f"  y{k} = {names[number]};" for k, number in enumerate(graph.outputs)]
-    return f"static __device__ __forceinline__ void {name}({declared}) {{\n" + "\n".join(lines) + "\n}\n"
+    return f"{before}static __device__ __forceinline__ void {name}({declared}) {{\n" + "\n".join(lines) + "\n}\n"
 
 
 def _c_type(node: Node) -> str:

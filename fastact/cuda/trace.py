@@ -22,7 +22,7 @@ class Node:
     """One operation: its name, the numbers of its operands, and the kind of its result ("float", "int" or "mask").
 
     `width` is that of the result; a mask has the width of what was compared. `value` is the bit pattern of a constant,
-    the position of an input, or the entries of a table.
+    the position of an input, the entries of a table, or the graph and the number of a result of what is rare.
     """
 
     op: str
@@ -44,7 +44,7 @@ class Graph:
         """The number of `node`, which is noted if it is new."""
         found = self._known.get(node)
         if found is None:
-            if node.operands and node.op not in ("lookup", "rcp"):
+            if node.operands and node.op not in ("lookup", "rcp", "rarely"):
                 operands = [self.nodes[k] for k in node.operands]
                 if all(o.op == "const" for o in operands):
                     result = fold(node, [o.value for o in operands], [o.kind for o in operands])
@@ -215,6 +215,12 @@ class Value:
 
     def to_float(self) -> Value:
         return self._note("to_float", (self.number,), "float")
+
+    def rarely(self, kernel: Callable[..., Any], operands: Sequence[Value], otherwise: Sequence[Value]) -> list[Value]:
+        """On a mask: one operation a result, with the graph of `kernel`; what they have in common is done once."""
+        inside = trace(kernel, [operand.kind for operand in operands], self.width)
+        numbers = [self.number, *(value.number for value in (*operands, *otherwise))]
+        return [self._note("rarely", numbers, "float", (inside, k)) for k in range(len(otherwise))]
 
     def lookup(self, table: Sequence[float]) -> Value:
         entries = tuple(as_bits(entry, "float", self.width) for entry in table)

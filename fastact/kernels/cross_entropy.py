@@ -10,7 +10,7 @@ from typing import Any
 from .language import fma, select
 from .pairs import two_diff, two_prod, two_sum
 from .row_sums import add_three, add_to_three, exp_of_row, inverse, log_of_pair, normal, pair_at_largest
-from .rows import MAXIMUM_EXACT, OTHER_TERMS, SHIFT, Reduction, RowFunction, exp_term, sum_over
+from .rows import MAXIMUM_EXACT, OTHER_TERMS, SHIFT, Reduction, RowFunction, exp_term, others_again, sum_over
 
 Lanes = Any
 State = tuple[Lanes, ...]
@@ -18,7 +18,7 @@ State = tuple[Lanes, ...]
 
 def _sum_without(others: State, top: Lanes, top_low: Lanes, t: Lanes, t_low: Lanes) -> tuple[Lanes, Lanes]:
     """The sum of a row's exponentials less the pair t, exactly the others where that is the largest; a normal pair."""
-    count, hi, lo = others
+    count, hi, lo = others[:3]
     p, rest = two_prod(count, top)
     h, e = two_sum(p, -t)
     h, e2 = two_sum(h, hi)
@@ -29,7 +29,7 @@ def _sum_without(others: State, top: Lanes, top_low: Lanes, t: Lanes, t_low: Lan
 
 
 def _finish_class(values: State, known: tuple[State, ...]) -> State:
-    relative, others = known
+    relative, _, others = known
     m, adjusted = relative[4:]
     _, weight, target = values
     top, top_low = pair_at_largest(relative, adjusted)
@@ -59,7 +59,7 @@ CROSS_ENTROPY = RowFunction(
     rows=(-inf,),
     values=("index", "float"),
     pick=True,
-    passes=(MAXIMUM_EXACT, OTHER_TERMS),
+    passes=(MAXIMUM_EXACT, OTHER_TERMS, others_again()),
     finish=_finish_class,
     term=exp_term,
     zero=SHIFT,
@@ -96,7 +96,7 @@ WEIGHTED = Reduction((0.0,) * 6, _step_weighted, _merge_weighted)
 
 
 def _finish_distribution(values: State, known: tuple[State, ...]) -> State:
-    relative, weighted, others = known
+    relative, weighted, _, others = known
     top, top_low = pair_at_largest(relative, relative[5])
     log, log_low = log_of_pair(*sum_over(others, top, top_low))
     s, s_low = normal(weighted[:3])
@@ -121,7 +121,7 @@ SOFT_CROSS_ENTROPY = RowFunction(
     name="soft_cross_entropy",
     signature="(n),(n)->()",
     rows=(-inf, 0.0),
-    passes=(MAXIMUM_EXACT, WEIGHTED, OTHER_TERMS),
+    passes=(MAXIMUM_EXACT, WEIGHTED, OTHER_TERMS, others_again()),
     finish=_finish_distribution,
     term=exp_term,
     zero=SHIFT,
@@ -164,7 +164,7 @@ def _smooth(function: RowFunction, signature: str, paddings: tuple[float, ...], 
         q = made(row[:-1], values, position)
         return _write_distribution_gradient((*q, row[-1]), values, position, done)
 
-    maximum, weighted, others = function.passes
+    maximum, weighted, *others = function.passes
     return replace(
         function,
         name=function.name.replace("soft", "weighted_smooth" if len(paddings) > 1 else "smooth"),
@@ -172,7 +172,7 @@ def _smooth(function: RowFunction, signature: str, paddings: tuple[float, ...], 
         rows=paddings,
         values=("index", "float", "float"),
         length=len(paddings) == 1,
-        passes=(maximum, replace(weighted, step=step), others),
+        passes=(maximum, replace(weighted, step=step), *others),
         write=None if function.write is None else write,
     )
 

@@ -28,6 +28,7 @@ __all__ = [
     "kernel",
     "lookup",
     "lookup_plus",
+    "rarely",
     "select",
     "sqrt",
     "to_float",
@@ -118,3 +119,17 @@ def lookup(table: Sequence[float], i: Lanes) -> Lanes:
 def lookup_plus(table: Sequence[float], i: Lanes, plus: Lanes) -> Lanes:
     """``table[i] + plus``; a backend may add to the table where `plus` is one number for many elements."""
     return i.lookup_plus(table, plus) if hasattr(i, "lookup_plus") else i.lookup(table) + plus
+
+
+def rarely(
+    mask: Lanes, kernel: Callable[..., tuple[Lanes, ...]], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
+) -> tuple[Lanes, ...]:
+    """``kernel(*operands)`` where `mask` is true, `otherwise` elsewhere.
+
+    For what takes long and is seldom needed: a backend may make a function of the kernel, which must be one of a
+    module, and call it only where the mask is true in some lane.
+    """
+    if hasattr(mask, "rarely"):
+        return tuple(mask.rarely(kernel, tuple(operands), tuple(otherwise)))
+    results = kernel(*operands)
+    return tuple(select(mask, a, b) for a, b in zip(results, otherwise, strict=True))

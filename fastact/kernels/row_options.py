@@ -9,8 +9,22 @@ from typing import Any
 
 from .language import fabs, fma, select, to_float
 from .pairs import fast_two_sum, two_diff, two_sum
-from .row_sums import add_exp, exp_of_row, larger, log_of_pair, pair_at_largest, relative_to
-from .rows import LOGSUMEXP, OTHERS, SOFTMAX, SUM_OF_TERMS, Reduction, RowFunction, relative_sum, sum_over
+from .row_rests import log_mean_cancels
+from .row_sums import add_exp, exp_of_row, larger, log_of_pair, pair_at_largest, relative_to, total_exp
+from .rows import (
+    LOGSUMEXP,
+    MAXIMUM,
+    OTHERS,
+    SOFTMAX,
+    SUM_OF_TERMS,
+    Reduction,
+    RowFunction,
+    attempt_again,
+    doubtful,
+    others_again,
+    sum_again,
+    sum_over,
+)
 
 Lanes = Any
 State = tuple[Lanes, ...]
@@ -47,19 +61,32 @@ SOFTMIN = replace(
 # --- logmeanexp: the logarithm of the mean of exponentials
 
 
-def _finish_logmeanexp(values: State, known: tuple[State, ...]) -> State:
-    n, m, others = values[0], known[0][4], known[1][1]
-    # the length as a pair: all of a float's bits would not do
-    count, count_low = fast_two_sum(to_float(n & ~0xFFFF), to_float(n & 0xFFFF))
-    hi, lo = relative_sum(known)
+def _count(n: Lanes) -> tuple[Lanes, Lanes]:
+    """The length as a pair: all of a float's bits would not do."""
+    return fast_two_sum(to_float(n & ~0xFFFF), to_float(n & 0xFFFF))
+
+
+def _log_mean(total: State, values: State, known: tuple[State, ...]) -> State:
+    n, m, others = values[0], known[0][4], (total[0], *total_exp(total[1:]))
+    count, count_low = _count(n)
+    hi, lo = sum_over(others, *pair_at_largest(known[0]))
     q = hi / count
     log, log_low = log_of_pair(q, (fma(-q, count_low, fma(-q, count, hi)) + lo) / count)
     h, e = two_sum(m, log)
-    mean = select(fabs(m) == inf, m + others, h + (e + log_low))
-    return (select(n == 0, nan, mean),)
+    mean = select(fabs(m) == inf, m + others[1], h + (e + log_low))
+    return select(n == 0, nan, mean), doubtful(mean, log, others)
 
 
-LOGMEANEXP = replace(LOGSUMEXP, name="logmeanexp", length=True, finish=_finish_logmeanexp)
+LOGMEANEXP = replace(
+    LOGSUMEXP,
+    name="logmeanexp",
+    length=True,
+    passes=(
+        MAXIMUM,
+        replace(OTHERS, result=_log_mean),
+        attempt_again(log_mean_cancels, lambda values: _count(values[0])),
+    ),
+)
 
 
 # --- softmax and log_softmax of x / temperature, of the first `limit` entries, where a mask says so
@@ -102,17 +129,20 @@ def _term(row: State, values: State, position: Lanes, known: tuple[State, ...]) 
     return fma(s, m, s), s, m
 
 
+def _parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    z, _ = _quotient(row, values, position, known[0][:3])
+    return *_term(row, values, position, known)[1:], z == 0.0
+
+
 def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     """As `OTHERS`: the largest entry is counted apart."""
-    z, _ = _quotient(row, values, position, known[0][:3])
-    _, s, m = _term(row, values, position, known)
+    s, m, here = _parts(row, values, position, known)
     count, *total = state
-    here = z == 0.0
     return (select(here, count + 1.0, count), *add_exp(tuple(total), select(here, 0.0, s), select(here, 0.0, m)))
 
 
 def _finish_log_softmax(values: State, known: tuple[State, ...]) -> State:
-    return (*log_of_pair(*sum_over(known[1], *pair_at_largest((None, *known[0][3:])))), *known[0][:3])
+    return (*log_of_pair(*sum_over(known[2], *pair_at_largest((None, *known[0][3:])))), *known[0][:3])
 
 
 def _write_log_softmax(row: State, values: State, position: Lanes, done: State) -> State:
@@ -129,13 +159,13 @@ SOFTMAX_SCALED: RowFunction = replace(
     signature="(n),(),()->(n)",
     values=("float", "index"),
     zero=None,
-    passes=(TOP, SUM_OF_TERMS),
+    passes=(TOP, SUM_OF_TERMS, sum_again(_parts)),
     term=_term,
 )
 LOG_SOFTMAX_SCALED: RowFunction = replace(
     SOFTMAX_SCALED,
     name="log_softmax_scaled",
-    passes=(TOP, replace(OTHERS, step=_step_others)),
+    passes=(TOP, replace(OTHERS, step=_step_others), others_again(_parts)),
     term=None,
     finish=_finish_log_softmax,
     write=_write_log_softmax,

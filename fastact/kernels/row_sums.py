@@ -12,21 +12,26 @@ from __future__ import annotations
 from math import factorial, inf
 from typing import Any
 
-from .exp32 import POWERS, POWERS_LOW, STEP_HIGH, STEP_LOW, STEPS_PER_LOG, TAIL
+from .exp32 import POWERS, POWERS_LOW, STEP_HIGH, STEP_LOW, STEPS_PER_LOG, TAIL, TAIL_FINE
 from .language import bits, by_dtype, fabs, fma, from_bits, kernel, lookup, lookup_plus, select, to_float
 from .log64 import log_pair64
 from .pairs import fast_two_sum, renormalise, two_sum
+from .polynomials import horner
 from .scaled import ATANH_TAIL
 
 __all__ = [
     "EXP_SUM",
+    "FINE_LIFT",
     "add_exp",
-    "add_pairs",
+    "add_exp_to_three",
+    "add_pair_to_three",
     "add_three",
     "add_to_three",
     "exact_at_largest",
+    "exp_fine",
     "exp_of_row",
     "inverse",
+    "join_exp",
     "larger",
     "log_of_pair",
     "merge_exp",
@@ -34,6 +39,7 @@ __all__ = [
     "pair_at_largest",
     "relative_to",
     "settle_exp",
+    "total_exp",
 ]
 
 Lanes = Any
@@ -67,7 +73,7 @@ POWERS_LOW64 = (
     4.875160526227062e-17, 1.685487290628973e-17, 1.790126907604513e-17, -5.545065618639427e-17,
 )
 # fmt: on
-TAYLOR = tuple(1.0 / factorial(k) for k in range(8))  # |r| <= log(2)/32: the next term is below 2^-59
+TAYLOR = tuple(1.0 / factorial(k) for k in range(9))  # |r| <= log(2)/32: the next term is below 2^-67
 
 
 def larger(a: State, b: State) -> State:
@@ -109,7 +115,7 @@ def _parts64(d: Lanes, k: Lanes, adjusted: Lanes | None = None) -> tuple[Lanes, 
     steps = shifted - k
     r = fma(steps, -STEP_LOW64, fma(steps, -STEP_HIGH64, d))
     i = bits(shifted)
-    tail = r.const(TAYLOR[7])
+    tail = r.const(TAYLOR[7])  # the next term is below 2^-59
     for coefficient in TAYLOR[6:0:-1]:
         tail = fma(tail, r, coefficient)
     low = lookup(POWERS_LOW64, i) if adjusted is None else lookup_plus(POWERS_LOW64, i, adjusted)
@@ -135,6 +141,47 @@ def exp_of_row(x: Lanes, relative: State, adjusted: Lanes | None = None) -> Stat
     return fma(s, m, s), s, m
 
 
+def _fine32(d: Lanes, k: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    shifted = fma(d, STEPS_PER_LOG, k)
+    steps = shifted - k
+    above = fma(steps, -STEP_HIGH, d)
+    r = fma(steps, -STEP_LOW, above)
+    i = bits(shifted)
+    low = lookup(POWERS_LOW, i) + fma(steps, -STEP_LOW, above - r)
+    tail = fma(r, fma(r, TAIL_FINE[2], TAIL_FINE[1]), TAIL_FINE[0])
+    return from_bits(bits(lookup(POWERS, i)) + (i << 19)), r, fma(low, r, fma(r * r, tail, low))
+
+
+def _fine64(d: Lanes, k: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    shifted = fma(d, STEPS_PER_LOG64, k)
+    steps = shifted - k
+    above = fma(steps, -STEP_HIGH64, d)
+    r = fma(steps, -STEP_LOW64, above)
+    i = bits(shifted)
+    low = lookup(POWERS_LOW64, i) + fma(steps, -STEP_LOW64, above - r)
+    tail = horner(r, TAYLOR[2:])
+    return from_bits(bits(lookup(POWERS64, i)) + (i << 48)), r, fma(low, r, fma(r * r, tail, low))
+
+
+FINE_LIFT = {32: 90, 64: 590}
+# where 2^FINE_LIFT e^x has the bits of 0, exactly: below the smallest normal number, which is the last right one
+FINE_ZERO = {w: -(FINE_LIFT[w] + bias) / LOG2E for w, bias in ((32, 127), (64, 1023))}
+FINE_MOST = 8.0
+_fine = by_dtype(_fine32, _fine64)
+
+
+def exp_fine(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """(s, r, q) with 2^FINE_LIFT e^x = s (1 + r + q), |r| < 0.022 and |q| < 2^-12, for x <= `FINE_MOST`.
+
+    Error 2^-34 and 2^-64; next to 0, r is x and s is 2^FINE_LIFT. s is 0 up to `FINE_ZERO`. NaN for NaN.
+    """
+    w = x.width
+    x = select(x > FINE_MOST, FINE_MOST, x)
+    # the table of exp32 is scaled down
+    k = ROUND[w] + 16.0 * (FINE_LIFT[w] + (LIFT if w == 32 else 0))
+    return tuple(_fine(select(x < FINE_ZERO[w], FINE_ZERO[w], x), x.const(k)))
+
+
 def pair_at_largest(relative: State, adjusted: Lanes | None = None) -> tuple[Lanes, Lanes]:
     """`exp_of_row` of the largest entry, as a normal pair."""
     s, m = _parts(relative[3], relative[1], adjusted)
@@ -157,7 +204,8 @@ def exact_at_largest(relative: State) -> Lanes:
 #
 # The high part of a sum starts at ANCHOR, above anything that a block of 1024 terms adds up to: then hi + e loses
 # nothing that e - ((hi + e) - hi) does not find, the high parts of any number of lanes add up exactly, and the low
-# parts are so small that their own rounding errors do not matter.
+# parts are so small that their own rounding errors do not matter: as long as the sum is not mostly made of terms which
+# are themselves as small as a low part. Then it is formed again, as a sum of three parts.
 
 ANCHOR = 2.0 ** (LIFT + 11)
 EXP_SUM = (ANCHOR, 0.0)
@@ -176,14 +224,25 @@ def merge_exp(a: State, b: State) -> State:
 
 
 def settle_exp(state: State) -> State:
-    """Such a sum as a normal pair."""
-    return two_sum(state[0] - ANCHOR, state[1])
+    """Such a sum as its two parts."""
+    return state[0] - ANCHOR, state[1]
 
 
-def add_pairs(a: State, b: State) -> State:
-    """The sum of two normal pairs of one sign, as a normal pair."""
+def join_exp(a: State, b: State) -> State:
+    """The sum of two settled ones."""
     h, e = two_sum(a[0], b[0])
-    return renormalise(h, e + (a[1] + b[1]))
+    return h, a[1] + b[1] + e
+
+
+def total_exp(total: State) -> State:
+    """Such a sum as a normal pair, and the size of what only its low parts know."""
+    return *two_sum(*total), fabs(total[1])
+
+
+def add_exp_to_three(total: State, s: Lanes, m: Lanes) -> State:
+    """A sum of three parts and a term s (1 + m)."""
+    e = fma(s, m, s)
+    return add_to_three(total, e, fma(s, m, s - e))
 
 
 # --- sums of anything, in three parts: what is small against the first part keeps its own relative accuracy
@@ -202,6 +261,14 @@ def add_to_three(total: State, h: Lanes, rest: Lanes) -> State:
     hi, e = two_sum(total[0], h)
     mid, e2 = two_sum(total[1], e)
     return hi, mid, total[2] + (e2 + rest)
+
+
+def add_pair_to_three(total: State, h: Lanes, rest: Lanes) -> State:
+    """The same for very many pairs, whose rests would lose bits in the last part."""
+    hi, e = two_sum(total[0], h)
+    mid, e2 = two_sum(total[1], e)
+    mid, e3 = two_sum(mid, rest)
+    return hi, mid, total[2] + (e2 + e3)
 
 
 def normal(total: State) -> tuple[Lanes, Lanes]:

@@ -12,17 +12,29 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
-from .language import fabs, fma, select
+from .language import fabs, fma, rarely, select
 from .pairs import two_diff, two_prod, two_sum
+from .row_rests import (
+    EXP_TRIPLES,
+    add_exp_triple,
+    log_of_triple,
+    log_softmax_vjp_rest,
+    log_sum_cancels,
+    merge_exp_triples,
+)
 from .row_sums import (
     EXP_SUM,
+    FINE_LIFT,
     add_exp,
-    add_pairs,
+    add_exp_to_three,
+    add_pair_to_three,
     add_three,
     add_to_three,
     exact_at_largest,
+    exp_fine,
     exp_of_row,
     inverse,
+    join_exp,
     larger,
     log_of_pair,
     merge_exp,
@@ -30,7 +42,9 @@ from .row_sums import (
     pair_at_largest,
     relative_to,
     settle_exp,
+    total_exp,
 )
+from .triples import settled
 
 Lanes = Any
 State = tuple[Lanes, ...]
@@ -58,6 +72,9 @@ class Reduction:
     two states of one block of elements; `settle` ends a block and `join` adds blocks up. `result(total, values, known)`
     is what the pass leaves behind: numbers of a row.
 
+    A pass with `when` is a second attempt at the one before, and its result replaces that one's in the rows of which
+    `when(values, known)` is true. If there is none among those computed together, it is left out.
+
     What is beyond the end of the row reads as the row's padding, which a step must pass over, and `merge` and `join`
     with a state that has seen nothing must give the other state: both to the last bit.
 
@@ -71,6 +88,7 @@ class Reduction:
     join: Callable[[State, State], State] | None = None
     result: Callable[[State, State, tuple[State, ...]], State] = _as_it_is
     repeats: bool = False
+    when: Callable[[State, tuple[State, ...]], Lanes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +101,8 @@ class RowFunction:
     `finish(values, known)` computes on numbers of a row what the outputs need; the first `results` of them are outputs
     of one number, and `write(row, values, position, finished)` gives the output row.
 
-    `term(row, values, position, known)` is what the last pass and `write` both need of an element and what takes long:
-    the last pass finds all it returns as more entries of `row`, and `write` the first.
+    `term(row, values, position, known)` is what the last pass without `when` and `write` both need of an element and
+    what takes long: that pass finds all it returns as more entries of `row`, and `write` the first.
 
     `zero` is the place in `known` of a number that is 0 for all but a few rows, and that is None instead where it is.
     """
@@ -103,6 +121,11 @@ class RowFunction:
     mask: bool = False
     zero: tuple[int, int] | None = None
     refuses_empty: bool = False
+
+    @property
+    def last(self) -> Reduction:
+        """The last pass that every row needs."""
+        return next(reduction for reduction in reversed(self.passes) if reduction.when is None)
 
 
 # --- the largest entry, and sums of exponentials relative to it
@@ -135,7 +158,46 @@ def exp_term(row: State, values: State, position: Lanes, known: tuple[State, ...
     return exp_of_row(row[0], known[0], known[0][5])
 
 
-SUM_OF_TERMS = Reduction(EXP_SUM, lambda state, row, *_: add_exp(state, *row[-2:]), merge_exp, settle_exp, add_pairs)
+Parts = Callable[..., State]
+"""parts(row, values, position, known) -> (s, m) of an element's exponential, and whether it is the row's largest."""
+
+
+def _exp_parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    relative = known[0]
+    c, k, bottom = relative[:3]
+    # Further down than where one of them alone would count.
+    further = c, k, bottom - FURTHER[bottom.width]
+    _, s, m = exp_of_row(row[0], further, relative[5] if len(relative) > 5 else None)
+    here = (row[0] if relative[0] is None else row[0] - relative[0]) == relative[3]
+    return s, m, here
+
+
+FURTHER = {32: 20.0, 64: 6.0}
+
+
+def sum_again(parts: Parts = _exp_parts) -> Reduction:
+    """After `SUM_OF_TERMS`: the same where small terms make up much of it, whose roundings add up."""
+
+    def step(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+        return add_exp_to_three(state, *parts(row, values, position, known)[:2])
+
+    def result(total: State, values: State, known: tuple[State, ...]) -> State:
+        return *normal(total), total[0].const(0.0)
+
+    def when(values: State, known: tuple[State, ...]) -> Lanes:
+        return known[-1][2] * 16.0 > known[-1][0]
+
+    return Reduction((0.0, 0.0, 0.0), step, add_three, result=result, when=when)
+
+
+SUM_OF_TERMS = Reduction(
+    EXP_SUM,
+    lambda state, row, *_: add_exp(state, *row[-2:]),
+    merge_exp,
+    settle_exp,
+    join_exp,
+    lambda total, *_: total_exp(total),
+)
 """The sum of the row's terms, as a pair."""
 
 
@@ -164,41 +226,89 @@ OTHERS = Reduction(
     _step_others,
     lambda a, b: (a[0] + b[0], *merge_exp(a[1:], b[1:])),
     lambda state: (state[0], *settle_exp(state[1:])),
-    lambda a, b: (a[0] + b[0], *add_pairs(a[1:], b[1:])),
+    lambda a, b: (a[0] + b[0], *join_exp(a[1:], b[1:])),
+    lambda total, *_: (total[0], *total_exp(total[1:])),
 )
 OTHER_TERMS = replace(OTHERS, step=_step_other_terms)
 
 
-def relative_sum(known: tuple[State, ...]) -> tuple[Lanes, Lanes]:
-    """The sum of the row's exponentials over the largest of them, after `MAXIMUM` and `OTHERS`: a normal pair."""
-    return sum_over(known[1], *pair_at_largest(known[0]))
+def made_of_small(others: State) -> Lanes:
+    """Whether the sum of the others is in good part one of terms as small as the low part of a sum, or 0."""
+    count, hi, _, low = others
+    return (low * 8.0 >= hi) & (count > 0.0)
+
+
+def others_again(parts: Parts = _exp_parts) -> Reduction:
+    """After `OTHERS`: the same where small terms make up much of it, whose roundings add up, or all of it."""
+
+    def step(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+        s, m, here = parts(row, values, position, known)
+        return add_exp_to_three(state, select(~here, s, 0.0), select(~here, m, 0.0))
+
+    def result(total: State, values: State, known: tuple[State, ...]) -> State:
+        return known[-1][0], *normal(total), total[0].const(0.0)
+
+    def when(values: State, known: tuple[State, ...]) -> Lanes:
+        return made_of_small(known[-1])
+
+    return Reduction((0.0, 0.0, 0.0), step, add_three, result=result, when=when)
 
 
 def sum_over(others: State, top: Lanes, top_low: Lanes) -> tuple[Lanes, Lanes]:
     """The sum of the row's exponentials over the largest of them, as a normal pair."""
-    count, hi, lo = others
+    count, hi, lo = others[:3]
     q = hi / top
     rest = (fma(-q, top_low, fma(-q, top, hi)) + lo) / top
     h, e = two_sum(count, q)
     return two_sum(h, e + rest)
 
 
-def _log_sum(known: tuple[State, ...]) -> tuple[Lanes, Lanes]:
-    """log(sum_j e^x_j) as a normal pair, and what says so: NaN for NaN, the infinities."""
-    m, others = known[0][4], known[1][1]
-    log, log_low = log_of_pair(*relative_sum(known))
+def _log_sum(relative: State, others: State) -> tuple[Lanes, Lanes, Lanes]:
+    """log(sum_j e^x_j) as a normal pair, and what says so: NaN for NaN, the infinities. Last, its logarithm's part."""
+    m = relative[4]
+    log, log_low = log_of_pair(*sum_over(others, *pair_at_largest(relative)))
     h, e = two_sum(m, log)
     h, e = two_sum(h, e + log_low)
     # all -inf, or no element at all: -inf; +inf somewhere: +inf; NaN in the sum of the others stays NaN
     infinite = fabs(m) == inf
-    return select(infinite, m + others, h), select(infinite, 0.0, e)
+    return select(infinite, m + others[1], h), select(infinite, 0.0, e), log
+
+
+def attempt_again(cancels: Callable[[Lanes, Lanes], Lanes], count: Callable[[State], State]) -> Reduction:
+    """The pass for rows whose largest entry and logarithm of a sum over `count(values)` cancel in known[1][0].
+
+    known[1][1] is not 0 where another reason asks for it.
+    """
+
+    def wanted(values: State, known: tuple[State, ...]) -> Lanes:
+        return cancels(known[0][4], known[1][0]) | (known[1][1] != 0.0)
+
+    def step(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+        return add_exp_triple(state, row[0], wanted(values, known))
+
+    def result(total: State, values: State, known: tuple[State, ...]) -> State:
+        return *log_of_triple(total, known[1][0], *count(values)), total[0].const(0.0)
+
+    return Reduction(EXP_TRIPLES, step, merge_exp_triples, result=result, when=wanted)
+
+
+def doubtful(result: Lanes, log: Lanes, others: State) -> Lanes:
+    """1 where the roundings of a sum of small terms show in `result`, of which `log` is a part, else 0."""
+    shows = made_of_small(others) & (fabs(result) < 8.0 * fabs(log))
+    return select(shows, result.const(1.0), 0.0)
+
+
+def _first_log_sum(total: State, values: State, known: tuple[State, ...]) -> State:
+    others = total[0], *total_exp(total[1:])
+    h, _, log = _log_sum(known[0], others)
+    return h, doubtful(h, log, others)
 
 
 # --- softmax, log_softmax, logsumexp
 
 
 def _finish_softmax(values: State, known: tuple[State, ...]) -> State:
-    return inverse(*known[1])
+    return inverse(*known[2][:2])
 
 
 def _write_softmax(row: State, values: State, position: Lanes, done: State) -> State:
@@ -210,7 +320,7 @@ SOFTMAX = RowFunction(
     name="softmax",
     signature="(n)->(n)",
     rows=(-inf,),
-    passes=(MAXIMUM_EXACT, SUM_OF_TERMS),
+    passes=(MAXIMUM_EXACT, SUM_OF_TERMS, sum_again()),
     finish=_finish_softmax,
     write=_write_softmax,
     term=exp_term,
@@ -220,7 +330,7 @@ SOFTMAX = RowFunction(
 
 
 def _finish_log_softmax(values: State, known: tuple[State, ...]) -> State:
-    h, e = _log_sum(known)
+    h, e, _ = _log_sum(known[0], known[2])
     return select(fabs(known[0][4]) == inf, known[0][4] - known[0][4], h), e
 
 
@@ -234,7 +344,7 @@ LOG_SOFTMAX = RowFunction(
     name="log_softmax",
     signature="(n)->(n)",
     rows=(-inf,),
-    passes=(MAXIMUM, OTHERS),
+    passes=(MAXIMUM, OTHERS, others_again()),
     finish=_finish_log_softmax,
     write=_write_log_softmax,
     zero=SHIFT,
@@ -245,8 +355,12 @@ LOGSUMEXP = RowFunction(
     name="logsumexp",
     signature="(n)->()",
     rows=(-inf,),
-    passes=(MAXIMUM, OTHERS),
-    finish=lambda values, known: _log_sum(known)[:1],
+    passes=(
+        MAXIMUM,
+        replace(OTHERS, result=_first_log_sum),
+        attempt_again(log_sum_cancels, lambda values: (1.0, 0.0)),
+    ),
+    finish=lambda values, known: known[2][:1],
     zero=SHIFT,
     results=1,
 )
@@ -255,7 +369,7 @@ LOGSUMEXP = RowFunction(
 
 
 def _step_dot(state: State, row: State, *_: Any) -> State:
-    return add_to_three(state, *two_prod(*row))
+    return add_pair_to_three(state, *two_prod(*row))
 
 
 def _write_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
@@ -278,27 +392,33 @@ def _step_total(state: State, row: State, *_: Any) -> State:
     return add_to_three(state, row[0], row[0].const(0.0))
 
 
+def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
+    """The sum, which takes the 2^-FINE_LIFT of the exponentials if it is large, else what the product is to take."""
+    hi, mid, low = settled(*known[0])
+    down = 2.0 ** -FINE_LIFT[hi.width]
+    large = fabs(hi) >= LARGE[hi.width]
+    before, after = select(large, hi.const(down), 1.0), select(large, hi.const(1.0), down)
+    return hi * before, mid * before, after, low * before
+
+
+LARGE = {32: 2.0**24, 64: 2.0**200}
+CANCELLED = 2.0**-10
+
+
 def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
     g, y = row
-    total, total_low, down, *relative = done
-    # y <= 0, so relative to 0 the exponential cannot overflow
-    e, s, m = exp_of_row(select(y > 0.0, 0.0, y), tuple(relative))
-    # The product as a pair to 2^-29 or so: it may cancel most of g.
-    p, rest = two_prod(e, total)
-    rest = fma(e, total_low, fma(fma(s, m, s - e), total, rest))
-    hi, lo = two_diff(g, p * down)
-    return (hi + (lo - rest * down),)
+    total, total_low, after, rest = done
+    s, r, q = exp_fine(y)
+    p, p_low = two_prod(s, total)
+    more = fma(p, q, fma(s, total_low, p_low))
+    p = p * after
+    d, d_low = two_diff(g, p)
+    left = fma(-p, r, d)
+    # Next to y = 0 only g - total may cancel: e^y - 1 has as many bits as r.
+    cancelled = fabs(left) < fabs(g * select(y > -CANCELLED, y, -CANCELLED))
+    result = left + fma(-after, more, d_low)
+    return rarely(cancelled, log_softmax_vjp_rest, (g, y, total, total_low, rest, after), (result,))
 
-
-def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
-    """A large sum takes the 2^-64 of the exponentials before the product with it would overflow, a small one after."""
-    hi, lo = normal(known[0])
-    large = fabs(hi) >= 1.0
-    before, after = select(large, hi.const(DOWN), 1.0), select(large, hi.const(1.0), DOWN)
-    return hi * before, lo * before, after, *relative_to(hi.const(0.0))
-
-
-DOWN = 2.0**-64
 
 LOG_SOFTMAX_VJP = RowFunction(
     name="log_softmax_vjp",
@@ -312,7 +432,7 @@ LOG_SOFTMAX_VJP = RowFunction(
 
 def _finish_logsumexp_vjp(values: State, known: tuple[State, ...]) -> State:
     """The cotangent over the sum as a pair, times a power of two that keeps it normal, and what undoes that."""
-    r, r_low = inverse(*known[1])
+    r, r_low = inverse(*known[2][:2])
     small = fabs(values[0]) < 1.0
     g = values[0] * select(small, r.const(UP), 1.0)
     hi, lo = two_prod(g, r)
@@ -332,7 +452,7 @@ LOGSUMEXP_VJP = RowFunction(
     signature="(n),()->(n)",
     rows=(-inf,),
     values=("float",),
-    passes=(MAXIMUM_EXACT, SUM_OF_TERMS),
+    passes=(MAXIMUM_EXACT, SUM_OF_TERMS, sum_again()),
     finish=_finish_logsumexp_vjp,
     write=_write_logsumexp_vjp,
     term=exp_term,

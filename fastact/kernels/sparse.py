@@ -19,7 +19,7 @@ from typing import Any
 
 from .language import bits, fma, from_bits, select, sqrt
 from .pairs import fast_two_sum, multiply_pairs, two_diff, two_prod, two_sum
-from .row_sums import add_three, normal
+from .row_sums import add_pair_to_three, add_three, normal
 from .rows import Reduction, RowFunction
 
 Lanes = Any
@@ -68,14 +68,6 @@ def larger(a: State, b: State) -> State:
     return (select((b[0] > a[0]) | (b[0] != b[0]), b[0], a[0]),)
 
 
-def _add_pair(total: State, h: Lanes, rest: Lanes) -> State:
-    """A sum of three parts, and a pair."""
-    hi, e = two_sum(total[0], h)
-    mid, e2 = two_sum(total[1], e)
-    mid, e3 = two_sum(mid, rest)
-    return hi, mid, total[2] + (e2 + e3)
-
-
 def _left(limit: float, total: State) -> tuple[Lanes, Lanes]:
     """limit - total as a normal pair, right where all but the last of three parts cancel."""
     h, e = two_diff(total[0].const(limit), total[0])
@@ -107,7 +99,7 @@ def _advance_sparsemax(state: State, gap: Lanes, relative: Lanes) -> tuple[Lanes
 
 
 def _exact_sparsemax(state: State, w: Lanes, w_low: Lanes, one: Lanes) -> State:
-    return (*_add_pair(state[:3], w, w_low), state[3] + one)
+    return (*add_pair_to_three(state[:3], w, w_low), state[3] + one)
 
 
 def _merge_sparsemax(a: State, b: State) -> State:
@@ -161,7 +153,7 @@ def _exact_entmax15(state: State, w: Lanes, w_low: Lanes, one: Lanes) -> State:
     square, rest = two_prod(w, w)
     cross, rest2 = two_prod(w + w, w_low)
     total, total_low, count = state[3:]
-    squares = _add_pair(_add_pair(state[:3], square, rest), cross, fma(w_low, w_low, rest2))
+    squares = add_pair_to_three(add_pair_to_three(state[:3], square, rest), cross, fma(w_low, w_low, rest2))
     total, e = two_sum(total, w)
     return (*squares, total, total_low + (e + w_low), count + one)
 
@@ -222,7 +214,7 @@ def _step_sparsemax_vjp(state: State, row: State, *_: Any) -> State:
     g, y = row
     inside, zero = _supported(y), g.const(0.0)
     count, e = two_sum(state[3], select(inside, g.const(1.0), 0.0))
-    return (*_add_pair(state[:3], select(inside, g, 0.0), zero), count, state[4] + e)
+    return (*add_pair_to_three(state[:3], select(inside, g, 0.0), zero), count, state[4] + e)
 
 
 def _merge_sparsemax_vjp(a: State, b: State) -> State:
@@ -259,8 +251,8 @@ def _step_entmax15_vjp(state: State, row: State, *_: Any) -> State:
     g = select(inside, g, 0.0)
     product, rest = two_prod(root, g)
     return (
-        *_add_pair(state[:3], product, fma(root_low, g, rest)),
-        *_add_pair(state[3:], root, root_low),
+        *add_pair_to_three(state[:3], product, fma(root_low, g, rest)),
+        *add_pair_to_three(state[3:], root, root_low),
     )
 
 

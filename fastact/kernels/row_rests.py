@@ -1,0 +1,124 @@
+"""What is left where the two terms of a row's result cancel, to all its bits: slow, and for the few that need it.
+
+The terms are irrational, so no float can come as close to both as to make them equal; but from the rounded output of
+another function, as log(1/n) is in every place of a row, they differ in their last bits only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .language import bits, fabs, fma, rarely, select
+from .row_sums import FINE_LIFT, LIFT, ZERO
+from .triples import (
+    BIAS,
+    MANTISSA,
+    add_triples,
+    exp_parts3,
+    log1p_small,
+    multiply_triples,
+    power_of_two,
+    settled,
+)
+
+Lanes = Any
+State = tuple[Lanes, ...]
+
+# --- log_softmax_vjp
+
+
+def _exponent(x: Lanes) -> Lanes:
+    """The exponent field of a float."""
+    return (bits(x) >> MANTISSA[x.width]) & (2 * BIAS[x.width] + 1)
+
+
+def log_softmax_vjp_rest(
+    g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, total_rest: Lanes, after: Lanes
+) -> tuple[Lanes]:
+    """g - e^y times the triple `total`, which is 2^-FINE_LIFT of what it stands for if `after` is 1."""
+    power, p, n = exp_parts3(y)
+    bias = BIAS[g.width]
+    # All is done on numbers about 1: total is divided by a power of two, g by that and by 2^n, in two steps.
+    exponent = _exponent(total)
+    scale = power_of_two(bias - exponent)
+    lifted = _exponent(after) - (bias - FINE_LIFT[g.width])
+    shift = bias - exponent - n - lifted
+    first = shift >> 1
+    second = shift - first
+    product = multiply_triples(power, (total * scale, total_low * scale, total_rest * scale))
+    more = multiply_triples(product, p)
+    left = g * power_of_two(first) * power_of_two(second)
+    zero = g.const(0.0)
+    left3 = settled(*add_triples((left, zero, zero), tuple(-part for part in product)))
+    hi, mid, low = settled(*add_triples(left3, tuple(-part for part in more)))
+    return ((hi + (mid + low)) * power_of_two(-first) * power_of_two(-second),)
+
+
+# --- logsumexp and logmeanexp, by a second pass over the row: log(s) = guess + log(1 + (s e^-guess - 1))
+
+
+SMALL = {32: 2.0**-6, 64: 2.0**-38}
+
+
+def log_sum_cancels(m: Lanes, guess: Lanes) -> Lanes:
+    """Whether the largest entry and the logarithm leave so little that the error of the logarithm shows.
+
+    That is 2^-28.8 (2^-56.2) of it, more if it is below 1/2. Where it is so small that all others together are lost in
+    the rounding error of 1, their sum is only one float.
+    """
+    size = fabs(m)
+    part = select(size < SMALL[m.width], m.const(4.0), select(size < 1.0, m.const(0.25), 0.125))
+    return fabs(guess) < size * part
+
+
+def log_mean_cancels(m: Lanes, guess: Lanes) -> Lanes:
+    """The same for the logarithm of a mean, which may be next to 1 without any entry being small against another."""
+    return log_sum_cancels(m, guess) | (fabs(guess) < 2.0**-5)
+
+
+EXP_TRIPLES = (0.0, 0.0, 0.0, 0.0)
+"""A sum of exponentials, of which 1 is taken from those next to it and counted: what is left of them may be all."""
+
+
+def exp_in_sum(x: Lanes) -> State:
+    """1 and 2^LIFT (e^x - 1) next to x = 0, else 0 and 2^LIFT e^x; both as nothing where that is 0."""
+    zero = ZERO[x.width]
+    gone = x <= zero
+    power, p, n = exp_parts3(select(gone, zero, x))
+    scale = power_of_two(n + LIFT)
+    first, *rest = (part * scale for part in power)
+    one = first == 2.0**LIFT
+    more = (part * scale for part in multiply_triples(power, p))
+    parts = add_triples((select(one, 0.0, first), *rest), tuple(more))
+    return select(one, x.const(1.0), 0.0), *(select(gone, 0.0, part) for part in parts)
+
+
+def add_exp_triple(total: State, x: Lanes, wanted: Lanes) -> State:
+    """A sum like `EXP_TRIPLES`, and e^x where that is `wanted`."""
+    zero = x.const(0.0)
+    wanted = wanted & (x > ZERO[x.width])
+    return merge_exp_triples(total, rarely(wanted, exp_in_sum, (x,), (zero, zero, zero, zero)))
+
+
+def merge_exp_triples(a: State, b: State) -> State:
+    """The sum of two such sums."""
+    return a[0] + b[0], *add_triples(a[1:], b[1:])
+
+
+def log_of_triple(total: State, guess: Lanes, count: Any, count_low: Any) -> tuple[Lanes]:
+    """The logarithm of a sum like `EXP_TRIPLES` over a number; `guess` is right but for 2^-18."""
+    zero = guess.const(0.0)
+    ones = total[0], zero, zero
+    rest = tuple(part * 2.0**-LIFT for part in settled(*total[1:]))
+    power, p, n = exp_parts3(-guess)
+    scale = power_of_two(n)
+    power = tuple(part * scale for part in power)
+    more = multiply_triples(power, p)
+    # (ones + rest) (power + more) - count, nothing of which is lost where power is 1
+    hi, mid, low = settled(*add_triples(multiply_triples(ones, power), (zero - count, zero - count_low, zero)))
+    product = settled(*multiply_triples(rest, settled(*add_triples(power, more))))
+    hi, mid, low = settled(*add_triples((hi, mid, low), settled(*add_triples(multiply_triples(ones, more), product))))
+    q = hi / count
+    rest = (fma(-q, count, hi) + (fma(-q, count_low, mid) + low)) / count
+    hi, mid, low = settled(*add_triples((guess, zero, zero), log1p_small((q, rest, zero))))
+    return (hi + (mid + low),)
