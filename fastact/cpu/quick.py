@@ -1,9 +1,10 @@
 """The usual calls of a ufunc, past NumPy's machinery.
 
 What NumPy does around a loop takes 0.3 us: it looks for overrides, resolves dtypes, builds an iterator, reads the error
-state. None of it matters when every operand is a plain array of one dtype and one shape, which is how activations are
-called. Then the vectorcall here makes the result and runs the loop itself; it hands every other call to NumPy, so there
-is nothing that it must be able to do. Compiled by Numba, like `fastact.cpu.driver`.
+state. None of it matters when every operand is a plain array of one dtype, which is how activations are called. Then
+the vectorcall here makes the result and runs the loop itself, or has `fastact.cpu.views` do so if the arrays are not
+contiguous or of several shapes; it hands every other call to NumPy, so there is nothing that it must be able to do.
+Compiled by Numba, like `fastact.cpu.driver`.
 """
 
 from __future__ import annotations
