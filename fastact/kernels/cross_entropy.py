@@ -158,7 +158,7 @@ SMOOTH_CROSS_ENTROPY = replace(
     name="smooth_cross_entropy",
     signature="(n),(n),(),(),()->()",
     values=("index", "float", "float"),
-    passes=(MAXIMUM_EXACT, replace(WEIGHTED, step=_step_smoothed), OTHER_TERMS),
+    passes=tuple(replace(p, step=_step_smoothed) if p is WEIGHTED else p for p in SOFT_CROSS_ENTROPY.passes),
 )
 
 SMOOTH_CROSS_ENTROPY_WITH_GRADIENT = replace(
