@@ -64,7 +64,7 @@ def write(directory: Path) -> None:
     files |= {"contract.csv": contract_table(), "limits.csv": limits_table("forward")}
     files["derivative_limits.csv"] = limits_table("derivative")
     files |= {f"accuracy-{kind}.csv": accuracy_table(kind) for kind in KEPT}
-    files["cuda.csv"] = cuda_table()
+    files |= {"cuda.csv": cuda_table(), "cuda-above.csv": cuda_above_table()}
     files |= {f"help-{command}.txt": help_text(command) for command in COMMANDS}
     from plots import draw  # the one thing that needs matplotlib
 
@@ -255,6 +255,22 @@ def cuda_table() -> str:
         rows.append(
             [name, *(str(f[d]["instructions"]) if d in f else "" for f in found for d in ("float32", "bfloat16"))]
         )
+    return table(rows)
+
+
+def cuda_above_table() -> str:
+    """The functions that take more instructions than an H200 has time for while it reads and writes their arrays."""
+    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
+    rows = [["", "float32", "limit", "bfloat16", "limit"]]
+    for record in fa.CATALOGUE.values():
+        for form in all_forms(record):
+            found, arrays = recorded.get(form.name, {}), len(form.arrays) + len(form.outputs)
+            cells: list[str] = []
+            for dtype, limit in (("float32", 25.0 * arrays), ("bfloat16", 12.5 * arrays)):
+                above = dtype in found and found[dtype]["instructions"] > limit
+                cells += [str(found[dtype]["instructions"]), f"{limit:g}"] if above else ["", ""]
+            if any(cells):
+                rows.append([form.name, *cells])
     return table(rows)
 
 

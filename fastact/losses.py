@@ -102,9 +102,8 @@ def _cross_entropy(
         if ignored is not None:
             shares = [np.where(ignored, np.zeros((), x.dtype), share) for share in shares]
         if weights is None:
-            results = _core(f"SMOOTH_CROSS_ENTROPY{suffix}")(moved, index, *shares)
-        else:
-            results = _core(f"WEIGHTED_SMOOTH_CROSS_ENTROPY{suffix}")(moved, weights, index, *shares)
+            weights = np.ones(classes, x.dtype)
+        results = _core(f"SMOOTH_CROSS_ENTROPY{suffix}")(moved, weights, index, *shares)
     else:
         if t.dtype.kind not in "fV":
             raise TypeError(f"targets must be class indices (integers) or probabilities (floats), not {t.dtype}")

@@ -18,6 +18,7 @@ from fastact.api import elementwise_forms
 from fastact.cuda import compiler
 from fastact.cuda.functions import source
 from fastact.cuda.row_templates import row_kernel, share
+from fastact.cuda.rows import kernels as kernels_of_rows
 from fastact.cuda.rows import row_functions
 
 pytest.importorskip("cuda.core", reason="the extra cuda is not installed")
@@ -26,8 +27,8 @@ cuda_budget: Any = pytest.importorskip("cuda_budget")
 sass: Any = pytest.importorskip("fastact.cuda.sass")
 
 ARCHITECTURES = (75, 80, 90, 100)
-# Every way to compute: nothing but selects, tables, a reciprocal, a quotient of any numerator, two of each.
-COMPILED = ("relu", "tanh", "gelu", "sigmoid", "silu", "softplus", "elu_vjp", "mish_with_derivative", "leaky_relu")
+# Every way to compute: nothing but selects, tables, a reciprocal, a quotient of any numerator, two results.
+COMPILED = ("relu", "gelu", "sigmoid", "softplus", "elu_vjp", "mish_with_derivative", "leaky_relu")
 RECORDED = json.loads(cuda_budget.TARGET.read_text())
 
 
@@ -88,7 +89,21 @@ def test_row_kernels(name: str) -> None:
             assert code.having(r"STG\.E\.128") or row_functions()[name].write is None
 
 
-@pytest.mark.parametrize("length", [1, 1024, 4096, 16384, 100_000])
+@needs_nvdisasm
+@pytest.mark.parametrize(
+    ("name", "ways"), [("softmax_masked", "amsc"), ("cross_entropy_with_gradient", "aiw"), ("soft_cross_entropy", "aq")]
+)
+def test_row_kernels_with_options(name: str, ways: str) -> None:
+    code = sass.disassemble(
+        compiler.compile_cubin(
+            row_kernel(kernels_of_rows()[name], "float32", share(512, "float32"), ways), (9, 0), name
+        )
+    )
+    assert not code.having("LDL", "STL", r"LD\.", r"ST\.", r"D(ADD|MUL|FMA|SETP)")
+    assert code.having(r"LDG\.E\.128")
+
+
+@pytest.mark.parametrize("length", [1, 4096, 100_000])
 def test_row_kernels_of_every_length(length: int) -> None:
     for dtype in ("float16", "float64"):
         how = share(length, dtype)

@@ -183,7 +183,7 @@ FUNCTIONS: Mapping[str, Callable[[Floats], Iterator[Judged]]] = {
 
 
 def _losses(suffix: str) -> tuple[RowFunction, ...]:
-    kinds = ("", "SOFT_", "SMOOTH_", "WEIGHTED_SMOOTH_")
+    kinds = ("", "SOFT_", "SMOOTH_")
     return tuple(getattr(cross_entropy, f"{kind}CROSS_ENTROPY{suffix}") for kind in kinds)
 
 

@@ -43,7 +43,8 @@ def jit(function: F) -> F:
     return compiled
 
 
-BUFFER = 2048  # bytes of each operand that are in flight when an operand has to be gathered, scattered or streamed
+BUFFERS = 49152  # bytes of all operands that are in flight when an operand has to be gathered or scattered
+BUFFER = 8192  # and of one at most: these stay in the first cache, and what is between two parts costs little
 LINE = 64
 ALIGN = 512  # elements from which on it pays to begin with a few that bring the rest to whole cache lines
 CHUNK = 1 << 15  # elements a thread takes at a time at least: taking them is free, and work is balanced
@@ -69,7 +70,7 @@ P_ELEMENTWISE_JOB = offset(Pool, "elementwise_job")
 U_DATA = offset(UFunc, "data")
 
 operands = stack(WORD * MAX_OPERANDS)
-buffers = stack(BUFFER * MAX_OPERANDS)
+buffers = stack(BUFFERS)
 record = stack(WORD * 8)
 
 
@@ -118,6 +119,7 @@ def _part(
     loop: int,
     vectors: int,
     room: int,
+    each: int,
     first: int,
 ) -> None:
     """Elements start..start+n, at most a buffer of them, of operands that are not contiguous."""
@@ -126,7 +128,7 @@ def _part(
     for k in range(inputs + outputs):
         step = peek(steps + WORD * k)
         place = peek(args + WORD * k) + start * step
-        buffer = room + BUFFER * k
+        buffer = room + each * k
         if (k < vectors or k >= inputs) and step != itemsize:
             poke(local + WORD * k, buffer)
             if k < vectors:
@@ -141,7 +143,7 @@ def _part(
     for k in range(inputs, inputs + outputs):
         step = peek(steps + WORD * k)
         to = peek(args + WORD * k) + start * step
-        buffer = room + BUFFER * k
+        buffer = room + each * k
         if step != itemsize:
             call_void(peek(pool + P_SPREAD), to, step, buffer, n, itemsize)
 
@@ -198,14 +200,14 @@ def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) 
         if past:
             fence()
         return 1
-    room = buffers()
+    room, each = buffers(), min(BUFFER, BUFFERS // (inputs + outputs) & -LINE)
     if n > 1 and _constant(steps, loop, vectors):
         local = operands()
         for k in range(inputs + outputs):
-            poke(local + WORD * k, peek(args + WORD * k) if k < inputs else room + BUFFER * k)
+            poke(local + WORD * k, peek(args + WORD * k) if k < inputs else room + each * k)
         call_void(function, local, 1)
         for k in range(inputs, inputs + outputs):
-            fill_rows(peek(args + WORD * k) + start * itemsize, 0, room + BUFFER * k, 0, n, 1, itemsize)
+            fill_rows(peek(args + WORD * k) + start * itemsize, 0, room + each * k, 0, n, 1, itemsize)
         return 1
     for k in range(inputs, inputs + outputs):
         whole_lines = (peek(args + WORD * k) + (start + done) * itemsize) % LINE == 0
@@ -217,8 +219,8 @@ def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) 
         if function == 0:
             return 0
     while done < n:
-        count = lead if lead > 0 else min(n - done, BUFFER // itemsize)
-        _part(usual if lead > 0 else function, args, steps, start + done, count, loop, vectors, room, first)
+        count = lead if lead > 0 else min(n - done, each // itemsize)
+        _part(usual if lead > 0 else function, args, steps, start + done, count, loop, vectors, room, each, first)
         done += count
         first, lead = min(lead, 1), 0
     if past:

@@ -68,6 +68,9 @@ class Pool(ctypes.Structure):
             "save_thread",  # let go of the interpreter lock
             "restore_thread",
             "as_long",  # PyLong_AsLongLongAndOverflow
+            "axis_name",  # the interned "axis"
+            "rows",  # the loop over rows of driver.py, for quick_rows.py
+            "slabs_job",  # void (*)(intp context, intp chunk)
         )
     ] + [("slots", ctypes.c_int64 * (2 * SLOTS))]  # pairs (thread, number of threads it asked for)
 

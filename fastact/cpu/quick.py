@@ -1,9 +1,10 @@
 """The usual calls of a ufunc, past NumPy's machinery.
 
 What NumPy does around a loop takes 0.3 us: it looks for overrides, resolves dtypes, builds an iterator, reads the error
-state. None of it matters when every operand is a plain array of one dtype and one shape, which is how activations are
-called. Then the vectorcall here makes the result and runs the loop itself; it hands every other call to NumPy, so there
-is nothing that it must be able to do. Compiled by Numba, like `fastact.cpu.driver`.
+state. None of it matters when every operand is a plain array of one dtype, which is how activations are called. Then
+the vectorcall here makes the result and runs the loop itself, or has `fastact.cpu.views` do so if the arrays are not
+contiguous or of several shapes; it hands every other call to NumPy, so there is nothing that it must be able to do.
+Compiled by Numba, like `fastact.cpu.driver`.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def loop_for(ufunc: int, array: int) -> int:
 
 
 @jit
-def _alike(array: int, first: int, pool: int) -> bool:
+def is_alike(array: int, first: int, pool: int) -> bool:
     """Whether `array` is a plain array of the dtype and the shape of `first`."""
     if peek(array + TYPE) != peek(pool + P_ARRAY) or peek(array + A_DTYPE) != peek(first + A_DTYPE):
         return False
@@ -108,10 +109,10 @@ def direct(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) 
         return NOT_MINE
     ndim, flags, alike = peek(first + A_NDIM) & INT, peek(first + A_FLAGS), True
     for k in range(1, arrays):
-        alike = alike and _alike(peek(args + WORD * k), first, pool)
+        alike = alike and is_alike(peek(args + WORD * k), first, pool)
         flags &= peek(peek(args + WORD * k) + A_FLAGS) if alike else 0
     if out != 0:
-        alike = alike and _alike(out, first, pool)
+        alike = alike and is_alike(out, first, pool)
         flags &= peek(out + A_FLAGS) if alike else 0
     flat = flags & (C_ORDER | F_ORDER) != 0
     if ndim == 0 or not alike or not flat:

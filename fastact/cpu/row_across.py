@@ -1,23 +1,36 @@
 """Loops over rows that lie side by side, and over short rows: each lane is a row.
 
-Elements come into a scratch array one vector of rows an element: straight from memory where rows are neighbours, as
-along the first axis of an array, or transposed in registers where elements are. The states that `row_along` keeps in
-the lanes of four vectors are as many vectors in memory here, and merge in the same order.
+Up to `TILES` tiles of rows, each as many as there are lanes, go through every pass together: their computations do not
+hang on each other, and what is read of an array at once is long enough for the memory. Columns of an array are read
+where they are; short rows, and what does not fill a tile, come into scratch arrays (`row_staging`).
+
+The states that `row_along` keeps in the lanes of four vectors are made one after another here, and merge in the same
+order: depth first, so that few of them are there at any time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
 
+from ..kernels.language import select
 from ..kernels.rows import BLOCK, Reduction, State
-from .emit import INTP, POINTER, narrow
-from .lanes import Lanes
-from .row_frame import LINE, Frame, Operand, transposed
+from .emit import INTP, ITEMSIZE, POINTER
+from .lanes import Lanes, call_intrinsic
+from .row_frame import LINE, Frame, Operand
+from .row_staging import Staging
 
-AHEAD = 12  # elements ahead that lines of a column are asked for: no CPU foresees strides of a page and more
+TILES = 16
+FEW = 16  # elements of rows whose states stay in registers
+ROOM = 96  # vectors of elements of short rows that are in flight: they and what comes of them are in the first cache
+AHEAD = 256 << 10  # bytes of an operand up to which those of the next group are asked for: they fit in the second cache
+
+Place = tuple[Any, Any]  # where the first element is, and how many bytes on the next one
+Merge = Callable[[State, State], State]
+Step = Callable[[Any, Any, State], State]
+Leaf = Callable[[Any, Any], None]
 
 
 class Across:
@@ -34,258 +47,388 @@ class Across:
         self.frame, self.inputs, self.values, self.results, self.output = frame, inputs, values, results, output
         function = frame.function
         self.scratch = [frame.room(frame.vector, BLOCK) for _ in inputs]
-        self.terms = frame.room(frame.vector, BLOCK) if function.term is not None else None
+        self.keeps = function.term is not None and output is not None
+        self.terms = frame.room(frame.vector, BLOCK) if self.keeps else None
         parts = max(len(r.initial) for r in function.passes)
-        self.states = [frame.room(frame.vector, frame.residues) for _ in range(parts)]
-        self.totals = [frame.room(frame.vector, frame.blocks) for _ in range(parts)]
-        self.pointers = frame.room(POINTER, frame.lanes)
-        self.nowhere = frame.room(frame.float, BLOCK)  # where rows go that are not there
+        self.states = [frame.room(frame.vector, frame.residues.bit_length() * TILES) for _ in range(parts)]
+        self.totals = [frame.room(frame.vector, frame.blocks.bit_length() * TILES) for _ in range(parts)]
+        self.arrays = [*inputs, *([] if output is None else [output])]
+        self.direct = all(ITEMSIZE[o.dtype] * 8 == frame.width for o in self.arrays)
+        self.staging = [Staging(frame, operand) for operand in self.arrays]
+        self.bytes = frame.lanes * frame.width // 8  # of a tile's element
 
     def emit(self, count: Any, length: Any) -> None:
         frame, builder = self.frame, self.frame.builder
         self.length, self.blocks = length, frame.parts(length, BLOCK)
+        self.zero = builder.lshr(length, INTP(63))
         self.several = builder.icmp_signed(">", self.blocks, INTP(1))
-        with frame.loop(frame.parts(count, frame.lanes)) as tile:
-            self.first = frame.times(tile, frame.lanes)
-            self.present = frame.min(INTP(frame.lanes), builder.sub(count, self.first))
-            self.whole = builder.icmp_signed("==", self.present, INTP(frame.lanes))
-            self.mask = frame.first(self.present)
-            self._tile()
+        self.short = builder.and_(frame.is_positive(length), builder.icmp_signed("<=", length, INTP(FEW)))
+        self.count, size = count, frame.min(length, INTP(BLOCK))
+        beside = builder.icmp_signed("==", self.arrays[0].outer, INTP(self.arrays[0].size))
+        for operand in self.arrays[1:]:
+            beside = builder.and_(beside, builder.icmp_signed("==", operand.outer, INTP(operand.size)))
+        direct = beside if self.direct else ir.IntType(1)(0)
+        fit = builder.sdiv(builder.select(beside, INTP(BLOCK), INTP(ROOM)), self._max(size, INTP(1)))
+        most = builder.select(direct, INTP(TILES), self._max(frame.min(fit, INTP(TILES)), INTP(1)))
+        whole = builder.sdiv(count, INTP(frame.lanes))
+        rest = builder.icmp_signed(">", count, frame.times(whole, frame.lanes))
+        groups = builder.sdiv(builder.add(whole, frame.plus(most, -1)), most)
+        with frame.loop(builder.add(groups, builder.zext(rest, INTP))) as group:
+            before = frame.min(builder.mul(group, most), whole)
+            left = builder.sub(whole, before)
+            last = builder.icmp_signed("==", left, INTP(0))  # what does not fill a tile
+            self.staged = builder.or_(last, builder.not_(direct))
+            self.tiles = builder.select(last, INTP(1), frame.min(left, most))
+            self.first = frame.times(before, frame.lanes)
+            self.present = frame.min(frame.times(self.tiles, frame.lanes), builder.sub(count, self.first))
+            self.few = self.short
+            self.fits = builder.icmp_signed("<=", builder.mul(length, self.tiles), INTP(AHEAD // self.bytes))
+            self._group()
 
-    def _tile(self) -> None:
+    def _max(self, a: Any, b: Any) -> Any:
+        return self.frame.builder.select(self.frame.builder.icmp_signed(">", a, b), a, b)
+
+    def _group(self) -> None:
         frame, builder, function = self.frame, self.frame.builder, self.frame.function
-        values = tuple(frame.values(self.values, self.inputs[0], self.first, self.present))
-        with builder.if_then(builder.not_(self.several)):
+        self.numbers: list[tuple[Any, str]] = []
+        with frame.loop(self.tiles) as tile:
+            first, present = self._rows(tile)
+            values = self._remember(frame.values(self.values, self.inputs[0], first, present), tile)
+        with builder.if_then(builder.and_(self.staged, builder.not_(self.several))):
             self._stage(INTP(0), self.length)
-        known: list[State] = []
+        known: list[list[int]] = []
         for reduction in function.passes:
-            last = reduction is function.last
+            if reduction.when is not None:
+                known.append(self._again(reduction, values, known))
+                continue
+            running = self._pass(reduction, values, known, reduction is function.last)
+            with frame.loop(self.tiles) as tile:
+                found = reduction.result(self._get(running, tile), self._recall(values, tile), self._all(known, tile))
+                left = self._remember(found, tile)
+            known.append(left)
+        with frame.loop(self.tiles) as tile:
+            finished = function.finish(self._recall(values, tile), self._all(known, tile))
+            first, present = self._rows(tile)
+            for operand, value in zip(self.results, finished[: function.results], strict=True):
+                frame.save_numbers(operand, value, first, present)
+            done = self._remember(finished, tile)
+        if self.output is None:
+            return
+        with frame.loop(self.blocks) as block:
+            start, size = self._extent(block)
+            with builder.if_then(builder.and_(self.staged, self.several)):
+                self._stage(start, size)
+                if self.keeps and function.term is not None:
+                    places, to = self._inputs(start), self._kept(start)
+                    with frame.loop(size) as i, frame.loop(self.tiles) as tile:
+                        row, position = self._row(places, i, tile), frame.integer(builder.add(start, i))
+                        term = function.term(row, self._recall(values, tile), position, self._all(known, tile))
+                        self._save(to, i, tile, term[0])
+            self._write(start, size, values, done)
 
-            def total(reduction: Reduction = reduction, last: bool = last) -> State:
-                return self._pass(reduction, values, tuple(known), last)
+    def _again(self, reduction: Reduction, values: Sequence[int], known: Sequence[Sequence[int]]) -> list[int]:
+        """A second attempt at the pass before, if there is a row that wants it."""
+        frame, builder, when = self.frame, self.frame.builder, reduction.when
+        assert when is not None
+        found = frame.room(INTP)
+        builder.store(INTP(0), found)
+        with frame.loop(self.tiles) as tile:
+            wanted = when(self._recall(values, tile), self._all(known, tile))
+            builder.store(builder.or_(builder.load(found), builder.zext(wanted.any(), INTP)), found)
+            places = self._remember(self._recall(known[-1], tile), tile)
+        with builder.if_then(frame.is_positive(builder.load(found)), likely=False):
+            running = [frame.room(frame.vector, TILES) for _ in reduction.initial]
+            self._many(reduction, values, known, False, running)
+            with frame.loop(self.tiles) as tile:
+                numbers, results = self._recall(values, tile), self._all(known, tile)
+                wanted, again = when(numbers, results), reduction.result(self._get(running, tile), numbers, results)
+                for place, new, old in zip(places, again, results[-1], strict=True):
+                    frame.put(frame.at(self.numbers[place][0], tile), select(wanted, new, old))
+        return places
 
-            known.append(frame.attempted(reduction, values, tuple(known), total))
-        finished = function.finish(values, tuple(known))
-        for operand, value in zip(self.results, finished[: function.results], strict=True):
-            frame.save_numbers(operand, value, self.first, self.present)
-        if self.output is not None:
-            with frame.loop(self.blocks) as block:
-                start, size = self._extent(block)
-                with builder.if_then(self.several):
-                    self._stage(start, size)
-                    if function.term is not None:
-                        with frame.loop(size) as i:
-                            row, position = self._row(i), frame.integer(builder.add(start, i))
-                            frame.put(frame.at(self.terms, i), function.term(row, values, position, tuple(known))[0])
-                self._write(start, size, values, finished)
+    # --- numbers of rows, a vector a tile
+
+    def _rows(self, tile: Any) -> tuple[Any, Any]:
+        """The first row of a tile, and how many there are."""
+        frame, before = self.frame, self.frame.times(tile, self.frame.lanes)
+        left = frame.builder.sub(self.present, before)
+        return frame.builder.add(self.first, before), frame.min(INTP(frame.lanes), left)
+
+    def _remember(self, numbers: Sequence[Lanes], tile: Any) -> list[int]:
+        places = []
+        for number in numbers:
+            room = self.frame.room(self.frame.vector, TILES)
+            self.frame.put(self.frame.at(room, tile), number)
+            places.append(len(self.numbers))
+            self.numbers.append((room, number.kind))
+        return places
+
+    def _recall(self, places: Sequence[int], tile: Any) -> State:
+        found = []
+        for room, kind in (self.numbers[place] for place in places):
+            number = self.frame.get(self.frame.at(room, tile))
+            found.append(number.bits() if kind == "int" else number)
+        return tuple(found)
+
+    def _all(self, known: Sequence[Sequence[int]], tile: Any) -> tuple[State, ...]:
+        return tuple(self._recall(places, tile) for places in known)
+
+    # --- elements of rows
 
     def _extent(self, block: Any) -> tuple[Any, Any]:
         start = self.frame.times(block, BLOCK)
         return start, self.frame.min(INTP(BLOCK), self.frame.builder.sub(self.length, start))
 
-    def _row(self, i: Any) -> State:
-        return tuple(self.frame.get(self.frame.at(room, i)) for room in self.scratch)
+    def _place(self, room: Any, operand: Operand, start: Any) -> Place:
+        """Where the block at `start` is: in the room if it is staged, else where the operand is."""
+        frame, builder = self.frame, self.frame.builder
+        base = frame.offset(operand.base, builder.mul(self.first, operand.outer))
+        base = frame.offset(base, builder.mul(start, operand.core))
+        step = frame.times(self.tiles, self.bytes)
+        base = builder.select(self.staged, builder.bitcast(room, POINTER), base)
+        return base, builder.select(self.staged, step, operand.core)
+
+    def _inputs(self, start: Any) -> list[Place]:
+        return [self._place(room, operand, start) for room, operand in zip(self.scratch, self.inputs, strict=True)]
+
+    def _kept(self, start: Any) -> Place:
+        assert self.output is not None
+        return self._place(self.terms, self.output, start)
+
+    def _at(self, place: Place, i: Any, tile: Any) -> Any:
+        frame, (base, step) = self.frame, place
+        return frame.offset(frame.offset(base, frame.builder.mul(i, step)), frame.times(tile, self.bytes))
+
+    def _load(self, place: Place, i: Any, tile: Any) -> Lanes:
+        return self.frame.load(self._at(place, i, tile), "float64" if self.frame.width == 64 else "float32")
+
+    def _save(self, place: Place, i: Any, tile: Any, value: Lanes) -> None:
+        self.frame.save(self._at(place, i, tile), value.value)
+
+    def _row(self, places: Sequence[Place], i: Any, tile: Any) -> State:
+        return tuple(self._load(place, i, tile) for place in places)
+
+    def _ahead(self, start: Any, results: bool, operands: bool) -> list[Place]:
+        """What will be needed soon: what these rows' results are written to, and the operands of the rows after them.
+
+        After the last columns come those of what is probably the next of several matrices.
+        """
+        frame, builder = self.frame, self.frame.builder
+        after = builder.add(self.first, self.present)
+        found = []
+        for operand in self.arrays:
+            if not (results if operand is self.output else operands):
+                continue
+            here = frame.offset(operand.base, builder.mul(self.first, operand.outer))
+            if operand is self.output:
+                # for nothing it would better be something that is there anyway
+                known = frame.offset(self.inputs[0].base, builder.mul(self.first, self.inputs[0].outer))
+                rows, beside = here, builder.select(self.fits, here, known)
+            else:
+                rows = frame.offset(operand.base, builder.mul(after, operand.outer))
+                other = frame.offset(operand.base, builder.mul(self.length, operand.core))
+                beside = builder.select(builder.icmp_signed("<", after, self.count), rows, other)
+                beside = builder.select(self.fits, beside, here)
+            base = builder.select(self.staged, rows, beside)
+            step = builder.select(self.staged, frame.times(self.tiles, self.bytes), operand.core)
+            found.append((frame.offset(base, builder.mul(start, operand.core)), step))
+        return found
 
     # --- passes
 
-    def _pass(self, reduction: Reduction, values: State, known: tuple[State, ...], last: bool) -> State:
-        """The totals of the rows, each in its lane."""
+    def _pass(
+        self, reduction: Reduction, values: Sequence[int], known: Sequence[Sequence[int]], last: bool
+    ) -> list[Any]:
+        """The totals of the rows, a vector a tile."""
+        frame, builder = self.frame, self.frame.builder
+        running = [frame.room(frame.vector, TILES) for _ in reduction.initial]
+        with builder.if_else(self.few) as (then, otherwise):
+            with then, frame.loop(self.tiles) as tile:
+                ahead = self._ahead(INTP(0), last, last)
+                state = self._few(self._step(reduction, INTP(0), values, known, last, ahead), reduction, tile)
+                self._put(running, tile, reduction.settle(state))
+            with otherwise:
+                self._many(reduction, values, known, last, running)
+        return running
+
+    def _few(self, step: Step, reduction: Reduction, tile: Any) -> State:
+        """The state of a row of at most `FEW` elements, which is never in memory."""
+        frame, builder, fresh = self.frame, self.frame.builder, self.frame.state(reduction.initial)
+
+        def merged(first: int, stride: int) -> State:
+            """That of elements first, first + stride, ..."""
+            if stride == FEW:
+                return step(INTP(first), tile, fresh)
+            left = merged(first, 2 * stride)
+            rooms = [frame.room(frame.vector) for _ in left]
+            self._keep(rooms, left)
+            with builder.if_then(builder.icmp_signed(">", self.length, INTP(first + stride))):
+                self._keep(rooms, reduction.merge(left, merged(first + stride, 2 * stride)))
+            return tuple(frame.get(room) for room in rooms)
+
+        return merged(0, 1)
+
+    def _keep(self, rooms: Sequence[Any], state: State) -> None:
+        for room, part in zip(rooms, state, strict=True):
+            self.frame.put(room, part)
+
+    def _many(
+        self,
+        reduction: Reduction,
+        values: Sequence[int],
+        known: Sequence[Sequence[int]],
+        last: bool,
+        running: Sequence[Any],
+    ) -> None:
         frame, builder = self.frame, self.frame.builder
         size = len(reduction.initial)
-        running = [frame.room(frame.vector) for _ in range(size)]
-        empty = reduction.settle(frame.state(reduction.initial))
-        for room, part in zip(running, empty, strict=True):
-            frame.put(room, part)
+        states, totals = self.states[:size], self.totals[:size]
+        with frame.loop(self.tiles) as tile:
+            self._put(running, tile, reduction.settle(frame.state(reduction.initial)))
         with frame.loop(frame.parts(self.blocks, frame.blocks)) as index:
             before = frame.times(index, frame.blocks)
             count = frame.min(INTP(frame.blocks), builder.sub(self.blocks, before))
-            with frame.loop(count) as block:
-                start, elements = self._extent(builder.add(before, block))
-                with builder.if_then(self.several):
+
+            def block(number: Any, depth: Any, before: Any = before) -> None:
+                start, elements = self._extent(builder.add(before, number))
+                with builder.if_then(builder.and_(self.staged, self.several)):
                     self._stage(start, elements)
-                self._block(reduction, start, elements, values, known, last)
-                state = tuple(frame.get(frame.at(room, 0)) for room in self.states[:size])
-                for room, part in zip(self.totals, reduction.settle(state), strict=False):
-                    frame.put(frame.at(room, block), part)
-            self._tree(self.totals[:size], frame.blocks, count, lambda a, b: frame.join(reduction, a, b))
-            total = tuple(frame.get(frame.at(room, 0)) for room in self.totals[:size])
-            so_far = tuple(frame.get(room) for room in running)
-            joined = frame.join(reduction, so_far, total)
+                ahead = self._ahead(start, not known, last)  # each when most of what is computed waits for memory
+                self._block(self._step(reduction, start, values, known, last, ahead), reduction, elements)
+                with frame.loop(self.tiles) as tile:
+                    self._put(totals, builder.add(depth, tile), reduction.settle(self._get(states, tile)))
+
+            self._fold(totals, frame.blocks, count, block, lambda a, b: frame.join(reduction, a, b))
             first = builder.icmp_signed("==", index, INTP(0))
-            for room, a, b in zip(running, total, joined, strict=True):
-                frame.put(room, a.like(builder.select(first, a.value, b.value)))
-        return tuple(frame.get(room) for room in running)
+            with frame.loop(self.tiles) as tile:
+                total, so_far = self._get(totals, tile), self._get(running, tile)
+                joined = frame.join(reduction, so_far, total)
+                for room, a, b in zip(running, total, joined, strict=True):
+                    frame.put(frame.at(room, tile), a.like(builder.select(first, a.value, b.value)))
 
-    def _block(
-        self, reduction: Reduction, start: Any, elements: Any, values: State, known: tuple[State, ...], last: bool
-    ) -> None:
-        """Leaves the state of a block in the first of the states."""
+    def _step(
+        self,
+        reduction: Reduction,
+        start: Any,
+        values: Sequence[int],
+        known: Sequence[Sequence[int]],
+        last: bool,
+        ahead: Sequence[Place],
+    ) -> Step:
+        """What takes in an element of a tile; `start` is where the block begins."""
         frame, builder, function = self.frame, self.frame.builder, self.frame.function
-        rooms = self.states[: len(reduction.initial)]
-        fresh = frame.state(reduction.initial)
+        places = self._inputs(start)
+        terms = self._kept(start) if last and self.keeps else None
 
-        def step(i: Any, state: State, residue: Any) -> None:
-            row, position = self._row(i), frame.integer(builder.add(start, i))
+        def step(i: Any, tile: Any, state: State) -> State:
+            for place in ahead:
+                for line in range(0, self.bytes, LINE):
+                    frame.prefetch(frame.offset(self._at(place, i, tile), INTP(line)), False)
+            row, position = self._row(places, i, tile), frame.integer(builder.add(start, i))
+            numbers, results = self._recall(values, tile), self._all(known, tile)
             if last and function.term is not None:
-                term = function.term(row, values, position, known)
-                frame.put(frame.at(self.terms, i), term[0])
+                term = function.term(row, numbers, position, results)
+                if terms is not None:
+                    self._save(terms, i, tile, term[0])
                 row = (*row, *term)
-            for room, part in zip(rooms, reduction.step(state, row, values, position, known), strict=True):
-                frame.put(frame.at(room, residue), part)
+            return reduction.step(state, row, numbers, position, results)
 
-        residues = frame.min(elements, INTP(frame.residues))
-        with frame.loop(residues) as i:
-            step(i, fresh, i)
-        with frame.loop(builder.sub(elements, residues)) as k:
-            i = frame.plus(k, frame.residues)
-            residue = builder.and_(i, INTP(frame.residues - 1))
-            step(i, tuple(frame.get(frame.at(room, residue)) for room in rooms), residue)
-        self._tree(rooms, frame.residues, residues, reduction.merge)
+        return step
 
-    def _tree(self, rooms: Sequence[Any], capacity: int, count: Any, merge: Any) -> None:
-        """Merge the first `count` of the states, each with the one h on: h = capacity/2, ..., 2, 1."""
+    def _block(self, step: Step, reduction: Reduction, elements: Any) -> None:
+        """Leaves the state of a block in the first of the states."""
         frame, builder = self.frame, self.frame.builder
-        h = capacity // 2
-        while h:
-            with frame.loop(frame.min(INTP(h), builder.sub(count, INTP(h)))) as k:
-                a, b = (tuple(frame.get(frame.at(room, frame.plus(k, shift))) for room in rooms) for shift in (0, h))
-                for room, part in zip(rooms, merge(a, b), strict=True):
-                    frame.put(frame.at(room, k), part)
-            h //= 2
+        rooms, fresh = self.states[: len(reduction.initial)], frame.state(reduction.initial)
 
-    def _write(self, start: Any, size: Any, values: State, finished: State) -> None:
+        def residue(number: Any, depth: Any) -> None:
+            with frame.loop(self.tiles) as tile:
+                self._put(rooms, builder.add(depth, tile), step(number, tile, fresh))
+            others = builder.sdiv(builder.sub(frame.plus(elements, -1), number), INTP(frame.residues))
+            with frame.loop(others) as k, frame.loop(self.tiles) as tile:
+                i = builder.add(number, frame.plus(frame.times(k, frame.residues), frame.residues))
+                place = builder.add(depth, tile)
+                self._put(rooms, place, step(i, tile, self._get(rooms, place)))
+
+        self._fold(rooms, frame.residues, frame.min(elements, INTP(frame.residues)), residue, reduction.merge)
+
+    def _get(self, rooms: Sequence[Any], place: Any) -> State:
+        return tuple(self.frame.get(self.frame.at(room, place)) for room in rooms)
+
+    def _put(self, rooms: Sequence[Any], place: Any, state: State) -> None:
+        """Where LLVM does not know that it is: it would write what is selected with masks, and the next load waits."""
+        place = self.frame.builder.add(place, self.zero)
+        for room, part in zip(rooms, state, strict=True):
+            self.frame.put(self.frame.at(room, place), part)
+
+    def _fold(self, rooms: Sequence[Any], capacity: int, count: Any, leaf: Leaf, merge: Merge) -> None:
+        """Make states 0..count and merge each with the one h on, h = capacity/2, ..., 2, 1, into the first place.
+
+        `leaf(number, depth)` leaves state `number` in the rooms from `depth` on. This is a walk through a tree whose
+        leaves are numbered with the bits of their place reversed.
+        """
+        frame, builder = self.frame, self.frame.builder
+        depth = frame.room(INTP)
+        builder.store(INTP(0), depth)
+        digits = builder.sub(INTP(64), call_intrinsic(builder, "llvm.ctlz.i64", INTP, [frame.plus(count, -1), _NO]))
+
+        def number(place: Any) -> Any:
+            backwards = builder.lshr(call_intrinsic(builder, "llvm.bitreverse.i64", INTP, [place]), INTP(1))
+            return builder.lshr(backwards, builder.sub(INTP(63), digits))
+
+        with frame.loop(builder.shl(INTP(1), digits)) as place:
+            own = number(place)
+            with builder.if_then(builder.icmp_signed("<", own, count)):
+                top = builder.load(depth)
+                leaf(own, top)
+                builder.store(frame.plus(top, TILES), depth)
+            # it completes as many pairs as its place ends in ones
+            with frame.loop(call_intrinsic(builder, "llvm.cttz.i64", INTP, [builder.not_(place), _NO])) as bit:
+                right = builder.shl(builder.lshr(place, bit), bit)
+                with builder.if_then(builder.icmp_signed("<", number(right), count)):
+                    b = frame.plus(builder.load(depth), -TILES)
+                    a = frame.plus(b, -TILES)
+                    with frame.loop(self.tiles) as tile:
+                        left, right = (self._get(rooms, builder.add(at, tile)) for at in (a, b))
+                        self._put(rooms, builder.add(a, tile), merge(left, right))
+                    builder.store(b, depth)
+
+    def _write(self, start: Any, size: Any, values: Sequence[int], done: Sequence[int]) -> None:
         frame, builder, function, output = self.frame, self.frame.builder, self.frame.function, self.output
         assert output is not None
         assert function.write is not None
         write = function.write
-        base = frame.offset(output.base, builder.mul(self.first, output.outer))
-        base = frame.offset(base, builder.mul(start, output.core))
+        places, to = self._inputs(start), self._place(self.scratch[0], output, start)
+        if self.keeps:
+            places.append(self._kept(start))
 
-        def result(i: Any) -> Lanes:
-            row, position = self._row(i), frame.integer(builder.add(start, i))
-            if function.term is not None:
-                row = (*row, frame.get(frame.at(self.terms, i)))
-            made: Lanes = write(row, values, position, finished)[0]
+        def result(i: Any, tile: Any) -> Lanes:
+            row, position = self._row(places, i, tile), frame.integer(builder.add(start, i))
+            made: Lanes = write(row, self._recall(values, tile), position, self._recall(done, tile))[0]
             return made
 
-        def straight(mask: Any) -> None:
-            with frame.loop(size) as i:
-                to = frame.offset(base, builder.mul(i, output.core))
-                for line in range(0, frame.lanes * output.size, LINE):
-                    frame.prefetch(frame.offset(to, frame.plus(frame.times(output.core, AHEAD), line)), True)
-                frame.save(to, narrow(result(i), output.dtype), mask)
-
-        with builder.if_else(self._neighbours(output)) as (then, otherwise):
-            with then, builder.if_else(self.whole) as (all_rows, some_rows):
-                with all_rows:
-                    straight(None)
-                with some_rows:
-                    straight(self.mask)
-            with otherwise:
-                with frame.loop(size) as i:
-                    frame.put(frame.at(self.scratch[0], i), result(i))
-                self._transpose(output, self.scratch[0], start, size, store=True)
-
-    # --- between memory and scratch
-
-    def _neighbours(self, operand: Operand) -> Any:
-        """Whether rows, not elements, lie side by side in memory."""
-        return self.frame.builder.icmp_signed("==", operand.outer, INTP(operand.size))
+        with builder.if_else(self.staged) as (then, otherwise):
+            with then, frame.loop(self.tiles) as tile:
+                first, present = self._rows(tile)
+                room, step = frame.offset(self.scratch[0], frame.times(tile, self.bytes)), to[1]
+                staging = self.staging[-1]
+                with builder.if_else(staging.in_pieces(present, size)) as (at_once, by_way):
+                    with at_once:
+                        staging.store_pieces(lambda i: result(i, tile), first, present, start, size)
+                    with by_way:
+                        with frame.loop(size) as i:
+                            self._save(to, i, tile, result(i, tile))
+                        staging.store(room, step, first, present, start, size)
+            with otherwise, frame.loop(size) as i, frame.loop(self.tiles) as tile:
+                self._save(to, i, tile, result(i, tile))
 
     def _stage(self, start: Any, size: Any) -> None:
-        """Bring elements start..start+size of the rows of this tile into the scratch arrays."""
-        frame, builder = self.frame, self.frame.builder
-        for operand, room in zip(self.inputs, self.scratch, strict=True):
-            base = frame.offset(operand.base, builder.mul(self.first, operand.outer))
-            base = frame.offset(base, builder.mul(start, operand.core))
+        """Bring elements start..start+size of these rows into the scratch arrays."""
+        frame = self.frame
+        with frame.loop(self.tiles) as tile:
+            first, present = self._rows(tile)
+            for staging, scratch in zip(self.staging, self.scratch, strict=False):
+                room = frame.offset(scratch, frame.times(tile, self.bytes))
+                staging.load(room, frame.times(self.tiles, self.bytes), first, present, start, size)
 
-            def straight(
-                mask: Any, operand: Operand = operand, room: Any = room, base: Any = base, size: Any = size
-            ) -> None:
-                with frame.loop(size) as i:
-                    source = frame.offset(base, builder.mul(i, operand.core))
-                    for line in range(0, frame.lanes * operand.size, LINE):
-                        frame.prefetch(frame.offset(source, frame.plus(frame.times(operand.core, AHEAD), line)), False)
-                    frame.put(frame.at(room, i), frame.load(source, operand.dtype, mask, operand.padding))
 
-            with builder.if_else(self._neighbours(operand)) as (then, otherwise):
-                with then, builder.if_else(self.whole) as (all_rows, some_rows):
-                    with all_rows:
-                        straight(None)
-                    with some_rows:
-                        straight(self.mask)
-                with otherwise:
-                    self._transpose(operand, room, start, size, store=False)
-
-    def _transpose(self, operand: Operand, room: Any, start: Any, size: Any, store: bool) -> None:
-        """Rows of contiguous elements, 128 bits of each at a time."""
-        frame, builder = self.frame, self.frame.builder
-        piece = 128 // frame.width
-        move = self._scatter if store else self._gather
-        base = frame.offset(operand.base, builder.mul(self.first, operand.outer))
-        base = frame.offset(base, frame.times(start, operand.size))
-
-        def evenly(at: Any) -> list[Any]:
-            """Where the rows of a whole tile have their elements from `at` on."""
-            places = [frame.offset(base, frame.times(at, operand.size))]
-            for _ in range(frame.lanes - 1):
-                places.append(frame.offset(places[-1], operand.outer))
-            return places
-
-        def listed(at: Any) -> list[Any]:
-            bytes_on = frame.times(at, operand.size)
-            rows = range(frame.lanes)
-            return [frame.offset(builder.load(frame.at(self.pointers, row)), bytes_on) for row in rows]
-
-        long = builder.icmp_signed(">=", size, INTP(piece))
-        with builder.if_else(builder.and_(long, self.whole)) as (then, otherwise):
-            with then, frame.loop(frame.parts(size, piece)) as k:
-                # the last piece overlaps the one before it, and moves the same elements to the same places
-                at = frame.min(frame.times(k, piece), frame.plus(size, -piece))
-                move(operand, room, at, evenly(at), None, piece)
-            with otherwise:
-                self._list_rows(base, operand, store)
-                with builder.if_else(long) as (several, few):
-                    with several, frame.loop(frame.parts(size, piece)) as k:
-                        at = frame.min(frame.times(k, piece), frame.plus(size, -piece))
-                        move(operand, room, at, listed(at), None, piece)
-                    with few:
-                        move(operand, room, INTP(0), listed(INTP(0)), size, piece)
-
-    def _list_rows(self, base: Any, operand: Operand, store: bool) -> None:
-        """Where each row of this tile begins; those that are not there are read from the last and written nowhere."""
-        frame, builder = self.frame, self.frame.builder
-        with frame.loop(frame.lanes) as lane:
-            row = frame.min(lane, frame.plus(self.present, -1))
-            place = frame.offset(base, builder.mul(row, operand.outer))
-            if store:
-                beyond = builder.icmp_signed(">=", lane, self.present)
-                place = builder.select(beyond, builder.bitcast(self.nowhere, POINTER), place)
-            builder.store(place, frame.at(self.pointers, lane))
-
-    def _gather(self, operand: Operand, room: Any, at: Any, places: Sequence[Any], limit: Any, piece: int) -> None:
-        frame, builder = self.frame, self.frame.builder
-        mask = None if limit is None else frame.first(limit, piece)
-        vectors = []
-        for k in range(piece):
-            pieces = [frame.raw(place, operand.dtype, piece, mask, operand.padding) for place in places[k::piece]]
-            while len(pieces) > 1:
-                both = ir.VectorType(ir.IntType(32), 2 * pieces[0].type.count)
-                every = ir.Constant(both, list(range(both.count)))
-                pieces = [builder.shuffle_vector(a, b, every) for a, b in zip(pieces[::2], pieces[1::2], strict=True)]
-            vectors.append(frame.widen(pieces[0], operand.dtype))
-        for k, value in enumerate(transposed(frame, vectors)):
-            frame.put(frame.at(room, frame.plus(at, k)), value)
-
-    def _scatter(self, operand: Operand, room: Any, at: Any, places: Sequence[Any], limit: Any, piece: int) -> None:
-        frame, builder = self.frame, self.frame.builder
-        mask = None if limit is None else frame.first(limit, piece)
-        columns = [frame.get(frame.at(room, frame.plus(at, k))) for k in range(piece)]
-        for k, value in enumerate(transposed(frame, columns)):
-            out = narrow(value, operand.dtype)
-            for group, place in enumerate(places[k::piece]):
-                lanes = ir.Constant(
-                    ir.VectorType(ir.IntType(32), piece), list(range(group * piece, (group + 1) * piece))
-                )
-                part = builder.shuffle_vector(out, ir.Constant(out.type, ir.Undefined), lanes)
-                frame.save(place, part, mask)
+_NO = ir.IntType(1)(0)  # zero is a number as any other

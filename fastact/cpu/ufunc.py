@@ -92,12 +92,14 @@ _DRIVERS = {
     "parts_chunk": 2,
     "choose": 4,
     "call_ufunc": 4,
+    "call_rows": 4,
+    "slabs_chunk": 2,
     "choose_options": 4,
     "refuse_empty": 2,
     "worker": 1,
 }
 _VIEWS = {"collect_rows": 8, "spread_rows": 8, "walk_chunk": 2, "views": 6}  # those only for what is not contiguous
-_CALLS = ("choose", "choose_options", "call_ufunc")  # Python's, with an object as result
+_CALLS = ("choose", "choose_options", "call_ufunc", "call_rows")  # Python's, with an object as result
 _NUMBERS = (*_CALLS, "direct", "views", "share", "piece", "whole")
 
 
@@ -107,11 +109,11 @@ def _load(name: str, arguments: int) -> int:
     def compile() -> Compiled:
         from numba.core import types
 
-        from . import driver, quick, row_driver, tiles, views
+        from . import driver, quick, quick_rows, row_driver, tiles, views
         from .compiler import compile_function
 
         result = types.int32 if name == "refuse_empty" else types.intp if name in _NUMBERS else types.void
-        modules = (driver, row_driver, quick, tiles, views)
+        modules = driver, row_driver, quick, quick_rows, tiles, views
         function = next(vars(module)[name] for module in modules if name in vars(module))
         return compile_function(function, f"fastact_{name}", (types.intp,) * arguments, result)
 
@@ -122,8 +124,9 @@ def _load(name: str, arguments: int) -> int:
 def _drivers() -> dict[str, int]:
     """The addresses of the compiled functions, and the thread pool they work with."""
     found = {name: _load(name, arguments) for name, arguments in _DRIVERS.items()}
-    for name in ("collect", "spread", "share", "piece", "whole", "direct"):
+    for name in ("collect", "spread", "share", "piece", "whole", "direct", "rows"):
         setattr(threads.pool, name, found[name])
+    threads.pool.slabs_job = found["slabs_chunk"]
     threads.pool.load_views = ctypes.cast(_load_views, ctypes.c_void_p).value
     threads.set_up(found["worker"], *(found[f"{job}_chunk"] for job in ("elementwise", "rows", "parts")))
     _set_up_calls()
@@ -148,7 +151,7 @@ def _set_up_calls() -> None:
     pool.numpy_call = UFunc.from_address(id(np.exp)).vectorcall
     pool.new_array, pool.new_like = (_numpy_table("_ARRAY_API")[k] for k in (94, 277))
     pool.array_type, pool.float_type, pool.int_type = id(np.ndarray), id(float), id(int)
-    pool.out_name = id(vectorcall.KEYWORDS[0])
+    pool.out_name, pool.axis_name = (id(vectorcall.KEYWORDS[vectorcall.KEYWORDS.index(k)]) for k in ("out", "axis"))
     for field, function in (
         ("incref", python.Py_IncRef),
         ("decref", python.Py_DecRef),
@@ -331,7 +334,15 @@ def with_options(ufunc: np.ufunc, function: Callable[..., Any]) -> np.ufunc:
 def projection(function: Projection, doc: str) -> np.ufunc:
     """The gufunc of a projection of rows, for every dtype."""
     loops = [BuiltLoop([dtype] * 2, _rows_loop(function, dtype_name, 1, 1), "rows") for dtype, dtype_name in _dtypes()]
-    return _without_empty_rows(make_ufunc(function.name, doc, (1, 1), loops, "(n)->(n)"))
+    return _without_empty_rows(_called_directly(make_ufunc(function.name, doc, (1, 1), loops, "(n)->(n)"), loops))
+
+
+def _called_directly(made: np.ufunc, loops: Sequence[BuiltLoop]) -> np.ufunc:
+    """Let plain calls of a gufunc whose operands are all rows go past NumPy."""
+    for built in loops:
+        built.loop.dtype = id(np.dtype(built.dtypes[0]))
+    UFunc.from_address(id(made)).vectorcall = _drivers()["call_rows"]
+    return made
 
 
 def _without_empty_rows(made: np.ufunc) -> np.ufunc:
@@ -354,6 +365,8 @@ def rows(function: RowFunction, doc: str) -> np.ufunc:
             arrays[-1] = np.dtype(np.bool_)
         loops.append(BuiltLoop([*arrays, *others, *[dtype] * outputs], loop, "rows"))
     made = make_ufunc(function.name, doc, (inputs, outputs), loops, function.signature)
+    if not function.values and not function.mask and not function.results:
+        _called_directly(made, loops)
     return _without_empty_rows(made) if function.refuses_empty else made
 
 

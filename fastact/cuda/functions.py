@@ -15,7 +15,7 @@ from . import driver, halves, templates
 from .arrays import DeviceArray, describe, is_device_array
 from .compiler import cubin
 from .layout import Walk, broadcast_shapes, check_output, check_overlap, walk
-from .ranges import cheap_forms, cheap_forms_for
+from .ranges import cheap_forms, cheap_forms_for, divisions
 from .trace import trace
 
 _ALIGNMENT = 16
@@ -52,8 +52,13 @@ def source(name: str, dtype: str, places: str, layout: str) -> str:
     graph = trace(kernel.function, kinds, kernel.width)
     form = elementwise_forms()[name][1]
     if templates.ITEMSIZE[dtype] == 2 and len(kinds) == 1:
-        graph = halves.reduced(graph, dtype)
-        cheap = cheap_forms_for(graph, halves.inputs(dtype))
+        x, less = halves.inputs(dtype), halves.reduced(graph, dtype)
+        cheap = cheap_forms_for(less, x)
+        # a division whose operands were in range and are no longer would be a call
+        if divisions(less) == len(cheap) or divisions(graph) > len(cheap_forms_for(graph, x)):
+            graph = less
+        else:
+            cheap = cheap_forms_for(graph, x)
     else:
         if templates.ITEMSIZE[dtype] == 2 and len(kinds) == len(form.arrays) == 2:
             graph = halves.reduced_product(graph, dtype)

@@ -358,6 +358,11 @@ def cheap_forms(graph: Graph, kinds: Sequence[str], cut: int) -> dict[int, str]:
     return dict(reversed(wanted))  # of two forms the first
 
 
+def divisions(graph: Graph) -> int:
+    """How many divisions and square roots a graph has."""
+    return sum(graph.nodes[k].op in ("div", "sqrt") for k in graph.used())
+
+
 def cheap_forms_for(graph: Graph, x: Array) -> dict[int, str]:
     """The same for a graph of one input that has the values `x` and no others."""
     wanted = [(k, form) for k in graph.used() if graph.nodes[k].op in ("div", "sqrt") for form in _FORMS]

@@ -260,7 +260,8 @@ def contiguous(kernel: Kernel, graph: Graph, cheap: Mapping[int, str] | None = N
     )
     results = ", ".join(f"w{k}[{per_load}]" for k in range(kernel.outputs))
     stored = "\n".join(f"      ((uint4 *)(y{k} + base))[{place}] = pack16(w{k});" for k in range(kernel.outputs))
-    blocks = "FEWER_BLOCKS" if sum(graph.nodes[k].op != "const" for k in graph.used()) > LONG else "BLOCKS"
+    operations = sum(graph.nodes[k].op != "const" for k in graph.used())
+    blocks = "FEWER_BLOCKS" if operations > LONG or kernel.outputs > 1 else "BLOCKS"
     call = _call(kernel, [f"u{k}[e]" for k in range(kernel.arrays)], [f"w{k}[e]" for k in range(kernel.outputs)])
     return f"""{prologue(kernel.dtype)}
 {tables.definition()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -136,8 +135,8 @@ SOFT_CROSS_ENTROPY_WITH_GRADIENT = replace(
 )
 
 
-# --- against a class whose share is `at_target`, while every other class has the share `spread`, times its weight: the
-# distribution is made on the way
+# --- against a class whose share is `at_target`, while every other class has the share `spread`, each times the weight
+# of the class: the distribution is made on the way
 
 
 def _smoothed(row: State, values: State, position: Lanes) -> State:
@@ -146,42 +145,25 @@ def _smoothed(row: State, values: State, position: Lanes) -> State:
     return x, select(position == index, at_target, spread) * weight
 
 
-def _smoothed_evenly(row: State, values: State, position: Lanes) -> State:
-    index, at_target, spread, length = values
-    return row[0], select(position == index, at_target, select(position < length, spread, 0.0))
+def _step_smoothed(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    return _step_weighted(state, _smoothed(row, values, position), values, position, known)
 
 
-Distribution = Callable[[State, State, Lanes], State]
+def _write_smoothed_gradient(row: State, values: State, position: Lanes, done: State) -> State:
+    return _write_distribution_gradient((*_smoothed(row[:-1], values, position), row[-1]), values, position, done)
 
 
-def _smooth(function: RowFunction, signature: str, paddings: tuple[float, ...], made: Distribution) -> RowFunction:
-    """`function`, with the distribution not an operand but what `made` says."""
-
-    def step(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-        return _step_weighted(state, made(row, values, position), values, position, known)
-
-    def write(row: State, values: State, position: Lanes, done: State) -> State:
-        q = made(row[:-1], values, position)
-        return _write_distribution_gradient((*q, row[-1]), values, position, done)
-
-    maximum, weighted, *others = function.passes
-    return replace(
-        function,
-        name=function.name.replace("soft", "weighted_smooth" if len(paddings) > 1 else "smooth"),
-        signature=signature + function.signature.partition("->")[2],
-        rows=paddings,
-        values=("index", "float", "float"),
-        length=len(paddings) == 1,
-        passes=(maximum, replace(weighted, step=step), *others),
-        write=None if function.write is None else write,
-    )
-
-
-SMOOTH_CROSS_ENTROPY, SMOOTH_CROSS_ENTROPY_WITH_GRADIENT = (
-    _smooth(function, "(n),(),(),()->", (-inf,), _smoothed_evenly)
-    for function in (SOFT_CROSS_ENTROPY, SOFT_CROSS_ENTROPY_WITH_GRADIENT)
+SMOOTH_CROSS_ENTROPY = replace(
+    SOFT_CROSS_ENTROPY,
+    name="smooth_cross_entropy",
+    signature="(n),(n),(),(),()->()",
+    values=("index", "float", "float"),
+    passes=tuple(replace(p, step=_step_smoothed) if p is WEIGHTED else p for p in SOFT_CROSS_ENTROPY.passes),
 )
-WEIGHTED_SMOOTH_CROSS_ENTROPY, WEIGHTED_SMOOTH_CROSS_ENTROPY_WITH_GRADIENT = (
-    _smooth(function, "(n),(n),(),(),()->", (-inf, 0.0), _smoothed)
-    for function in (SOFT_CROSS_ENTROPY, SOFT_CROSS_ENTROPY_WITH_GRADIENT)
+
+SMOOTH_CROSS_ENTROPY_WITH_GRADIENT = replace(
+    SMOOTH_CROSS_ENTROPY,
+    name="smooth_cross_entropy_with_gradient",
+    signature="(n),(n),(),(),()->(),(n)",
+    write=_write_smoothed_gradient,
 )
