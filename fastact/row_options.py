@@ -67,6 +67,9 @@ def function(name: str, plain: np.ufunc) -> Callable[..., Any]:
             operands = [np.broadcast_to(x, shape, subok=True), np.broadcast_to(where, shape)]
         if name == "softmin":
             temperature = np.negative(temperature) if np.ndim(temperature) else -temperature
+        dtype = getattr(x, "dtype", None)
+        if isinstance(dtype, np.dtype) and dtype.kind == "V" and type(temperature) in (int, float):
+            temperature = dtype.type(temperature)  # to NumPy, Python's numbers are weak only beside its own dtypes
         return _core(_CORES[name][masked])(*operands, temperature, _limit(shape, axis, causal), axis=axis, **kwargs)
 
     options.__name__ = options.__qualname__ = name

@@ -209,3 +209,15 @@ def test_logmeanexp_of_special_rows() -> None:
     assert abs(result[3] - (3 - np.log(2))) < 1e-6
     assert np.isnan(fa.logmeanexp(np.zeros((2, 0)))).all()
     assert same_bits(fa.logmeanexp(x.T, axis=0), result)
+
+
+@pytest.mark.parametrize("options", [{"temperature": 2.0}, {"temperature": 3}, {"where": True}, {"causal": True}])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmin"])
+def test_bfloat16_stays_bfloat16(name: str, options: dict[str, Any]) -> None:
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    x = np.arange(12).reshape(3, 4).astype(bfloat16)
+    options = {**options, "where": np.eye(3, 4, dtype=bool)} if "where" in options else options
+    found = getattr(fa, name)(x, **options)
+    assert found.dtype == bfloat16
+    wide = getattr(fa, name)(x.astype(np.float32), **options)
+    assert np.array_equal(found, wide.astype(bfloat16))
