@@ -410,7 +410,8 @@ def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: Sta
     total, total_low, after, rest = done
     s, r, q = exp_fine(y)
     p, p_low = two_prod(s, total)
-    more = fma(p, q, fma(s, total_low, p_low))
+    low = fma(s, total_low, p_low)
+    more = fma(p, q, fma(low, r, low))
     p = p * after
     d, d_low = two_diff(g, p)
     left = fma(-p, r, d)
