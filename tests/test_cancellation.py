@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
@@ -96,7 +96,7 @@ rows = st.integers(1, 40).flatmap(
 
 
 @both
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows)
 def test_log_softmax_vjp_next_to_its_zeros(dtype: Any, row: Any) -> None:
     """Each g is near, some at a float's distance of, where the result is 0."""
@@ -109,7 +109,7 @@ def test_log_softmax_vjp_next_to_its_zeros(dtype: Any, row: Any) -> None:
 
 
 @both
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows)
 def test_sums_of_what_is_nearly_a_distribution(dtype: Any, row: Any) -> None:
     near, logits, shift = row

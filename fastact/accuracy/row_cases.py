@@ -60,7 +60,7 @@ def adversarial_rows(dtype: npt.DTypeLike) -> dict[str, Floats]:
         "two leaders": np.concatenate([[12.0, 12.0], rng.normal(size=30)]),
         "sorted": np.sort(rng.normal(size=515) * 20),
         "long": rng.normal(size=5000),
-        "one far above many": np.concatenate([np.zeros(20_000), [10.651235580444336]]),
+        "one far above many": np.concatenate([np.zeros(5000), [10.715617179870605]]),
         "one above many, by far": np.concatenate([[39.724440849525124], np.zeros(1000)]),
         "probabilities": rng.normal(size=40) - math.log(40 * math.exp(0.5)),
         "one probability next to 1": np.concatenate([[-3e-6], np.full(6, -15.8)]),
@@ -105,11 +105,6 @@ def _plain(name: str) -> Callable[[Floats], Iterator[Judged]]:
 
 def _softmin(x: Floats) -> Iterator[Judged]:
     yield from _plain("softmin")(-x)
-
-
-def _logmeanexp(x: Floats) -> Iterator[Judged]:
-    result, top = fastact.logmeanexp(x), float(x.max())
-    yield np.atleast_1d(result), row_truth("logmeanexp", x), np.atleast_1d(max(abs(top), abs(top - float(result))))
 
 
 def _softmax_vjp(x: Floats) -> Iterator[Judged]:
@@ -170,7 +165,7 @@ def _cross_entropy_gradient(x: Floats) -> Iterator[Judged]:
 FUNCTIONS: Mapping[str, Callable[[Floats], Iterator[Judged]]] = {
     **{name: _plain(name) for name in ("softmax", "log_softmax", "logsumexp")},
     "softmin": _softmin,
-    "logmeanexp": _logmeanexp,
+    "logmeanexp": _plain("logmeanexp"),
     **{name: _plain(name) for name in ("sparsemax", "entmax15", "hardmax")},
     "softmax_vjp": _softmax_vjp,
     "log_softmax_vjp": _log_softmax_vjp,

@@ -402,7 +402,7 @@ def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
 
 
 LARGE = {32: 2.0**24, 64: 2.0**200}
-CANCELLED = 2.0**-10
+CANCELLED = 1.25 * 2.0**-10
 
 
 def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
@@ -410,13 +410,14 @@ def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: Sta
     total, total_low, after, rest = done
     s, r, q = exp_fine(y)
     p, p_low = two_prod(s, total)
-    more = fma(p, q, fma(s, total_low, p_low))
+    low = fma(s, total_low, p_low)
+    more = fma(p, q, fma(low, r, low))
     p = p * after
     d, d_low = two_diff(g, p)
     left = fma(-p, r, d)
-    # Next to y = 0 only g - total may cancel: e^y - 1 has as many bits as r.
-    cancelled = fabs(left) < fabs(g * select(y > -CANCELLED, y, -CANCELLED))
     result = left + fma(-after, more, d_low)
+    # Next to y = 0 only g - total may cancel: e^y - 1 has as many bits as r.
+    cancelled = fabs(result * 1.25) < fabs(g * select(y > -CANCELLED, y, -CANCELLED))
     return rarely(cancelled, log_softmax_vjp_rest, (g, y, total, total_low, rest, after), (result,))
 
 
