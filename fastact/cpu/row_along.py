@@ -8,7 +8,6 @@ at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +19,7 @@ from .emit import INTP, ITEMSIZE, POINTER, element, narrow
 from .lanes import Lanes, splat, split
 from .layout import NUMBERS, PIECE, SLOT
 from .row_frame import LINE, Frame, Operand, folded
+from .row_items import Items
 
 # Elements of rows that are taken together, so that they are still in the first cache for the next pass, with what is
 # kept of them if terms are; and how many rows at least, for the numbers of rows are computed once for all of them.
@@ -31,17 +31,6 @@ KEPT = 256 << 10  # bytes of a row up to which terms are kept: it and its output
 LINES = 128  # elements from which on it pays to read and write whole lines
 SOON = 16 << 10  # bytes by which a pass over what is in no cache asks for it ahead
 STREAM = 32 << 20  # bytes of output from which it is written past the caches: larger than any it could have stayed in
-
-
-@dataclass
-class _Items:
-    """What is taken together: some rows, or some pieces of one row."""
-
-    count: Any
-    rows: Any  # the first row
-    start: Any  # the first element
-    size: Any  # elements of an item at most
-    long: Any  # whether they are pieces
 
 
 class Along:
@@ -122,12 +111,13 @@ class Along:
         frame, builder, function = self.frame, self.frame.builder, self.frame.function
         whole = PART[frame.width]
 
-        def blocks(index: Any) -> _Items:
+        def blocks(index: Any) -> Items:
             start = frame.times(index, whole)
             count = frame.min(INTP(frame.lanes), frame.parts(builder.sub(self.length, start), BLOCK))
-            return _Items(builder.select(self.long, count, present), first, start, INTP(BLOCK), self.long)
+            count = builder.select(self.long, count, present)
+            return Items(frame, self.length, count, first, start, INTP(BLOCK), self.long)
 
-        def anyhow(index: Any) -> _Items:
+        def anyhow(index: Any) -> Items:
             """The same elements where their order does not matter: as one item, unless they are staged."""
             items = blocks(index)
             one = builder.and_(self.long, builder.not_(self.staged))
@@ -240,7 +230,7 @@ class Along:
             found.append(wide.bits() if self.numbers[place][1] == "int" else wide)
         return tuple(found)
 
-    def _few(self, items: _Items) -> Any:
+    def _few(self, items: Items) -> Any:
         """Whether there are so few items that it pays not to merge as many states as there are lanes."""
         return self.frame.builder.icmp_signed("<=", items.count, INTP(FEW))
 
@@ -248,7 +238,7 @@ class Along:
     def _size(reduction: Reduction) -> int:
         return len(reduction.initial)
 
-    def _total(self, reduction: Reduction, running: Sequence[int], items: _Items, index: Any) -> None:
+    def _total(self, reduction: Reduction, running: Sequence[int], items: Items, index: Any) -> None:
         """From the states of the items to totals of rows, a lane each, or to that of a part of one long row."""
         frame, size = self.frame, self._size(reduction)
 
@@ -296,13 +286,7 @@ class Along:
 
     # --- the items: for each, where its operands are
 
-    def _item(self, items: _Items, item: Any, operand: Operand) -> Any:
-        frame, builder = self.frame, self.frame.builder
-        row = builder.add(items.rows, builder.select(items.long, INTP(0), item))
-        start = builder.mul(self._start(items, item), operand.core)
-        return frame.offset(operand.base, builder.add(builder.mul(row, operand.outer), start))
-
-    def _ahead(self, items: _Items, item: Any) -> list[tuple[Any, Operand, bool]]:
+    def _ahead(self, items: Items, item: Any) -> list[tuple[Any, Operand, bool]]:
         """Where the same item of the rows or blocks that are taken next lies, in every array."""
         frame, builder = self.frame, self.frame.builder
         found: list[tuple[Any, Operand, bool]] = []
@@ -313,28 +297,18 @@ class Along:
             step = builder.select(items.long, parts, rows)
             if operand is not self.output:
                 step = builder.select(self.kept, rows, step)
-            place = frame.offset(self._item(items, item, operand), step)
+            place = frame.offset(items.address(item, operand), step)
             if operand is self.output:  # what is written past the caches must not be brought there
                 place = builder.select(self.streaming, found[0][0], place)
             found.append((place, operand, operand is self.output))
         return found
 
-    def _start(self, items: _Items, item: Any) -> Any:
-        """The index of an item's first element in its row."""
-        builder = self.frame.builder
-        return builder.select(items.long, builder.add(items.start, builder.mul(item, items.size)), INTP(0))
-
-    def _extent(self, items: _Items, item: Any) -> tuple[Any, Any]:
-        """The index of an item's first element in its row, and how many there are."""
-        start = self._start(items, item)
-        return start, self.frame.min(items.size, self.frame.builder.sub(self.length, start))
-
-    def _sources(self, items: _Items, item: Any, size: Any) -> list[Any]:
+    def _sources(self, items: Items, item: Any, size: Any) -> list[Any]:
         """Pointers to contiguous elements of the inputs."""
         frame, builder = self.frame, self.frame.builder
         places = []
         for operand, stage in zip(self.inputs, self.stages, strict=True):
-            pointer = self._item(items, item, operand)
+            pointer = items.address(item, operand)
             place = frame.room(POINTER)
             builder.store(pointer, place)
             with builder.if_then(self.staged, likely=False):
@@ -356,7 +330,7 @@ class Along:
     def _reduce(
         self,
         reduction: Reduction,
-        items: _Items,
+        items: Items,
         wide: Sequence[int],
         remembered: Sequence[Sequence[int]],
         last: bool,
@@ -369,7 +343,7 @@ class Along:
             for room, part in zip(self.states, frame.state(reduction.initial), strict=False):
                 frame.put(frame.at(room, item), part)
         with frame.loop(items.count) as item:
-            offset, elements = self._extent(items, item)
+            offset, elements = items.extent(item)
             sources = self._sources(items, item, elements)
             values = self._spread(wide, item)
             known = tuple(self._spread(places, item) for places in remembered)
@@ -377,7 +351,7 @@ class Along:
             for four in rooms:
                 for room, part in zip(four, frame.state(reduction.initial), strict=True):
                     frame.put(room, part)
-            to = self._item(items, item, self.output) if keep and self.output is not None else None
+            to = items.address(item, self.output) if keep and self.output is not None else None
 
             def one(vector: int, start: Any, mask: Any, known: tuple[State, ...] = known) -> None:
                 row = self._lanes(sources, start, mask)
@@ -449,7 +423,7 @@ class Along:
 
     def _write(
         self,
-        items: _Items,
+        items: Items,
         wide: Sequence[int],
         remembered: Sequence[Sequence[int]],
         done: Sequence[int],
@@ -460,11 +434,11 @@ class Along:
         assert function.write is not None
         write = function.write
         with frame.loop(items.count) as item:
-            offset, elements = self._extent(items, item)
+            offset, elements = items.extent(item)
             sources = self._sources(items, item, elements)
             values, numbers = self._spread(wide, item), self._spread(done, item)
             known = tuple(self._spread(places, item) for places in remembered)
-            real = self._item(items, item, output)
+            real = items.address(item, output)
             to = builder.select(self.staged, builder.bitcast(self.out_stage, POINTER), real)
 
             def place(start: Any) -> Any:

@@ -149,11 +149,13 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
             inside, k = node.value
             if inside not in rare:
                 helper = f"{name}_rare{len(rare)}"
-                before += device_function(helper, inside, tables).replace("__forceinline__", "__noinline__")
+                before += _called(helper, inside, tables)
                 results = rare[inside] = [f"{helper}_{j}" for j in range(len(inside.outputs))]
                 mask, given, otherwise = operands[0], operands[1 : -len(results)], operands[-len(results) :]
                 starts = ", ".join(f"{a} = {b}" for a, b in zip(results, otherwise, strict=True))
-                lines += [f"  {real} {starts};", f"  if ({mask}) {helper}({', '.join(['table', *given, *results])});"]
+                taken = " ".join(f"{a} = found.y{j};" for j, a in enumerate(results))
+                call = f"const {helper}_results found = {helper}({', '.join(['table', *given])});"
+                lines += [f"  {real} {starts};", f"  if ({mask}) {{ {call} {taken} }}"]
             names[number] = rare[inside][k]
             continue
         names[number] = f"v{number}"
@@ -166,6 +168,20 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
     # an output may be the variable of an input, so all are written at the end
     lines += [f"  y{k} = {names[number]};" for k, number in enumerate(graph.outputs)]
     return f"{before}static __device__ __forceinline__ void {name}({declared}) {{\n" + "\n".join(lines) + "\n}\n"
+
+
+def _called(name: str, graph: Graph, tables: Tables) -> str:
+    """A C function of a graph that is not inlined; it returns its results, which references would send to the stack."""
+    real, outputs = FLOAT_NAMES[tables.width], range(len(graph.outputs))
+    inputs = {n.value: _c_type(n) for n in graph.nodes if n.op == "input"}
+    taken = [f"const {real} *table", *(f"{inputs[k]} x{k}" for k in sorted(inputs))]
+    given = ["table", *(f"x{k}" for k in sorted(inputs)), *(f"found.y{k}" for k in outputs)]
+    return (
+        device_function(f"{name}_inside", graph, tables)
+        + f"struct {name}_results {{ {real} {', '.join(f'y{k}' for k in outputs)}; }};\n"
+        + f"static __device__ __noinline__ {name}_results {name}({', '.join(taken)}) {{\n"
+        + f"  {name}_results found;\n  {name}_inside({', '.join(given)});\n  return found;\n}}\n"
+    )
 
 
 def _c_type(node: Node) -> str:
