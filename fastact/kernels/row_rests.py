@@ -67,7 +67,7 @@ def log_sum_cancels(m: Lanes, guess: Lanes) -> Lanes:
     the rounding error of 1, their sum is only one float.
     """
     size = fabs(m)
-    part = select(size < SMALL[m.width], m.const(4.0), select(size < 1.0, m.const(0.25), 0.125))
+    part = select(size < SMALL[m.width], m.const(4.0), select(size < 1.0, m.const(0.125), 0.0625))
     return fabs(guess) < size * part
 
 
@@ -95,9 +95,13 @@ def exp_in_sum(x: Lanes) -> State:
 
 def add_exp_triple(total: State, x: Lanes, wanted: Lanes) -> State:
     """A sum like `EXP_TRIPLES`, and e^x where that is `wanted`."""
-    zero = x.const(0.0)
     wanted = wanted & (x > ZERO[x.width])
-    return merge_exp_triples(total, rarely(wanted, exp_in_sum, (x,), (zero, zero, zero, zero)))
+    found: State = rarely(wanted, _with_exp, (*total, x), total)
+    return found
+
+
+def _with_exp(near: Lanes, first: Lanes, second: Lanes, third: Lanes, x: Lanes) -> State:
+    return merge_exp_triples((near, first, second, third), exp_in_sum(x))
 
 
 def merge_exp_triples(a: State, b: State) -> State:
@@ -105,11 +109,19 @@ def merge_exp_triples(a: State, b: State) -> State:
     return a[0] + b[0], *add_triples(a[1:], b[1:])
 
 
-def log_of_triple(total: State, guess: Lanes, count: Any, count_low: Any) -> tuple[Lanes]:
-    """The logarithm of a sum like `EXP_TRIPLES` over a number; `guess` is right but for 2^-18."""
+def log_of_triple(wanted: Lanes, total: State, guess: Lanes, count: Any, count_low: Any) -> State:
+    """The logarithm of a sum like `EXP_TRIPLES` over a number, where `wanted`; `guess` is right but for 2^-18."""
+    numbers = (guess.const(n) if isinstance(n, float) else n for n in (count, count_low))
+    found: State = rarely(wanted, _log_of_triple, (*total, guess, *numbers), (guess,))
+    return found
+
+
+def _log_of_triple(
+    near: Lanes, first: Lanes, second: Lanes, third: Lanes, guess: Lanes, count: Lanes, count_low: Lanes
+) -> tuple[Lanes]:
     zero = guess.const(0.0)
-    ones = total[0], zero, zero
-    rest = tuple(part * 2.0**-LIFT for part in settled(*total[1:]))
+    ones = near, zero, zero
+    rest = tuple(part * 2.0**-LIFT for part in settled(first, second, third))
     power, p, n = exp_parts3(-guess)
     scale = power_of_two(n)
     power = tuple(part * scale for part in power)

@@ -287,7 +287,8 @@ def attempt_again(cancels: Callable[[Lanes, Lanes], Lanes], count: Callable[[Sta
         return add_exp_triple(state, row[0], wanted(values, known))
 
     def result(total: State, values: State, known: tuple[State, ...]) -> State:
-        return *log_of_triple(total, known[1][0], *count(values)), total[0].const(0.0)
+        again = log_of_triple(wanted(values, known), total, known[1][0], *count(values))
+        return *again, total[0].const(0.0)
 
     return Reduction(EXP_TRIPLES, step, merge_exp_triples, result=result, when=wanted)
 
