@@ -204,9 +204,9 @@ def narrow(value: Lanes, dtype: str) -> Any:
 
 LINE = 64
 WRITE_AHEAD = 512
-"""Bytes ahead of a store that its cache line is asked for: a fifth of relu's time in the second-level cache."""
+"""Bytes ahead of a store that its cache line is asked for."""
 READ_AHEAD = 2048
-"""The same of a load from main memory, where stores go past the caches: a seventh of gelu's time."""
+"""The same of a load from main memory, where stores go past the caches."""
 
 
 def _prefetch(builder: Builder, pointer: Any, ahead: int, block: Block, write: bool) -> None:

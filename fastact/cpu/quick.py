@@ -96,6 +96,18 @@ def writable(out: int) -> bool:
     return peek(out + A_FLAGS) & (WRITEABLE | WARN_ON_WRITE) == WRITEABLE
 
 
+@jit
+def handed_over(fine: bool, result: int, out: int, pool: int) -> int:
+    """A reference to the result for the caller: a result made here has one, `out` gets one more; 0 after an error."""
+    if not fine:
+        if out == 0:
+            call_void(peek(pool + P_DECREF), result)
+        return 0
+    if out != 0:
+        call_void(peek(pool + P_INCREF), out)
+    return result
+
+
 def direct(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) -> int:
     """Call `ufunc` with the arrays at `args` and the numbers at `given`; NOT_MINE, with nothing done, if not plain.
 
@@ -154,13 +166,7 @@ def direct(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) 
     leave(before)
     if thread != 0:
         call_void(peek(pool + P_RESTORE), thread)
-    if not fine:
-        if out == 0:
-            call_void(peek(pool + P_DECREF), result)
-        return 0
-    if out != 0:
-        call_void(peek(pool + P_INCREF), out)
-    return result
+    return handed_over(fine, result, out, pool)
 
 
 def call_ufunc(ufunc: int, args: int, count: int, keywords: int) -> int:

@@ -38,8 +38,6 @@ from .quick import (
     OFFSET_FLAG,
     P_ARRAY,
     P_AS_LONG,
-    P_DECREF,
-    P_INCREF,
     P_INT,
     P_NEW_LIKE,
     P_NUMPY_CALL,
@@ -49,6 +47,7 @@ from .quick import (
     TUPLE_ITEMS,
     TUPLE_SIZE,
     TYPE,
+    handed_over,
     is_alike,
     loop_for,
     writable,
@@ -173,13 +172,7 @@ def _called(ufunc: int, args: int, inputs: int, axis: int, out: int, pool: int) 
         leave(before)
         if thread != 0:
             call_void(peek(pool + P_RESTORE), thread)
-    if not fine:
-        if out == 0:
-            call_void(peek(pool + P_DECREF), result)
-        return 0
-    if out != 0:
-        call_void(peek(pool + P_INCREF), out)
-    return result
+    return handed_over(fine, result, out, pool)
 
 
 def call_rows(ufunc: int, args: int, count: int, keywords: int) -> int:

@@ -122,7 +122,7 @@ def _stream_bytes() -> int:
     """The size from which a result is written past the caches.
 
     From there on it is faster even for somebody who reads the result at once, since the arguments and the result are
-    too much for a usual last cache; measured with 4 Mi float32, where a result of half the size was no faster.
+    too much for a usual last cache.
     """
     return 1 << 62 if sys.platform == "darwin" else 16 << 20
 

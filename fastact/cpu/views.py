@@ -39,11 +39,11 @@ from .quick import (
     INT,
     NOT_MINE,
     P_ARRAY,
-    P_DECREF,
     P_INCREF,
     P_RESTORE,
     P_SAVE,
     TYPE,
+    handed_over,
     loop_for,
     product,
     writable,
@@ -383,10 +383,4 @@ def views(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) -
     leave(before)
     if thread != 0:
         call_void(peek(pool + P_RESTORE), thread)
-    if not fine:
-        if out == 0:
-            call_void(peek(pool + P_DECREF), result)
-        return 0
-    if out != 0:
-        call_void(peek(pool + P_INCREF), out)
-    return result
+    return handed_over(fine, result, out, pool)

@@ -14,7 +14,7 @@ from math import inf
 from typing import Any
 
 from fastact.kernels.exp32 import clamp_above, clamp_below
-from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, select
+from fastact.kernels.language import copysign, fabs, fma, kernel, select
 from fastact.kernels.pairs import fast_two_sum
 
 from ..activation import Activation, Parameter
@@ -24,10 +24,12 @@ Lanes = Any
 INFINITY = float("inf")
 
 # 1/6 and 1/3, and what their rounding to float32 and to float64 leaves out.
-SIXTH, SIXTH_LOW32, SIXTH_LOW64 = 1 / 6, float.fromhex("-0x1.555556p-28"), float.fromhex("0x1.5555555555555p-57")
+SIXTH = 1 / 6
+SIXTH_LOW = {32: float.fromhex("-0x1.555556p-28"), 64: float.fromhex("0x1.5555555555555p-57")}
 # The low part for the line through (-3, 0) and (3, 1), rounded up: so those two points are not inside.
-SIXTH_ABOVE32, SIXTH_ABOVE64 = float.fromhex("-0x1.555554p-28"), float.fromhex("0x1.5555555555556p-57")
-THIRD, THIRD_LOW32, THIRD_LOW64 = 1 / 3, float.fromhex("-0x1.555556p-27"), float.fromhex("0x1.5555555555555p-56")
+SIXTH_ABOVE = {32: float.fromhex("-0x1.555554p-28"), 64: float.fromhex("0x1.5555555555556p-57")}
+THIRD = 1 / 3
+THIRD_LOW = {32: float.fromhex("-0x1.555556p-27"), 64: float.fromhex("0x1.5555555555555p-56")}
 
 
 @kernel
@@ -187,29 +189,14 @@ def _line(x: Lanes, slope: Lanes, slope_low: Lanes, offset: Lanes) -> tuple[Lane
 
 
 @kernel
-def _line32(x: Lanes, slope: Lanes, offset: Lanes) -> tuple[Lanes, Lanes]:
-    return _line(x, slope, select(slope == SIXTH, slope.const(SIXTH_ABOVE32), 0.0), offset)
+def _hard_sigmoid_line(x: Lanes, slope: Lanes, offset: Lanes) -> tuple[Lanes, Lanes]:
+    return _line(x, slope, select(slope == SIXTH, slope.const(SIXTH_ABOVE[x.width]), 0.0), offset)
 
 
 @kernel
-def _line64(x: Lanes, slope: Lanes, offset: Lanes) -> tuple[Lanes, Lanes]:
-    return _line(x, slope, select(slope == SIXTH, slope.const(SIXTH_ABOVE64), 0.0), offset)
-
-
-_hard_sigmoid_line = by_dtype(_line32, _line64)
-
-
-@kernel
-def _sixth32(t: Lanes, t_low: Lanes) -> Lanes:
-    return fma(t, SIXTH, fma(t, SIXTH_LOW32, t_low * SIXTH))
-
-
-@kernel
-def _sixth64(t: Lanes, t_low: Lanes) -> Lanes:
-    return fma(t, SIXTH, fma(t, SIXTH_LOW64, t_low * SIXTH))
-
-
-_sixth = by_dtype(_sixth32, _sixth64)
+def _times(t: Lanes, t_low: Lanes, c: float, c_low: float) -> Lanes:
+    """(t + t_low) (c + c_low), rounded once."""
+    return fma(t, c, fma(t, c_low, t_low * c))
 
 
 @kernel
@@ -217,7 +204,7 @@ def hard_sigmoid_at_defaults(x: Lanes) -> Lanes:
     """(x + 3)/6 of x kept in [-3, 3], where the remainder of the sum is exact. Error 0.501 ULP."""
     x = clamp_above(clamp_below(x, -3.0), 3.0)
     t = x + 3.0
-    return _sixth(t, x - (t - 3.0))
+    return _times(t, x - (t - 3.0), SIXTH, SIXTH_LOW[x.width])
 
 
 @kernel
@@ -267,29 +254,10 @@ def hard_sigmoid_derivative_offset(x: Lanes, slope: Lanes, offset: Lanes) -> Lan
 
 
 @kernel
-def _over6_32(t: Lanes, t_low: Lanes) -> tuple[Lanes, Lanes]:
+def _over6(t: Lanes, t_low: Lanes) -> tuple[Lanes, Lanes]:
+    """(t + t_low) / 6 as a pair."""
     s = t * SIXTH
-    return s, fma(t_low, SIXTH, fma(t, SIXTH_LOW32, fma(t, SIXTH, -s)))
-
-
-@kernel
-def _over6_64(t: Lanes, t_low: Lanes) -> tuple[Lanes, Lanes]:
-    s = t * SIXTH
-    return s, fma(t_low, SIXTH, fma(t, SIXTH_LOW64, fma(t, SIXTH, -s)))
-
-
-@kernel
-def _over3_32(t: Lanes, t_low: Lanes) -> Lanes:
-    return fma(t, THIRD, fma(t, THIRD_LOW32, t_low * THIRD))
-
-
-@kernel
-def _over3_64(t: Lanes, t_low: Lanes) -> Lanes:
-    return fma(t, THIRD, fma(t, THIRD_LOW64, t_low * THIRD))
-
-
-_over6 = by_dtype(_over6_32, _over6_64)
-_over3 = by_dtype(_over3_32, _over3_64)
+    return s, fma(t_low, SIXTH, fma(t, SIXTH_LOW[t.width], fma(t, SIXTH, -s)))
 
 
 @kernel
@@ -311,7 +279,7 @@ def hard_swish(x: Lanes) -> Lanes:
 def hard_swish_derivative(x: Lanes) -> Lanes:
     """(2x + 3)/6 = (x + 1.5)/3 for -3 < x < 3, within 0.501 ULP; 0 up to -3 and 1 from 3."""
     t = x + 1.5
-    y = _over3(t, x - (t - 1.5))  # the remainder of the sum is exact for |x| <= 3
+    y = _times(t, x - (t - 1.5), THIRD, THIRD_LOW[x.width])  # the remainder of the sum is exact for |x| <= 3
     return select(x >= 3.0, 1.0, select(x <= -3.0, 0.0, y))
 
 

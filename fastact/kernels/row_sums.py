@@ -202,11 +202,10 @@ def exact_at_largest(relative: State) -> Lanes:
 
 # --- sums of exponentials
 #
-# The high part of a sum starts at ANCHOR, above anything that the terms of one residue add up to: then hi + e loses
+# The high part of a sum starts at ANCHOR, well above any term: then hi + e loses
 # nothing that e - ((hi + e) - hi) does not find, and the low parts are so small that their own rounding errors do not
 # matter: as long as the sum is not mostly made of terms which are themselves as small as a low part. Then it is formed
-# again, as a sum of three parts. The anchor is low, so that this does not happen to what networks make: of entries
-# from N(0, 3) up to 4 % of the sum may be terms of less than 2^-19 of the largest.
+# again, as a sum of three parts. The anchor is low, so that this seldom happens to what networks make.
 
 ANCHOR = 2.0 ** (LIFT + 5)
 EXP_SUM = (ANCHOR, 0.0)
