@@ -308,3 +308,31 @@ def test_callers_at_once_do_not_share_their_work() -> None:
     share, left = map(float, run(code).split())
     assert share < 0.2
     assert left == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+def test_workers_keep_off_the_callers_cpu() -> None:
+    """Woken there they would take turns with the caller: guests of KVM do so after a pause."""
+    code = """
+        import os, numpy as np, fastact as fa
+        from fastact.cpu.threads import pool
+        x, allowed = np.zeros(4_000_000, np.float32), os.sched_getaffinity(0)
+        def off():
+            fa.gelu(x)
+            workers = [pool.steered[2 * k] for k in range(pool.started)]
+            kept_off = {pool.steered[2 * k + 1] - 1 for k in range(pool.started)}
+            assert len(kept_off) == 1, kept_off
+            return workers, kept_off
+        fa.set_num_threads(3)
+        workers, cpu = off()
+        assert len(workers) == 2 and cpu < allowed
+        assert all(os.sched_getaffinity(w) == allowed - cpu for w in workers)
+        one = max(allowed - cpu)
+        os.sched_setaffinity(0, {one})  # nowhere else to go: the workers stay as they are
+        assert off()[1] == cpu
+        assert all(os.sched_getaffinity(w) == allowed - cpu for w in workers)
+        os.sched_setaffinity(0, {one, *cpu})  # either of two
+        (kept_off,) = off()[1]
+        assert all(kept_off not in os.sched_getaffinity(w) for w in workers)
+    """
+    run(code, FASTACT_NUM_THREADS="1")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numba
 
-from .layout import MAX_OPERANDS, OPEN, PAST_CACHES, SCALARS, SLOTS, Loop, Pool, UFunc, offset
+from .layout import MAX_OPERANDS, OPEN, PAST_CACHES, SCALARS, SLOTS, STEERED, Loop, Pool, UFunc, offset
 from .memory import (
     atomic_add,
     atomic_and,
@@ -49,6 +49,7 @@ LINE = 64
 ALIGN = 512  # elements from which on it pays to begin with a few that bring the rest to whole cache lines
 CHUNK = 1 << 15  # elements a thread takes at a time at least: taking them is free, and work is balanced
 SPINS = 1 << 10  # looks, of 10 to 50 ns each, before a thread goes to sleep
+CPU_MASK = 128  # bytes: 1,024 CPUs, as in the C library's cpu_set_t
 HUGE_PAGE = 1 << 21  # and bytes at most
 WORD = 8
 
@@ -67,10 +68,13 @@ P_STREAM, P_CALLERS = offset(Pool, "stream_bytes"), offset(Pool, "callers")
 P_PIECE, P_WHOLE = offset(Pool, "piece"), offset(Pool, "whole")
 P_COLLECT, P_SPREAD, P_SHARE = (offset(Pool, f) for f in ("collect", "spread", "share"))
 P_ELEMENTWISE_JOB = offset(Pool, "elementwise_job")
+P_CURRENT_CPU, P_STEERED = offset(Pool, "current_cpu"), offset(Pool, "steered")
+P_GET_AFFINITY, P_SET_AFFINITY = offset(Pool, "get_affinity"), offset(Pool, "set_affinity")
 U_DATA = offset(UFunc, "data")
 
 operands = stack(WORD * MAX_OPERANDS)
 buffers = stack(BUFFERS)
+cpu_mask = stack(CPU_MASK)
 record = stack(WORD * 8)
 
 
@@ -302,6 +306,34 @@ def _spin(pool: int, wanted: int) -> None:
         pause()
 
 
+@jit
+def _steer(pool: int, wanted: int) -> None:
+    """Let the system run the workers wherever this thread may run, but for the CPU that this thread is on.
+
+    A guest of KVM takes a CPU that has been idle for a while for one that its host took away, and so wakes a worker on
+    the CPU of whoever woke it. There the two take turns of milliseconds, while the other CPUs stay idle.
+    """
+    if peek(pool + P_CURRENT_CPU) == 0:
+        return
+    cpu = call_int(peek(pool + P_CURRENT_CPU))
+    mask = cpu_mask()
+    others = 0
+    for k in range(min(wanted, STEERED)):
+        steered = pool + P_STEERED + 2 * WORD * k
+        if peek(steered) != 0 and peek(steered + WORD) != cpu + 1:
+            if others == 0:
+                if not 0 <= cpu < 8 * CPU_MASK or call_int(peek(pool + P_GET_AFFINITY), 0, CPU_MASK, mask) != 0:
+                    return
+                own = mask + cpu // 64 * WORD
+                poke(own, peek(own) & ~(1 << cpu % 64))
+                for word in range(CPU_MASK // WORD):
+                    others |= peek(mask + WORD * word)
+                if others == 0:  # this thread may run nowhere else: that says nothing about the workers
+                    return
+            call_int(peek(pool + P_SET_AFFINITY), peek(steered), CPU_MASK, mask)
+            poke(steered + WORD, cpu + 1)
+
+
 def share(pool: int, threads: int, job: int, context: int, chunks: int) -> int:
     """Do a job with up to `threads` threads, this one included; 0, with nothing done, if the pool is taken.
 
@@ -313,6 +345,7 @@ def share(pool: int, threads: int, job: int, context: int, chunks: int) -> int:
     wanted = min(threads, chunks) - 1
     if peek(pool + P_STARTED) < wanted:
         call(peek(pool + P_LAUNCH), wanted)
+    _steer(pool, wanted)
     poke(pool + P_JOB, job)
     poke(pool + P_CONTEXT, context)
     poke(pool + P_CHUNKS, chunks)

@@ -11,6 +11,7 @@ import ctypes
 MAX_OPERANDS = 12
 MAX_CORE_DIMS = 7
 SLOTS = 64
+STEERED = 64  # so many workers are kept off the caller's CPU
 
 
 class Pool(ctypes.Structure):
@@ -71,8 +72,14 @@ class Pool(ctypes.Structure):
             "axis_name",  # the interned "axis"
             "rows",  # the loop over rows of driver.py, for quick_rows.py
             "slabs_job",  # void (*)(intp context, intp chunk)
+            "current_cpu",  # int (*)(void), or 0 where nobody says
+            "get_affinity",  # int (*)(int thread, size_t bytes, mask), and the one that sets it
+            "set_affinity",
         )
-    ] + [("slots", ctypes.c_int64 * (2 * SLOTS))]  # pairs (thread, number of threads it asked for)
+    ] + [
+        ("slots", ctypes.c_int64 * (2 * SLOTS)),  # pairs (thread, number of threads it asked for)
+        ("steered", ctypes.c_int64 * (2 * STEERED)),  # pairs (worker's number for the system, 1 + the CPU it keeps off)
+    ]
 
 
 class Loop(ctypes.Structure):

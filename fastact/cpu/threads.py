@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import locks
-from .layout import SLOTS, Pool
+from .layout import SLOTS, STEERED, Pool
 
 _keep: list[Any] = []  # what compiled code points at must outlive it
 
@@ -83,6 +83,9 @@ def _semaphores() -> None:
                 raise OSError("sem_init failed")
         pool.work, pool.done = (ctypes.addressof(room) for room in rooms)
         pool.post, pool.wait = _address(library.sem_post), _address(library.sem_wait)
+        names = ("sched_getcpu", "sched_getaffinity", "sched_setaffinity")
+        if sys.platform == "linux" and all(hasattr(library, name) for name in names):
+            pool.current_cpu, pool.get_affinity, pool.set_affinity = (_address(getattr(library, n)) for n in names)
 
 
 def set_up(worker: int, elementwise_job: int, rows_job: int, parts_job: int) -> None:
@@ -93,9 +96,11 @@ def set_up(worker: int, elementwise_job: int, rows_job: int, parts_job: int) -> 
         # Called by a loop that found work for more workers than there are. Without them it does the work alone.
         try:
             while pool.started < wanted:
-                threading.Thread(
-                    target=enter, args=(ctypes.addressof(pool),), name=f"fastact-{pool.started}", daemon=True
-                ).start()
+                name = f"fastact-{pool.started}"
+                thread = threading.Thread(target=enter, args=(ctypes.addressof(pool),), name=name, daemon=True)
+                thread.start()
+                if pool.started < STEERED:
+                    pool.steered[2 * pool.started] = thread.native_id or 0
                 pool.started += 1
         except RuntimeError:  # no more threads to be had, or the interpreter is shutting down
             return 0
@@ -131,7 +136,8 @@ def _after_fork() -> None:
     """In the child there are no workers: go on alone, with semaphores nobody else has touched."""
     pool.threads = 1
     pool.started = pool.busy = pool.state = pool.callers = pool.overrides = 0
-    ctypes.memset(ctypes.addressof(pool) + Pool.slots.offset, 0, Pool.slots.size)
+    for field in (Pool.slots, Pool.steered):
+        ctypes.memset(ctypes.addressof(pool) + field.offset, 0, field.size)
     _semaphores()
 
 
