@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import perf_counter, sleep
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ Call = Callable[[], Any]
 __all__ = ["CONTIGUOUS", "COPY", "FEWEST_ROUNDS", "FROM_X", "RELU", "Cell", "Plan", "Report", "Time", "measure"]
 
 FEWEST_ROUNDS = 2
-SETTLE_SECONDS = 0.003
+SETTLE_SECONDS, SETTLE_TURNS = 0.01, 5
 TURNS = 1000
 """Elements from which the loop turns often enough for its throughput to matter."""
 
@@ -248,7 +248,7 @@ def _measure_cell(report: Report, name: str, form: str, dtype: str, setting: Set
                 spent = sum(taken[key]) * numbers[key]
                 if turn < FEWEST_ROUNDS or spent < plan.case_seconds:
                     if plan.threads > 1:
-                        _settle(calls[key], numbers[key])
+                        _settle(calls[key])
                     taken[key].append(_batch(calls[key], numbers[key]))
             if bound is not None:
                 hertz = max(hertz, clock())
@@ -272,13 +272,19 @@ def _bound(report: Report, name: str, form: str, dtype: str) -> Bound | None:
         return None
 
 
-def _settle(run: Call, number: int) -> None:
-    """Let the threads of the library before go to sleep: they spin for a while, on our cores.
+def _settle(run: Call) -> None:
+    """Let the threads of the library before go to sleep: they spin for a while, PyTorch's for 5 ms, on our cores.
 
-    Then wake this library's own, where that would show in the time of a short batch.
+    Then wake this library's own, and let the system move them to cores of their own: a guest of KVM may wake all of
+    them on the caller's, and takes milliseconds to see that the others are idle.
     """
-    sleep(SETTLE_SECONDS)
-    if number > 1:
+    for _ in range(SETTLE_TURNS):
+        before = process_time()
+        sleep(SETTLE_SECONDS)
+        if process_time() - before < 0.6 * SETTLE_SECONDS:  # a clock that some systems wind every 4 ms
+            break
+    end = perf_counter() + SETTLE_SECONDS
+    while perf_counter() < end:
         run()
 
 
