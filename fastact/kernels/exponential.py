@@ -267,6 +267,21 @@ def celu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
 
 
 @kernel
+def celu_of_one(x: Lanes) -> Lanes:
+    """`celu` for alpha = 1, which is `elu`: no quotient, and nothing that could overflow."""
+    h, low = expm1_negative(x)
+    return select(x > 0.0, x, copysign(h + low, x))
+
+
+@kernel
+def celu_derivative_of_one(x: Lanes) -> Lanes:
+    """`celu_derivative` for alpha = 1."""
+    f = format_of(x)
+    hi, lo = exp_scaled(clamp_above(clamp_below(x, -f.limit), 0.0), x.const(0.0))
+    return select(x > 0.0, 1.0, (hi + lo) * f.down)
+
+
+@kernel
 def celu_derivative_alpha(x: Lanes, alpha: Lanes) -> Lanes:
     """The derivative by alpha: e^t (1 - t) - 1 with t = x/alpha if x < 0, else 0.
 
@@ -350,6 +365,8 @@ RECORDS = (
         derivative_formula="1 if x > 0 else exp(x / alpha)",
         forward=celu,
         derivative=celu_derivative,
+        at_defaults=celu_of_one,
+        derivative_at_defaults=celu_derivative_of_one,
         parameters=(Parameter("alpha", 1.0, "Minus the limit at -inf.", nonzero=True),),
         parameter_derivatives={"alpha": celu_derivative_alpha},
         parameter_formulas={"alpha": "exp(z) (1 - z) - 1 with z = x / alpha if x < 0 else 0"},
