@@ -73,6 +73,11 @@ def compile_block(block: Block) -> tuple[str, bytes]:
     return compile_function(_block_function(block), block.name, (types.voidptr, types.intp))
 
 
+def compile_emitted(name: str, emit: Callable[[Any, Any, Any], None]) -> tuple[str, bytes]:
+    """Compile what ``emit(builder, address, n)`` appends as ``void(void *, intp n)``."""
+    return compile_function(_function_of(emit), name, (types.voidptr, types.intp))
+
+
 def assembly_of_block(block: Block) -> str:
     """The same code as text, for those who want to read or to analyse it."""
     with global_compiler_lock:
@@ -84,6 +89,10 @@ def _block_function(block: Block) -> Callable[..., None]:
     def emit(builder: Any, args: Any, n: Any) -> None:
         emit_block(builder, args, n, block, target())
 
+    return _function_of(emit)
+
+
+def _function_of(emit: Callable[[Any, Any, Any], None]) -> Callable[..., None]:
     body = _appended(emit)
 
     def entry(args: Any, n: int) -> None:
