@@ -47,7 +47,7 @@ BUFFERS = 49152  # bytes of all operands that are in flight when an operand has 
 BUFFER = 8192  # and of one at most: these stay in the first cache, and what is between two parts costs little
 LINE = 64
 ALIGN = 512  # elements from which on it pays to begin with a few that bring the rest to whole cache lines
-CHUNK = 1 << 15  # elements a thread takes at a time at least: taking them is free, and work is balanced
+CHUNK = 1 << 13  # elements a thread takes at a time at least: taking them is free, and work is balanced
 SPINS = 1 << 12  # looks, of 10 to 50 ns each, before a thread goes to sleep: to be woken takes as long
 CPU_MASK = 128  # bytes: 1,024 CPUs, as in the C library's cpu_set_t
 HUGE_PAGE = 1 << 21  # and bytes at most
@@ -69,6 +69,7 @@ P_PIECE, P_WHOLE = offset(Pool, "piece"), offset(Pool, "whole")
 P_COLLECT, P_SPREAD, P_SHARE = (offset(Pool, f) for f in ("collect", "spread", "share"))
 P_ELEMENTWISE_JOB = offset(Pool, "elementwise_job")
 P_CURRENT_CPU, P_STEERED = offset(Pool, "current_cpu"), offset(Pool, "steered")
+P_AWAKE = offset(Pool, "awake")
 P_GET_AFFINITY, P_SET_AFFINITY = offset(Pool, "get_affinity"), offset(Pool, "set_affinity")
 U_DATA = offset(UFunc, "data")
 
@@ -287,6 +288,16 @@ def threads_of(pool: int) -> int:
 
 
 @jit
+def threads_for(size: int, loop: int, pool: int) -> int:
+    """How many threads are worth while for so many elements; to be worth waking, workers need four times as many."""
+    least = peek(loop + L_THRESHOLD)
+    if size >= least:
+        return threads_of(pool)
+    awake = atomic_load(pool + P_AWAKE) if size >= least >> 2 else 0
+    return min(threads_of(pool), 1 + awake) if awake > 0 else 1
+
+
+@jit
 def _take_chunks(pool: int) -> None:
     job, context, chunks = peek(pool + P_JOB), peek(pool + P_CONTEXT), peek(pool + P_CHUNKS)
     while True:
@@ -367,7 +378,9 @@ def worker(pool: int) -> None:
     """What a worker thread does for ever: sleep until there may be a job, join it if it is open, leave it."""
     enter()
     while True:
+        atomic_add(pool + P_AWAKE, 1)
         _spin(pool, OPEN)
+        atomic_add(pool + P_AWAKE, -1)
         while call_int(peek(pool + P_WAIT), peek(pool + P_WORK), -1) != 0:
             pass
         state = atomic_add(pool + P_STATE, 0)
@@ -415,9 +428,7 @@ def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
     for k in range(inputs):
         if peek(args + WORD * k) == to:
             streaming = False  # in place: the line is in the cache already
-    threads = 1
-    if n >= peek(loop + L_THRESHOLD) and not in_order:
-        threads = threads_of(pool)
+    threads = 1 if in_order else threads_for(n, loop, pool)
     counted = threads > 1
     if counted:
         # compiled now, not by several threads at once

@@ -75,6 +75,7 @@ class Pool(ctypes.Structure):
             "current_cpu",  # int (*)(void), or 0 where nobody says
             "get_affinity",  # int (*)(int thread, size_t bytes, mask), and the one that sets it
             "set_affinity",
+            "awake",  # workers that look for work, and need not be woken
         )
     ] + [
         ("slots", ctypes.c_int64 * (2 * SLOTS)),  # pairs (thread, number of threads it asked for)

@@ -135,7 +135,7 @@ def _stream_bytes() -> int:
 def _after_fork() -> None:
     """In the child there are no workers: go on alone, with semaphores nobody else has touched."""
     pool.threads = 1
-    pool.started = pool.busy = pool.state = pool.callers = pool.overrides = 0
+    pool.started = pool.busy = pool.state = pool.callers = pool.overrides = pool.awake = 0
     for field in (Pool.slots, Pool.steered):
         ctypes.memset(ctypes.addressof(pool) + field.offset, 0, field.size)
     _semaphores()
