@@ -18,11 +18,19 @@ from __future__ import annotations
 import struct
 import sys
 import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gelu_parts import (
+    Function,
+    gelu_slope,
+    gelu_tanh_slope,
+    half_square,
+    root_of,
+    upper_tail,
+    without_root,
+)
 from mpmath import mp, mpf
 from remez import fit_rounded, largest_error, round_to
 
@@ -43,46 +51,13 @@ TAIL_BOUND = mpf(2) ** -29
 # so that log G varies little in each interval; LINEAR is smaller, for the rounding errors where F is near 1/2.
 LINEAR, CUBIC = mpf(5) / 4, mpf(73) / 1024
 
-Function = Callable[[Any], Any]
-
-
-def half_square(a: Any) -> Any:
-    return a * a / 2
-
 
 def cubic(a: Any) -> Any:
     return a * (LINEAR + CUBIC * a * a)
 
 
-def two_u(a: Any) -> Any:
-    return 2 * mp.sqrt(2 / mp.pi) * (a + mpf("0.044715") * a**3)
-
-
-def two_u_slope(a: Any) -> Any:
-    return 2 * mp.sqrt(2 / mp.pi) * (1 + 3 * mpf("0.044715") * a**2)
-
-
-def upper_tail(a: Any) -> Any:
-    return mp.erfc(a / mp.sqrt(2)) / 2
-
-
-def gelu_slope(a: Any) -> Any:
-    """gelu'(-a)."""
-    return upper_tail(a) - a * mp.npdf(a)
-
-
-def gelu_tanh_slope(a: Any) -> Any:
-    """gelu_tanh'(-a)."""
-    e = mp.exp(-two_u(a))
-    return e * (1 + e - a * two_u_slope(a)) / (1 + e) ** 2
-
-
-GELU_ROOT = mp.findroot(gelu_slope, 0.75)
-GELU_TANH_ROOT = mp.findroot(gelu_tanh_slope, 0.75)
-
-
-def without_root(slope: Function, root: Any) -> Function:
-    return lambda a: slope(a) / (root - a) if abs(root - a) > mpf(2) ** -60 else -mp.diff(slope, root)
+NEAR = mpf(2) ** -60
+GELU_ROOT, GELU_TANH_ROOT = root_of(gelu_slope), root_of(gelu_tanh_slope)
 
 
 @dataclass(frozen=True)
@@ -160,8 +135,8 @@ class Table:
 
 TABLES = (
     Table("GELU", upper_tail, half_square, mpf("15.5"), mpf("1.75"), first_at_zero=True),
-    Table("GELU_SLOPE", without_root(gelu_slope, GELU_ROOT), half_square, mpf("15.5"), mpf("1.25")),
-    Table("GELU_TANH_SLOPE", without_root(gelu_tanh_slope, GELU_TANH_ROOT), cubic, mpf("11.15"), mpf("1.75")),
+    Table("GELU_SLOPE", without_root(gelu_slope, GELU_ROOT, NEAR), half_square, mpf("15.5"), mpf("1.25")),
+    Table("GELU_TANH_SLOPE", without_root(gelu_tanh_slope, GELU_TANH_ROOT, NEAR), cubic, mpf("11.15"), mpf("1.75")),
 )
 
 

@@ -11,11 +11,20 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gelu_parts import (
+    Function,
+    gelu_slope,
+    gelu_tanh_slope,
+    half_square,
+    root_of,
+    two_u,
+    upper_tail,
+    without_root,
+)
 from mpmath import mp, mpf
 from remez import round_to
 
@@ -26,42 +35,8 @@ from fastact.kernels import erf64
 mp.prec = 300
 BOUND = mpf(2) ** -55.5
 
-Function = Callable[[Any], Any]
-
-
-def half_square(a: Any) -> Any:
-    return a * a / 2
-
-
-def two_u(a: Any) -> Any:
-    return 2 * mp.sqrt(2 / mp.pi) * (a + mpf("0.044715") * a**3)
-
-
-def two_u_slope(a: Any) -> Any:
-    return 2 * mp.sqrt(2 / mp.pi) * (1 + 3 * mpf("0.044715") * a**2)
-
-
-def upper_tail(a: Any) -> Any:
-    return mp.erfc(a / mp.sqrt(2)) / 2
-
-
-def gelu_slope(a: Any) -> Any:
-    """gelu'(-a)."""
-    return upper_tail(a) - a * mp.npdf(a)
-
-
-def gelu_tanh_slope(a: Any) -> Any:
-    """gelu_tanh'(-a)."""
-    e = mp.exp(-two_u(a))
-    return e * (1 + e - a * two_u_slope(a)) / (1 + e) ** 2
-
-
-GELU_ROOT = mp.findroot(gelu_slope, 0.75)
-GELU_TANH_ROOT = mp.findroot(gelu_tanh_slope, 0.75)
-
-
-def without_root(slope: Function, root: Any) -> Function:
-    return lambda a: slope(a) / (root - a) if abs(root - a) > mpf(2) ** -50 else -mp.diff(slope, root)
+NEAR = mpf(2) ** -50
+GELU_ROOT, GELU_TANH_ROOT = root_of(gelu_slope), root_of(gelu_tanh_slope)
 
 
 @dataclass(frozen=True)
@@ -137,8 +112,8 @@ class Table:
 
 TABLES = (
     Table("GELU", upper_tail, half_square, mpf("41"), mpf("2.5"), 14),
-    Table("GELU_SLOPE", without_root(gelu_slope, GELU_ROOT), half_square, mpf("41"), mpf("2.5"), 13),
-    Table("GELU_TANH_SLOPE", without_root(gelu_tanh_slope, GELU_TANH_ROOT), two_u, mpf("22.25"), mpf("3"), 14),
+    Table("GELU_SLOPE", without_root(gelu_slope, GELU_ROOT, NEAR), half_square, mpf("41"), mpf("2.5"), 13),
+    Table("GELU_TANH_SLOPE", without_root(gelu_tanh_slope, GELU_TANH_ROOT, NEAR), two_u, mpf("22.25"), mpf("3"), 14),
 )
 
 
