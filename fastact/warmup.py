@@ -67,7 +67,7 @@ def _past_caches(function: Any, inputs: int, dtype: str) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compile what `options` asks for; 2 if that names something unknown."""
     from .api import ROWS, elementwise_forms
-    from .cpu.ufunc import load_views
+    from .cpu.ufunc import load_rows, load_views
 
     known = [*elementwise_forms(), *ROWS]
     names = options.functions.split(",") if options.functions else known
@@ -82,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
         return 2
     started = time.perf_counter()
     warm(names[0], dtypes[:1])  # the driver, which all share, is compiled once
+    if any(name in ROWS for name in names):
+        load_rows()
     load_views()
     # spawned, not forked: a forked child may not use this process's threads
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool, _progress(len(names)) as advance:

@@ -88,7 +88,7 @@ def _semaphores() -> None:
             pool.current_cpu, pool.get_affinity, pool.set_affinity = (_address(getattr(library, n)) for n in names)
 
 
-def set_up(worker: int, elementwise_job: int, rows_job: int, parts_job: int) -> None:
+def set_up(worker: int) -> None:
     """Make the pool ready for loops that have been loaded; no thread is started."""
     enter = ctypes.CFUNCTYPE(None, ctypes.c_ssize_t)(worker)
 
@@ -110,7 +110,6 @@ def set_up(worker: int, elementwise_job: int, rows_job: int, parts_job: int) -> 
     python = ctypes.pythonapi
     _keep.extend([enter, called])
     pool.launch = _address(called)
-    pool.elementwise_job, pool.rows_job, pool.parts_job = elementwise_job, rows_job, parts_job
     pool.identify = _address(python.PyThread_get_thread_ident)
     pool.gil_ensure, pool.gil_release = _address(python.PyGILState_Ensure), _address(python.PyGILState_Release)
     pool.set_error = _address(python.PyErr_SetObject)

@@ -77,7 +77,7 @@ def _resolve_loop(address: int, kind: int) -> int:
 _resolve = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t)(_resolve_loop)
 
 
-# The compiled functions that all ufuncs share, and how many arguments each takes.
+# The compiled functions that ufuncs share, and how many arguments each takes: those that all need, ...
 _DRIVERS = {
     "collect": 5,
     "spread": 5,
@@ -87,18 +87,22 @@ _DRIVERS = {
     "direct": 6,
     "elementwise": 4,
     "elementwise_chunk": 2,
+    "choose": 4,
+    "call_ufunc": 4,
+    "worker": 1,
+}
+# ... those that functions along an axis need, and scalar formulas, ...
+_ROW_DRIVERS = {
     "rows": 4,
     "rows_chunk": 2,
     "parts_chunk": 2,
-    "choose": 4,
-    "call_ufunc": 4,
-    "call_rows": 4,
     "slabs_chunk": 2,
+    "call_rows": 4,
     "choose_options": 4,
     "refuse_empty": 2,
-    "worker": 1,
 }
-_VIEWS = {"collect_rows": 8, "spread_rows": 8, "walk_chunk": 2, "views": 6}  # those only for what is not contiguous
+# ... and those that arrays need that are not contiguous. Each group is compiled, or loaded, when it is first needed.
+_VIEWS = {"collect_rows": 8, "spread_rows": 8, "walk_chunk": 2, "views": 6}
 _CALLS = ("choose", "choose_options", "call_ufunc", "call_rows")  # Python's, with an object as result
 _NUMBERS = (*_CALLS, "direct", "views", "share", "piece", "whole")
 
@@ -124,13 +128,28 @@ def _load(name: str, arguments: int) -> int:
 def _drivers() -> dict[str, int]:
     """The addresses of the compiled functions, and the thread pool they work with."""
     found = {name: _load(name, arguments) for name, arguments in _DRIVERS.items()}
-    for name in ("collect", "spread", "share", "piece", "whole", "direct", "rows"):
+    for name in ("collect", "spread", "share", "piece", "whole", "direct"):
         setattr(threads.pool, name, found[name])
-    threads.pool.slabs_job = found["slabs_chunk"]
+    threads.pool.elementwise_job = found["elementwise_chunk"]
     threads.pool.load_views = ctypes.cast(_load_views, ctypes.c_void_p).value
-    threads.set_up(found["worker"], *(found[f"{job}_chunk"] for job in ("elementwise", "rows", "parts")))
+    threads.set_up(found["worker"])
     _set_up_calls()
     return found
+
+
+@cache
+def load_rows() -> dict[str, int]:
+    """The same for functions along an axis, and scalar formulas."""
+    _drivers()
+    found = {name: _load(name, arguments) for name, arguments in _ROW_DRIVERS.items()}
+    threads.pool.rows = found["rows"]
+    for job in ("rows", "parts", "slabs"):
+        setattr(threads.pool, f"{job}_job", found[f"{job}_chunk"])
+    return found
+
+
+def _address(name: str) -> int:
+    return (load_rows() if name in _ROW_DRIVERS else _drivers())[name]
 
 
 def load_views() -> None:
@@ -223,11 +242,10 @@ def make_ufunc(
     if sum(operands) > MAX_OPERANDS:
         raise ValueError(f"{name} has {sum(operands)} operands; at most {MAX_OPERANDS} are possible")
     make, register = _numpy_api()
-    addresses = _drivers()
     builtin = [built for built in loops if all(d.num < _FIRST_USER_DTYPE for d in built.dtypes)]
     numbers = bytes(d.num for built in builtin for d in built.dtypes)
     kept = (
-        (ctypes.c_void_p * len(builtin))(*[addresses[built.driver] for built in builtin]),
+        (ctypes.c_void_p * len(builtin))(*[_address(built.driver) for built in builtin]),
         (ctypes.c_void_p * len(builtin))(*[ctypes.addressof(built.loop) for built in builtin]),
         ctypes.create_string_buffer(numbers, len(numbers) or 1),
         ctypes.create_string_buffer(name.encode()),
@@ -244,11 +262,11 @@ def make_ufunc(
         extra = [d.num for d in built.dtypes if d.num >= _FIRST_USER_DTYPE]
         if extra:
             own = (ctypes.c_int * len(built.dtypes))(*[d.num for d in built.dtypes])
-            register(made, extra[0], addresses[built.driver], ctypes.addressof(own), ctypes.addressof(built.loop))
+            register(made, extra[0], _address(built.driver), ctypes.addressof(own), ctypes.addressof(built.loop))
     if operands[1] == 1 and builtin and all(built.driver == "elementwise" for built in builtin):
         for built in builtin:
             built.loop.dtype = id(np.dtype(built.dtypes[0]))
-        UFunc.from_address(id(made)).vectorcall = addresses["call_ufunc"]
+        UFunc.from_address(id(made)).vectorcall = _address("call_ufunc")
     vars(made).update(__module__=module, __qualname__=name)
     return made
 
@@ -320,14 +338,14 @@ def choice(
     parameters: Sequence[Parameter],
 ) -> Any:
     """The callable of `fastact.cpu.vectorcall`."""
-    made = vectorcall.make(_drivers()["choose"], count, first, second)
+    made = vectorcall.make(_address("choose"), count, first, second)
     vectorcall.take_numbers(made, ufunc, arrays, parameters)
     return made
 
 
 def with_options(ufunc: np.ufunc, function: Callable[..., Any]) -> np.ufunc:
     """`ufunc`, which takes what NumPy's ufuncs take; a call with anything else goes to `function`."""
-    vectorcall.extend(ufunc, _drivers()["choose_options"], function)
+    vectorcall.extend(ufunc, _address("choose_options"), function)
     return ufunc
 
 
@@ -341,14 +359,14 @@ def _called_directly(made: np.ufunc, loops: Sequence[BuiltLoop]) -> np.ufunc:
     """Let plain calls of a gufunc whose operands are all rows go past NumPy."""
     for built in loops:
         built.loop.dtype = id(np.dtype(built.dtypes[0]))
-    UFunc.from_address(id(made)).vectorcall = _drivers()["call_rows"]
+    UFunc.from_address(id(made)).vectorcall = _address("call_rows")
     return made
 
 
 def _without_empty_rows(made: np.ufunc) -> np.ufunc:
     """Let `made` refuse rows without elements, where NumPy allows it."""
     if np.lib.NumpyVersion(np.__version__) >= "2.1.0":
-        UFunc.from_address(id(made)).process_core_dims = _drivers()["refuse_empty"]
+        UFunc.from_address(id(made)).process_core_dims = _address("refuse_empty")
     return made
 
 
