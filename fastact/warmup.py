@@ -39,20 +39,23 @@ def warm(name: str, dtypes: tuple[str, ...]) -> str:
         arrays = [x] * len(form.arrays)
         if not record.parameters:
             function(*arrays)
-            _past_caches(function, len(arrays), dtype)
+            _large(function, len(arrays), dtype)
             continue
         parameters = [np.asarray(1.0, dtype) for _ in record.parameters]
         function.ufunc(*arrays, *parameters)
         function.ufunc(*arrays, *(np.broadcast_to(p, 2).copy() for p in parameters))
         if all(p.default is not None for p in record.parameters):
             function(*arrays)
-            _past_caches(function, len(arrays), dtype)
+            _large(function, len(arrays), dtype)
     return name
 
 
-def _past_caches(function: Any, inputs: int, dtype: str) -> None:
-    """Call `function` as if its results were too large for the caches: there is a loop for that."""
+def _large(function: Any, inputs: int, dtype: str) -> None:
+    """Call `function` in ways that have loops of their own: on every second element, and as if its results were too
+    large for the caches."""
     from .cpu.threads import pool
+
+    function(*np.zeros((inputs, 2048), dtype)[:, ::2])
 
     usual, pool.stream_bytes = pool.stream_bytes, 0
     try:

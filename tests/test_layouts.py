@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import mmap
 import sys
 from typing import Any
 
@@ -136,6 +138,8 @@ LARGE: dict[str, Any] = {
     "three axes turned": lambda make: make(90, 80, 100).transpose(2, 0, 1),
     "an image without its border": lambda make: make(50, 130, 130)[:, 1:-1, 1:-1],
     "every second of every second": lambda make: make(1400, 1100)[::2, ::2],
+    "every second, long": lambda make: make(70, 22_001)[:, 1::2],
+    "every second, one axis": lambda make: make(600_001)[::2],
 }
 
 
@@ -153,8 +157,44 @@ def test_large_arrays_and_threads(layout: str, dtype: Any) -> None:
             assert same_bits(fa.silu(x, out=out), expected)
             assert same_bits(fa.silu_vjp(x, plain), both)
             assert same_bits(fa.silu_vjp(plain, x, out=out), both)
+            assert same_bits(fa.silu_vjp(x, x), both)
             assert same_bits(fa.silu(plain, out=np.empty(x.shape[::-1], dtype).T), expected)
             assert same_bits(fa.leaky_relu(x, 0.2), fa.leaky_relu(plain, 0.2))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_second_element(dtype: Any) -> None:
+    """Of runs of any length, to wherever the result begins, with one result or two."""
+    memory, room = filled((2500,), dtype), np.full(1300, 9, dtype)
+    for n in (511, 512, 513, 575, 576, 577, 640, 1021, 1249):
+        x = memory[1 : 2 * n : 2]
+        expected, both = fa.silu(x.copy()), fa.silu_with_derivative(x.copy())
+        for start in (0, 1, 16, 31):
+            room[...] = 9
+            assert same_bits(fa.silu(x, out=room[start : start + n]), expected)
+            assert (room[:start] == 9).all()
+            assert (room[start + n :] == 9).all()
+        assert all(map(same_bits, fa.silu_with_derivative(x), both))
+        assert same_bits(fa.prelu(x, x), fa.prelu(x.copy(), x.copy()))
+        assert same_bits(fa.leaky_relu(x, 0.3), fa.leaky_relu(x.copy(), 0.3))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect is called as on Linux")
+def test_nothing_beyond_the_input_is_read() -> None:
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 4 * page)
+    whole = np.frombuffer(memory, np.uint8)
+    system = ctypes.CDLL(None, use_errno=True)
+    last = ctypes.c_void_p(whole.ctypes.data + 3 * page)
+    assert system.mprotect(last, ctypes.c_size_t(page), 0) == 0
+    try:
+        for dtype in DTYPES:
+            x = whole[: 3 * page].view(dtype)
+            for view in (x[1::2], x[2::3], x[3::4], x[::-1], x.reshape(64, -1).T, x.reshape(-1, 32).T, x[-999:]):
+                out = np.empty(view.shape, dtype)
+                assert same_bits(fa.silu(view, out=out), fa.silu(view.copy()))
+    finally:
+        system.mprotect(last, ctypes.c_size_t(page), mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numba
 
-from .layout import MAX_OPERANDS, OPEN, PAST_CACHES, SCALARS, SLOTS, STEERED, Loop, Pool, UFunc, offset
+from .layout import EVERY_SECOND, MAX_OPERANDS, OPEN, PAST_CACHES, SCALARS, SLOTS, STEERED, Loop, Pool, UFunc, offset
 from .memory import (
     atomic_add,
     atomic_and,
@@ -39,7 +39,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def jit(function: F) -> F:
     """Compile as a part of the caller: a call that LLVM cannot see through would bring Numba's error handling along."""
-    compiled: F = numba.njit(error_model="numpy", boundscheck=False, forceinline=True)(function)
+    options = {"error_model": "numpy", "boundscheck": False, "forceinline": True}
+    compiled: F = numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     return compiled
 
 
@@ -56,7 +57,7 @@ WORD = 8
 L_BLOCK, L_BODY = offset(Loop, "block"), offset(Loop, "body")
 L_RESOLVE, L_POOL, L_INPUTS, L_OUTPUTS = (offset(Loop, f) for f in ("resolve", "pool", "inputs", "outputs"))
 L_SCALARS, L_ITEMSIZE = (offset(Loop, f) for f in ("scalars", "itemsize"))
-L_THRESHOLD = offset(Loop, "threshold")
+L_THRESHOLD, L_LANES = offset(Loop, "threshold"), offset(Loop, "lanes")
 L_ERROR_TYPE, L_ERROR_VALUE = offset(Loop, "error_type"), offset(Loop, "error_value")
 P_THREADS, P_STARTED, P_BUSY, P_STATE = (offset(Pool, f) for f in ("threads", "started", "busy", "state"))
 P_NEXT, P_CHUNKS, P_LIMIT, P_JOB = (offset(Pool, f) for f in ("next", "chunks", "limit", "job"))
@@ -90,9 +91,9 @@ def _scalar_parameters(steps: int, loop: int) -> bool:
 
 
 @jit
-def block(loop: int, scalars: bool, past_caches: bool = False) -> int:
+def block(loop: int, scalars: bool, way: int) -> int:
     """The compiled block, made now if this is its first use; 0, with a Python error set, if that is impossible."""
-    kind = (SCALARS if scalars else 0) + (PAST_CACHES if past_caches else 0)
+    kind = way + (SCALARS if scalars else 0)
     function = peek(loop + L_BLOCK + WORD * kind)
     if function == 0:
         function = call(peek(loop + L_RESOLVE), loop, numba.intp(kind))
@@ -173,10 +174,31 @@ def _constant(steps: int, loop: int, vectors: int) -> bool:
     return True
 
 
+@jit
+def _own_part(function: int, args: int, steps: int, start: int, n: int, loop: int) -> int:
+    """As many elements as a block does that reads them where they are, but not the last; how many these are."""
+    local, count = operands(), (n - 1) & -peek(loop + L_LANES)
+    for k in range(peek(loop + L_INPUTS) + peek(loop + L_OUTPUTS)):
+        poke(local + WORD * k, peek(args + WORD * k) + start * peek(steps + WORD * k))
+    call_void(function, local, count)
+    return count
+
+
+@jit
+def _every_second(steps: int, n: int, loop: int, vectors: int, streaming: bool) -> bool:
+    """Whether there is a block for these operands: of every input every second element, and contiguous results."""
+    inputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE)
+    fits = n >= ALIGN and not streaming
+    for k in range(inputs + peek(loop + L_OUTPUTS)):
+        if k < vectors or k >= inputs:
+            fits &= peek(steps + WORD * k) == (2 * itemsize if k < vectors else itemsize)
+    return fits
+
+
 def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) -> int:
     """Elements start..start+n of one loop, on this thread; 0 if that is impossible, and a Python error set."""
     scalars = _scalar_parameters(steps, loop)
-    function = block(loop, scalars)
+    function = block(loop, scalars, 0)
     if function == 0:
         return 0
     inputs, outputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_OUTPUTS), peek(loop + L_ITEMSIZE)
@@ -198,7 +220,7 @@ def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) 
         for k in range(inputs, inputs + outputs):
             past = past and peek(local + WORD * k) % LINE == 0
         if past:
-            function = block(loop, scalars, True)
+            function = block(loop, scalars, PAST_CACHES)
             if function == 0:
                 return 0
         call_void(function, local, n - done)
@@ -218,12 +240,20 @@ def piece(args: int, steps: int, start: int, n: int, loop: int, streaming: int) 
         whole_lines = (peek(args + WORD * k) + (start + done) * itemsize) % LINE == 0
         past = past and whole_lines and peek(steps + WORD * k) == itemsize
     lead, first, usual = done if past else 0, numba.intp(1), function
-    done = 0
+    done, own = 0, numba.intp(0)
     if past:
-        function = block(loop, scalars, True)
+        function = block(loop, scalars, PAST_CACHES)
         if function == 0:
             return 0
+    elif _every_second(steps, n, loop, vectors, streaming != 0):
+        own = block(loop, scalars, EVERY_SECOND)
+        if own == 0:
+            return 0
+        lead = (-(peek(args + WORD * inputs) + start * itemsize)) % LINE // itemsize
     while done < n:
+        if own != 0 and lead == 0:
+            count, own = _own_part(own, args, steps, start + done, n - done, loop), 0
+            done += count
         count = lead if lead > 0 else min(n - done, each // itemsize)
         _part(usual if lead > 0 else function, args, steps, start + done, count, loop, vectors, room, each, first)
         done += count
@@ -269,7 +299,7 @@ def _run(args: int, steps: int, n: int, loop: int) -> bool:
     vectors = inputs - peek(loop + L_SCALARS) if scalars else inputs
     if n > 1 and (not _contiguous(steps, loop, vectors) or must_go_one_by_one(args, steps, n, loop)):
         return False
-    function = block(loop, scalars)
+    function = block(loop, scalars, 0)
     if function == 0:
         return False
     call_void(function, args, n)
@@ -432,7 +462,11 @@ def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
     counted = threads > 1
     if counted:
         # compiled now, not by several threads at once
-        if block(loop, _scalar_parameters(steps, loop), streaming) == 0:
+        scalars = _scalar_parameters(steps, loop)
+        vectors = inputs - peek(loop + L_SCALARS) if scalars else inputs
+        if block(loop, scalars, PAST_CACHES if streaming else 0) == 0:
+            return 0
+        if _every_second(steps, n, loop, vectors, streaming) and block(loop, scalars, EVERY_SECOND) == 0:
             return 0
         # other callers at work keep a CPU busy each, so that many less are to be had
         threads -= atomic_add(pool + P_CALLERS, 1)

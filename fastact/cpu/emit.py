@@ -9,6 +9,7 @@ from typing import Any
 from llvmlite import ir
 
 from .lanes import Builder, Lanes, Target, call_intrinsic, concatenate, shuffle, suffix, vector
+from .layout import EVERY_SECOND, PAST_CACHES
 
 POINTER = ir.IntType(8).as_pointer()
 INTP = ir.IntType(64)
@@ -20,8 +21,8 @@ ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "bool": 1}
 class Block:
     """What makes one compiled loop: a kernel, the dtype of its arrays, its arity and how many lanes go at once.
 
-    `scalars` is the number of trailing inputs that are one value for the whole loop (parameters), not arrays. With
-    `past_caches` every output begins a cache line, and is written past the caches.
+    `scalars` is the number of trailing inputs that are one value for the whole loop (parameters), not arrays; `way` is
+    one of those of `fastact.cpu.layout`, or 0.
     """
 
     name: str
@@ -31,7 +32,12 @@ class Block:
     outputs: int
     lanes: int
     scalars: int = 0
-    past_caches: bool = False
+    way: int = 0
+
+    @property
+    def past_caches(self) -> bool:
+        """Whether every output begins a cache line, and is written past the caches."""
+        return self.way == PAST_CACHES
 
     @property
     def width(self) -> int:
@@ -43,7 +49,7 @@ def emit_block(builder: Builder, args: Any, n: Any, block: Block, target: Target
     """Append ``for (i = 0; i < n; i += lanes) out[i:i+lanes] = kernel(in[i:i+lanes])`` at `builder`.
 
     `args` points at the pointers to the arrays, inputs first. What is left after the last whole group of lanes goes in
-    native vectors, the last of them masked.
+    native vectors, the last of them masked; with EVERY_SECOND it is left to the caller.
     """
     slots = builder.bitcast(args, POINTER.as_pointer())
     pointers = [builder.load(builder.gep(slots, [INTP(k)])) for k in range(block.inputs + block.outputs)]
@@ -58,7 +64,7 @@ def emit_block(builder: Builder, args: Any, n: Any, block: Block, target: Target
         _group(builder, pointers, i, builder.sub(n, i), fill, narrow_block, target)
 
     counted(builder, INTP(0), whole, block.lanes, group)
-    if block.lanes > 1:
+    if block.lanes > 1 and block.way != EVERY_SECOND:
         native = target.vector_bytes * 8 // block.width
         narrow_block = replace(block, lanes=min(native, block.lanes))
         counted(builder, whole, n, narrow_block.lanes, rest)
@@ -85,11 +91,16 @@ def _group(
     """The elements from `i` on, as many as there are lanes, but not more than `left`."""
     vectors = block.inputs - block.scalars
     mask = None if left is None else _below(builder, left, block.lanes)
-    places = [_at(builder, p, i, block.dtype) for p in pointers]
+    apart = 2 if block.way == EVERY_SECOND else 1
+    sources = [_at(builder, p, builder.mul(i, INTP(apart)), block.dtype) for p in pointers[: block.inputs]]
+    places = [*sources, *(_at(builder, p, i, block.dtype) for p in pointers[block.inputs :])]
     arguments = []
     for k in range(block.inputs):
         if k >= vectors:
             value = repeat(builder, fill[k], block.lanes)
+        elif apart > 1:
+            wide = load_at(builder, places[k], vector(fill[k].type, apart * block.lanes))
+            value = shuffle(builder, wide, range(0, apart * block.lanes, apart))
         elif mask is None:
             value = load_at(builder, places[k], vector(fill[k].type, block.lanes))
             if block.past_caches:

@@ -89,11 +89,13 @@ class Loop(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_int64)
         for name in (
-            # four of void (*)(char **args, intp n), by SCALARS and PAST_CACHES; 0 until they are compiled
+            # six of void (*)(char **args, intp n), by SCALARS and the way; 0 until they are compiled
             "block",
             "block_scalars",
             "block_past_caches",
             "block_scalars_past_caches",
+            "block_every_second",
+            "block_scalars_every_second",
             "body",  # or a whole NumPy loop, void (*)(char **, intp *, intp *, void *)
             "resolve",  # intp (*)(Loop *, intp kind): compile; 0 if that failed
             "pool",
@@ -150,6 +152,8 @@ def offset(structure: type[ctypes.Structure], field: str) -> int:
 OPEN = 1 << 32
 
 SCALARS = 1
-"""The kind of block to which the trailing parameters are single values, and ..."""
+"""The kind of block to which the trailing parameters are single values, added to one of the ways:"""
 PAST_CACHES = 2
-"""... the kind that writes past the caches, for outputs that begin a cache line."""
+"""it writes past the caches, outputs that begin a cache line;"""
+EVERY_SECOND = 4
+"""it takes every second element of its inputs, and one input element more than it computes with is there to be read."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import cgutils
 from numba.core import types as numba_types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
@@ -20,7 +19,7 @@ from .emit import INTP, POINTER, load_at, store_at
 from .lanes import call_intrinsic
 from .machine import target
 from .strides import emit_copy_rows, emit_fill_rows, emit_gather, emit_pack_rows, emit_scatter
-from .transpose import emit_transpose
+from .transpose import PIECE, emit_matrices, turned_in_registers
 
 types: Any = numba_types  # its names are made at run time
 _FLAGS, _INEXACT = 0x3F, 0x20  # of the MXCSR register
@@ -84,15 +83,17 @@ def _transpose(builder: Any, to: Any, source: Any, step: Any, n: Any, rows: Any,
 
     Rows and columns have 16 bytes at least.
     """
-    done = cgutils.alloca_once_value(builder, ir.IntType(1)(0))
-    columns, target = (_pointer(builder, p, POINTER.pointee) for p in (source, to))
+    columns, results = (_pointer(builder, p, POINTER.pointee) for p in (source, to))
+    sides = (columns, step), (results, builder.mul(n, itemsize))
     for size in (4, 8, 2):
+        least = PIECE // size
+        side, tall = turned_in_registers(size, target())
         with builder.if_then(builder.icmp_signed("==", itemsize, INTP(size))):
-            sides = (columns, step), (target, builder.mul(n, itemsize))
-            for pieces in (4, 2, 1):
-                with builder.if_then(builder.not_(builder.load(done))):
-                    fits = emit_transpose(builder, ir.IntType(8 * size), n, rows, *sides, True, pieces)
-                    builder.store(fits, done)
+            fits = builder.icmp_signed(">=", n, INTP(tall)), builder.icmp_signed(">=", rows, INTP(side))
+            with builder.if_else(builder.and_(*fits)) as (then, otherwise):
+                for branch, shape in (then, (side, tall)), (otherwise, (least, least)):
+                    with branch:
+                        emit_matrices(builder, ir.IntType(8 * size), shape, n, rows, *sides)
 
 
 def _gather(builder: Any, to: Any, source: Any, stride: Any, n: Any, itemsize: Any) -> None:

@@ -159,7 +159,7 @@ def _called(ufunc: int, args: int, inputs: int, axis: int, out: int, pool: int) 
         poke(data + WORD * k, peek(array + A_DATA))
         poke(steps + WORD * k, itemsize * (n if inner == 1 else 1))
         poke(steps + WORD * (inputs + 1 + k), itemsize * inner)
-    fine = peek(loop + L_BODY) != 0 or block(loop, False) != 0
+    fine = peek(loop + L_BODY) != 0 or block(loop, False, 0) != 0
     if fine:
         thread = call(peek(pool + P_SAVE)) if size >= ALONE else 0
         before = enter()

@@ -140,7 +140,7 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
     n = peek(dims)
     before = enter()
     body = peek(loop + L_BODY)
-    if body == 0 and block(loop, False) != 0:
+    if body == 0 and block(loop, False, 0) != 0:
         body = peek(loop + L_BODY)
     if body != 0:
         core, core_dims = 1, peek(loop + L_CORE_DIMS)

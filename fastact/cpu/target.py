@@ -24,8 +24,8 @@ from . import machine
 from .compiler import compile_block
 from .emit import Block
 from .lanes import Lanes
-from .layout import MAX_CORE_DIMS, PAST_CACHES
-from .ufunc import BLOCK_FIELDS, BuiltLoop, make_ufunc, new_loop
+from .layout import MAX_CORE_DIMS, SCALARS
+from .ufunc import BLOCK_FIELDS, WAYS, BuiltLoop, make_ufunc, new_loop
 
 types: Any = numba_types  # its names are made at run time
 _FLOATS = {types.float32: (32, "float32"), types.float64: (64, "float64")}
@@ -154,8 +154,9 @@ def _traced_loop(function: Callable[..., Any], kind: Any, inputs: int) -> BuiltL
     address = machine.load(*compile_block(block))
 
     def make(kind: int) -> int:
-        past = replace(block, name=f"{block.name}-past", past_caches=True)
-        return machine.load(*compile_block(past)) if kind & PAST_CACHES else address
+        way = kind & ~SCALARS
+        other = replace(block, name=f"{block.name}-{WAYS[way]}", way=way)
+        return machine.load(*compile_block(other)) if way else address
 
     loop = new_loop(inputs, 1, width // 8, make, BLOCK_FIELDS, lanes=lanes)
     loop.block = address

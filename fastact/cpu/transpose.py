@@ -8,24 +8,32 @@ from typing import Any
 from llvmlite import ir
 
 from .emit import INTP, counted, load_at, store_at
-from .lanes import Builder, concatenate, shuffle
+from .lanes import Builder, Target, concatenate, shuffle
 
 PIECE = 16  # bytes that shuffles need not leave
 
 Side = tuple[Any, Any]  # a pointer, and how many bytes further the next row or column is
 
 
+def turned_in_registers(size: int, target: Target) -> tuple[int, int]:
+    """How many columns, and how many rows at least, a matrix of elements of `size` bytes has that fills vectors.
+
+    A row of it is half a vector: loads bring two to one, and what remains for shuffles is a level less.
+    """
+    whole = max(PIECE, target.vector_bytes)
+    return max(PIECE, whole // 2) // size, whole // size
+
+
 def emit_transpose(
-    builder: Builder, kind: ir.Type, m: Any, n: Any, by_row: Side, by_column: Side, to_columns: bool, pieces: int = 4
+    builder: Builder, kind: ir.Type, m: Any, n: Any, by_row: Side, by_column: Side, to_columns: bool
 ) -> Any:
     """Append code that copies an m x n matrix of elements of type `kind` between contiguous rows and columns.
 
-    A vector has `pieces` pieces. Returns, as a bit, whether it was done: a matrix with too few rows or columns is left
-    to the caller.
+    Returns, as a bit, whether it was done: a matrix with too few rows or columns is left to the caller.
     """
-    size = kind.width // 8 if isinstance(kind, ir.IntType) else 8 if isinstance(kind, ir.DoubleType) else 4
+    size = _bytes(kind)
     side = PIECE // size  # elements of a piece, and how many columns go at once
-    tall = pieces * side  # how many rows
+    tall = 4 * side  # how many rows
     (rows_at, row_step), (columns_at, column_step) = by_row, by_column
 
     def block(lines: list[Any], along: Any, first: Any) -> None:
@@ -78,6 +86,80 @@ def _along(
     at.add_incoming(builder.gep(at, [further]), builder.block)
     builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)
     builder.position_at_end(after)
+
+
+def emit_matrices(
+    builder: Builder, kind: ir.Type, shape: tuple[int, int], n: Any, rows: Any, columns: Side, results: Side
+) -> None:
+    """Append code that makes `rows` contiguous rows of `n` elements from as many contiguous columns.
+
+    It goes by matrices of a `shape` that `turned_in_registers` knows, and does no less than one.
+    """
+    (side, tall), size = shape, INTP(_bytes(kind))
+
+    def matrix(source: Any, to: Any) -> None:
+        lines = [
+            load_at(builder, line, ir.VectorType(kind, side)) for line in _apart(builder, source, columns[1], tall)
+        ]
+        for place, value in zip(_apart(builder, to, results[1], side), _turn(builder, lines), strict=True):
+            store_at(builder, place, value)
+
+    def band(start: Any) -> None:
+        column = _at_most(builder, start, builder.sub(n, INTP(tall)))
+        corners = [builder.gep(p, [builder.mul(column, step)]) for p, step in (columns, (results[0], size))]
+        last = builder.sub(rows, INTP(side))
+        before, inside, after = builder.block, builder.append_basic_block("matrix"), builder.append_basic_block("done")
+        builder.branch(inside)
+        builder.position_at_end(inside)
+        # pointers from matrix to matrix, so that LLVM does not keep one to every line
+        row, source, to = phis = [builder.phi(kind) for kind in (INTP, corners[0].type, corners[1].type)]
+        for phi, value in zip(phis, [INTP(0), *corners], strict=True):
+            phi.add_incoming(value, before)
+        matrix(source, to)
+        following = _at_most(builder, builder.add(row, INTP(side)), last)
+        further = builder.sub(following, row)
+        moved = [builder.gep(p, [builder.mul(further, step)]) for p, step in ((source, size), (to, results[1]))]
+        for phi, value in zip(phis, [following, *moved], strict=True):
+            phi.add_incoming(value, builder.block)
+        builder.cbranch(builder.icmp_signed("<", row, last), inside, after)
+        builder.position_at_end(after)
+
+    counted(builder, INTP(0), n, tall, band)
+
+
+def _at_most(builder: Builder, value: Any, most: Any) -> Any:
+    """The last matrix may be some of the one before once more."""
+    return builder.select(builder.icmp_signed("<", value, most), value, most)
+
+
+def _apart(builder: Builder, pointer: Any, step: Any, count: int) -> list[Any]:
+    """Pointers `step` bytes apart, as sums of which instructions can make most themselves."""
+    found = [pointer]
+    for k in range(1, count):
+        near = k % 4
+        found.append(builder.gep(found[k - (near or 4)], [builder.mul(step, INTP(near or 4))]))
+    return found
+
+
+def _bytes(kind: ir.Type) -> int:
+    return int(kind.width // 8) if isinstance(kind, ir.IntType) else 8 if isinstance(kind, ir.DoubleType) else 4
+
+
+def _turn(builder: Builder, lines: list[Any]) -> list[Any]:
+    """The columns of a matrix whose rows are `lines`, of a shape that `turned_in_registers` knows."""
+    side, tall = lines[0].type.count, len(lines)
+    within = PIECE // _bytes(lines[0].type.element)
+    together = tall // (side // within)  # lines that have their pieces in the same vectors
+    groups = []
+    for first in range(0, tall, together):
+        some = lines[first : first + together]
+        groups.append(_exchange(builder, [concatenate(builder, some[k::within]) for k in range(within)], within))
+    if len(groups) == 1:
+        return groups[0]
+    # the first halves of the lines are in even pieces, the second ones in odd ones
+    pieces = [range(p, p + within) for p in range(0, 2 * tall, within)]
+    masks = [ir.Constant(ir.VectorType(ir.IntType(32), tall), [k for p in pieces[odd::2] for k in p]) for odd in (0, 1)]
+    return [builder.shuffle_vector(a, b, mask) for mask in masks for a, b in zip(*groups, strict=True)]
 
 
 def _exchange(builder: Builder, vectors: list[Any], side: int) -> list[Any]:

@@ -20,7 +20,7 @@ from ..kernels.sparse import Projection
 from . import cache as disk
 from . import locks, machine, threads, vectorcall
 from .emit import ITEMSIZE, Block
-from .layout import MAX_OPERANDS, PAST_CACHES, SCALARS, Loop, UFunc
+from .layout import EVERY_SECOND, MAX_OPERANDS, PAST_CACHES, SCALARS, Loop, UFunc
 
 Compiled = tuple[str, bytes]
 
@@ -33,7 +33,13 @@ _THREADS_PAY = {4: 1 << 18, 2: 1 << 17}
 BLOCKS: dict[tuple[str, str], Callable[[int], Block]] = {}
 """(label, dtype) -> block(kind): what the loops made so far are compiled from, for analysis."""
 
-BLOCK_FIELDS = ("block", "block_scalars", "block_past_caches", "block_scalars_past_caches")
+WAYS = {0: "", PAST_CACHES: "past", EVERY_SECOND: "second"}
+"""The ways of blocks, and what they are called."""
+BLOCK_FIELDS = (
+    *("block", "block_scalars", "block_past_caches", "block_scalars_past_caches"),
+    *("block_every_second", "block_scalars_every_second"),
+)
+"""The field of a `Loop` by the kind of block."""
 
 _keep: list[Any] = []  # NumPy holds bare pointers to what a ufunc is made of
 _pending: dict[int, Resolver] = {}
@@ -280,9 +286,9 @@ def block_loop(
     lanes = vectors * machine.vector_bytes() // width
 
     def block(kind: int) -> Block:
-        values, past = scalars if kind & SCALARS else 0, bool(kind & PAST_CACHES)
-        label = f"{name}-{dtype}-{values}" + ("-past" if past else "")
-        return Block(label, kernel, dtype, inputs, outputs, lanes, values, past)
+        values, way = scalars if kind & SCALARS else 0, kind & ~SCALARS
+        label = "-".join(filter(None, (name, dtype, str(values), WAYS[way])))
+        return Block(label, kernel, dtype, inputs, outputs, lanes, values, way)
 
     def make(kind: int) -> int:
         def compile() -> Compiled:

@@ -27,7 +27,7 @@ from .driver import (
     record,
     threads_of,
 )
-from .layout import MAX_OPERANDS, Pool, offset
+from .layout import MAX_OPERANDS, PAST_CACHES, Pool, offset
 from .memory import atomic_add, call, call_void, enter, leave, peek, poke, stack, store_rounded
 from .quick import (
     A_DATA,
@@ -267,11 +267,11 @@ def _plan(walk: int, arrays: int, axes: int, fresh: bool, size: int, pool: int) 
     else:
         way, columns, rows = ROW_BY_ROW, min(wide, CHUNK), 1
         scalars = _scalars(inputs, numba.intp(1), strides, loop)
-    function, past = block(loop, scalars > 0), numba.intp(0)
+    function, past = block(loop, scalars > 0, 0), numba.intp(0)
     if function == 0:
         return False
     if streaming:
-        past = block(loop, scalars > 0, True)
+        past = block(loop, scalars > 0, PAST_CACHES)
         if past == 0:
             return False
     if way == ROW_BY_ROW:
