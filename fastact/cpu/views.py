@@ -14,7 +14,6 @@ from .driver import (
     L_INPUTS,
     L_ITEMSIZE,
     L_SCALARS,
-    L_THRESHOLD,
     LINE,
     P_CALLERS,
     P_SHARE,
@@ -25,7 +24,7 @@ from .driver import (
     jit,
     operands,
     record,
-    threads_of,
+    threads_for,
 )
 from .layout import MAX_OPERANDS, PAST_CACHES, Pool, offset
 from .memory import atomic_add, call, call_void, enter, leave, peek, poke, stack, store_rounded
@@ -301,7 +300,7 @@ def _walk(walk: int, size: int, pool: int) -> None:
     """All tiles, with threads if they pay."""
     job, at_once = peek(pool + P_WALK_CHUNK), peek(walk + W_AT_ONCE)
     chunks = (peek(walk + W_TILES) + at_once - 1) // at_once
-    threads = threads_of(pool) if size >= peek(peek(walk + W_LOOP) + L_THRESHOLD) else 1
+    threads = threads_for(size, peek(walk + W_LOOP), pool)
     counted, shared = threads > 1, False
     if counted:
         # other callers at work keep a CPU busy each, so that many less are to be had
