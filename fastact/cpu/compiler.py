@@ -14,7 +14,7 @@ from ..kernels.rows import RowFunction
 from ..kernels.sparse import Projection
 from .emit import Block, emit_block
 from .machine import target
-from .rows import emit_rows
+from .rows import emit_rows, emit_short_rows
 from .selection import emit_projection
 
 # error_model="numpy": without it Numba tests every divisor for zero, which alone stops vectorisation.
@@ -101,12 +101,19 @@ def _function_of(emit: Callable[[Any, Any, Any], None]) -> Callable[..., None]:
     return entry
 
 
-def compile_rows(name: str, function: RowFunction | Projection, dtype: str) -> tuple[str, bytes]:
-    """Compile the loop of `function` as NumPy calls a gufunc's; its last argument is for `fastact.cpu.row_along`."""
+def compile_rows(
+    name: str, function: RowFunction | Projection, dtype: str, length: int | None = None
+) -> tuple[str, bytes]:
+    """Compile the loop of `function` as NumPy calls a gufunc's; its last argument is for `fastact.cpu.row_along`.
+
+    With `length`, it is for rows of that many elements, and best for those that follow on each other.
+    """
 
     def emit(builder: Any, args: Any, dims: Any, steps: Any, piece: Any) -> None:
         if isinstance(function, Projection):
             emit_projection(builder, args, dims, steps, function, dtype, target())
+        elif length is not None:
+            emit_short_rows(builder, args, dims, steps, function, dtype, target(), length)
         else:
             emit_rows(builder, args, dims, steps, piece, function, dtype, target())
 

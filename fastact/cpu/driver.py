@@ -91,18 +91,23 @@ def _scalar_parameters(steps: int, loop: int) -> bool:
 
 
 @jit
+def resolved(loop: int, kind: int) -> int:
+    """What is compiled now for the first use of some kind of code; 0, with a Python error set, if it cannot be."""
+    function = call(peek(loop + L_RESOLVE), loop, numba.intp(kind))
+    if function == 0:
+        pool = peek(loop + L_POOL)
+        held = call_int(peek(pool + P_GIL_ENSURE))
+        call_void(peek(pool + P_SET_ERROR), peek(loop + L_ERROR_TYPE), peek(loop + L_ERROR_VALUE))
+        call_void(peek(pool + P_GIL_RELEASE), held)
+    return function
+
+
+@jit
 def block(loop: int, scalars: bool, way: int) -> int:
     """The compiled block, made now if this is its first use; 0, with a Python error set, if that is impossible."""
     kind = way + (SCALARS if scalars else 0)
     function = peek(loop + L_BLOCK + WORD * kind)
-    if function == 0:
-        function = call(peek(loop + L_RESOLVE), loop, numba.intp(kind))
-        if function == 0:
-            pool = peek(loop + L_POOL)
-            held = call_int(peek(pool + P_GIL_ENSURE))
-            call_void(peek(pool + P_SET_ERROR), peek(loop + L_ERROR_TYPE), peek(loop + L_ERROR_VALUE))
-            call_void(peek(pool + P_GIL_RELEASE), held)
-    return function
+    return function if function != 0 else resolved(loop, kind)
 
 
 def collect(to: int, source: int, step: int, n: int, itemsize: int) -> None:

@@ -83,6 +83,11 @@ class Pool(ctypes.Structure):
     ]
 
 
+SHORTEST, LONGEST = 2, 32
+ROWS_OF = {n: f"rows_of_{n}" for n in range(SHORTEST, LONGEST + 1)}
+"""Where a `Loop` has the loop over rows of so many elements."""
+
+
 class Loop(ctypes.Structure):
     """One loop of one ufunc: what NumPy hands to the driver as ``data``."""
 
@@ -111,6 +116,8 @@ class Loop(ctypes.Structure):
             "error_type",  # what `resolve` could not do, for set_error
             "error_value",
             "dtype",  # the dtype of all operands, for calls that do without NumPy; 0 if there are several
+            "longest",  # rows of a gufunc up to this length, which follow on each other, have loops of their own
+            *ROWS_OF.values(),  # as `body`; 0 until they are compiled
         )
     ]
 

@@ -52,6 +52,7 @@ from .quick import (
     loop_for,
     writable,
 )
+from .row_driver import body_for
 
 P_AXIS, P_ROWS, P_SLABS_JOB = (offset(Pool, f) for f in ("axis_name", "rows", "slabs_job"))
 COLUMNS = 128  # that a thread takes at least: less of each line of an array is slow to come by
@@ -159,13 +160,16 @@ def _called(ufunc: int, args: int, inputs: int, axis: int, out: int, pool: int) 
         poke(data + WORD * k, peek(array + A_DATA))
         poke(steps + WORD * k, itemsize * (n if inner == 1 else 1))
         poke(steps + WORD * (inputs + 1 + k), itemsize * inner)
-    fine = peek(loop + L_BODY) != 0 or block(loop, False, 0) != 0
+    poke(dims, outer)
+    poke(dims + WORD, n)
+    if inner == 1:
+        fine = body_for(dims, steps, loop) != 0
+    else:
+        fine = peek(loop + L_BODY) != 0 or block(loop, False, 0) != 0
     if fine:
         thread = call(peek(pool + P_SAVE)) if size >= ALONE else 0
         before = enter()
         if inner == 1:
-            poke(dims, outer)
-            poke(dims + WORD, n)
             call_void(peek(pool + P_ROWS), data, dims, steps, loop)
         else:
             _slabs(data, steps, outer, n, inner, loop)

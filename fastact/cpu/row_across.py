@@ -16,14 +16,13 @@ from typing import Any
 from llvmlite import ir
 
 from ..kernels.language import select
-from ..kernels.rows import BLOCK, Reduction, State
+from ..kernels.rows import BLOCK, FEW, Reduction, State
 from .emit import INTP, ITEMSIZE, POINTER
 from .lanes import Lanes, call_intrinsic
 from .row_frame import LINE, Frame, Operand
 from .row_staging import Staging
 
 TILES = 16
-FEW = 16  # elements of rows whose states stay in registers
 ROOM = 96  # vectors of elements of short rows that are in flight: they and what comes of them are in the first cache
 AHEAD = 256 << 10  # bytes of an operand up to which those of the next group are asked for: they fit in the second cache
 
@@ -252,8 +251,10 @@ class Across:
         return running
 
     def _few(self, step: Step, reduction: Reduction, tile: Any) -> State:
-        """The state of a row of at most `FEW` elements, which is never in memory."""
-        frame, builder, fresh = self.frame, self.frame.builder, self.frame.state(reduction.initial)
+        """The state of a row of at most `FEW` elements, each with one of its own, which is never in memory."""
+        frame, builder = self.frame, self.frame.builder
+        initial, merge = reduction.few or (reduction.initial, reduction.merge)
+        fresh = frame.state(initial)
 
         def merged(first: int, stride: int) -> State:
             """That of elements first, first + stride, ..."""
@@ -263,7 +264,7 @@ class Across:
             rooms = [frame.room(frame.vector) for _ in left]
             self._keep(rooms, left)
             with builder.if_then(builder.icmp_signed(">", self.length, INTP(first + stride))):
-                self._keep(rooms, reduction.merge(left, merged(first + stride, 2 * stride)))
+                self._keep(rooms, merge(left, merged(first + stride, 2 * stride)))
             return tuple(frame.get(room) for room in rooms)
 
         return merged(0, 1)

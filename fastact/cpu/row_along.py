@@ -414,12 +414,13 @@ class Along:
                         by_lines()
             else:
                 in_order()
-            states = [tuple(frame.get(room) for room in four) for four in rooms]
-            while len(states) > 1:
-                half = len(states) // 2
-                states = [reduction.merge(a, b) for a, b in zip(states[:half], states[half:], strict=True)]
-            for room, part in zip(self.states, states[0], strict=False):
-                frame.put(frame.at(room, item), part)
+            for merge in frame.merges(reduction, elements):
+                states = [tuple(frame.get(room) for room in four) for four in rooms]
+                while len(states) > 1:
+                    half = len(states) // 2
+                    states = [merge(a, b) for a, b in zip(states[:half], states[half:], strict=True)]
+                for room, part in zip(self.states, states[0], strict=False):
+                    frame.put(frame.at(room, item), part)
 
     def _write(
         self,

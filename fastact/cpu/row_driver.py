@@ -20,17 +20,20 @@ from .driver import (
     must_go_one_by_one,
     operands,
     record,
+    resolved,
     threads_of,
 )
-from .layout import NUMBERS, PIECE, SLOT, Loop, Pool, offset
+from .layout import NUMBERS, PIECE, ROWS_OF, SHORTEST, SLOT, Loop, Pool, offset
 from .memory import call, call_void, enter, leave, peek, poke, stack
 
 ROWS = 32  # short rows are taken so many at a time
+MANY = 64  # so many short rows are worth a loop for their length
 PARTS = 256  # parts of a long row whose totals are kept at a time
 
 L_CORE_DIMS, L_PHASES, L_PART = (offset(Loop, f) for f in ("core_dims", "phases", "part"))
 P_ROWS_JOB, P_PARTS_JOB = offset(Pool, "rows_job"), offset(Pool, "parts_job")
 P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
+L_SCALARS, L_LONGEST, L_ROWS_OF = offset(Loop, "scalars"), offset(Loop, "longest"), offset(Loop, ROWS_OF[SHORTEST])
 FIELDS = len(PIECE)
 OTHERS, PHASE, FIRST, LAST, TOTALS, COMMON = (WORD * k for k in range(FIELDS))
 
@@ -48,6 +51,23 @@ def refuse_empty(ufunc: int, sizes: int) -> int:
 
 
 @jit
+def body_for(dims: int, steps: int, loop: int) -> int:
+    """The compiled loop for these rows; 0, with a Python error set, if it cannot be made."""
+    longest, itemsize = peek(loop + L_LONGEST), peek(loop + L_ITEMSIZE)
+    if longest > 0 and SHORTEST <= peek(dims + WORD) <= longest and peek(dims) >= MANY:
+        n, inputs = peek(dims + WORD), peek(loop + L_INPUTS)
+        nargs, arrays = inputs + peek(loop + L_OUTPUTS), inputs - peek(loop + L_SCALARS)
+        dense = peek(steps) == n * itemsize and peek(steps + WORD * nargs) == itemsize
+        if peek(loop + L_PHASES) % 2 != 0:  # the last output is an array too
+            dense &= peek(steps + WORD * (nargs - 1)) == n * itemsize
+            dense &= peek(steps + WORD * (nargs + arrays)) == itemsize
+        if dense:
+            function = peek(loop + L_ROWS_OF + WORD * (n - SHORTEST))
+            return function if function != 0 else resolved(loop, n - SHORTEST + 1)
+    return peek(loop + L_BODY) if peek(loop + L_BODY) != 0 else block(loop, False, 0)
+
+
+@jit
 def _rows_of(args: int, dims: int, steps: int, loop: int, start: int, n: int, local: int, shape: int) -> None:
     """Make `local` and `shape` the operands and the dimensions of rows start..start+n."""
     for k in range(peek(loop + L_INPUTS) + peek(loop + L_OUTPUTS)):
@@ -58,7 +78,7 @@ def _rows_of(args: int, dims: int, steps: int, loop: int, start: int, n: int, lo
 
 
 def rows_chunk(context: int, chunk: int) -> None:
-    """One chunk of the rows of a gufunc; context: args, dims, steps, loop, rows a chunk."""
+    """One chunk of the rows of a gufunc; context: args, dims, steps, loop, rows a chunk, body."""
     args, dims, steps, loop = peek(context), peek(context + WORD), peek(context + 2 * WORD), peek(context + 3 * WORD)
     size, n = peek(context + 4 * WORD), peek(dims)
     start = chunk * size
@@ -69,7 +89,8 @@ def rows_chunk(context: int, chunk: int) -> None:
         poke(piece + WORD * k, 0)
     poke(piece + OTHERS, n - own)
     poke(piece + PHASE, -1)
-    call_void(peek(loop + L_BODY), local, shape, steps, piece if peek(loop + L_PHASES) > 0 else 0)
+    body = peek(context + 5 * WORD)
+    call_void(body, local, shape, steps, piece if peek(loop + L_PHASES) > 0 else 0)
 
 
 def parts_chunk(context: int, chunk: int) -> None:
@@ -139,9 +160,7 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
     """The inner loop of every gufunc, and of formulas that cannot be traced: a complete loop, run on slices of rows."""
     n = peek(dims)
     before = enter()
-    body = peek(loop + L_BODY)
-    if body == 0 and block(loop, False, 0) != 0:
-        body = peek(loop + L_BODY)
+    body = body_for(dims, steps, loop)
     if body != 0:
         core, core_dims = 1, peek(loop + L_CORE_DIMS)
         for k in range(core_dims):
@@ -169,6 +188,7 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
                     poke(context + 2 * WORD, steps)
                     poke(context + 3 * WORD, loop)
                     poke(context + 4 * WORD, size)
+                    poke(context + 5 * WORD, body)
                     chunks = (n + size - 1) // size
                     alone = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_ROWS_JOB), context, chunks) == 0
         if alone:

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from ..kernels.language import select
-from ..kernels.rows import VECTOR, VECTORS, Reduction, RowFunction, State
+from ..kernels.rows import FEW, VECTOR, VECTORS, Reduction, RowFunction, State
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow, widen
 from .lanes import Builder, Lanes, Target, call_intrinsic, splat
 
@@ -251,6 +251,18 @@ class Frame:
                 yield (*known[:k], (*known[k][:j], None, *known[k][j + 1 :]), *known[k + 1 :])
             with otherwise:
                 yield known
+
+    def merges(self, reduction: Reduction, elements: Any) -> Iterator[Callable[[State, State], State]]:
+        """How to merge the states of a vector each of `elements` elements; for two branches if there are two ways."""
+        if reduction.few is None:
+            yield reduction.merge
+            return
+        few = self.builder.icmp_signed("<=", elements, INTP(FEW * self.lanes))
+        with self.builder.if_else(few) as (then, otherwise):
+            with then:
+                yield reduction.few[1]
+            with otherwise:
+                yield reduction.merge
 
     def attempted(
         self, reduction: Reduction, values: State, known: tuple[State, ...], total: Callable[[], State]

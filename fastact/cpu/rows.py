@@ -10,35 +10,54 @@ from .lanes import Builder, Target
 from .row_across import Across
 from .row_along import Along
 from .row_frame import Frame, Operand
+from .row_short import Short
 
-SHORT = 48  # rows of so few elements are transposed: a vector along them would be mostly empty
+SHORT = 22  # rows of so few elements are transposed: a vector along them would be mostly empty
 ACROSS = 2  # vectors of rows at once: the steps from a tile of short rows to its results hang on each other
 FEW = 4  # so few rows are gathered one by one
+Operands = tuple[list[Operand], list[Operand], list[Operand], Operand | None]
 
 
-def emit_rows(
-    builder: Builder, args: Any, dims: Any, steps: Any, piece: Any, function: RowFunction, dtype: str, target: Target
-) -> None:
-    """Append the loop over rows: ``void (*)(char **args, intp *dims, intp *steps)`` as NumPy calls a gufunc's."""
+def _operands(
+    builder: Builder, args: Any, dims: Any, steps: Any, function: RowFunction, dtype: str, target: Target
+) -> tuple[Frame, Any, Operands]:
+    """What NumPy says: the number of rows, and the rows read, numbers read, numbers written and rows written."""
     slots = builder.bitcast(args, POINTER.as_pointer())
     sizes, strides = (builder.bitcast(p, INTP.as_pointer()) for p in (dims, steps))
 
     def read(room: Any, k: int) -> Any:
         return builder.load(builder.gep(room, [INTP(k)]))
 
-    count, length = read(sizes, 0), read(sizes, 1)
-    frame = Frame(builder, function, dtype, length, target)
+    frame = Frame(builder, function, dtype, read(sizes, 1), target)
     rows, values = len(function.rows), len(function.values)
     written = function.write is not None
     total = rows + values + function.results + written
     paddings = [*function.rows, *[0.0] * (total - rows)]
     dtypes = ["bool" if function.mask and k == rows - 1 else dtype for k in range(total)]
-    operands = [Operand(read(slots, k), read(strides, k), None, dtypes[k], paddings[k]) for k in range(total)]
-    inputs, output = operands[:rows], operands[-1] if written else None
-    arrays = [*inputs, output] if output is not None else inputs
-    for k, operand in enumerate(arrays):
+    found = [Operand(read(slots, k), read(strides, k), None, dtypes[k], paddings[k]) for k in range(total)]
+    inputs, output = found[:rows], found[-1] if written else None
+    for k, operand in enumerate([*inputs, output] if output is not None else inputs):
         operand.core = read(strides, total + k)
-    results = operands[rows + values : rows + values + function.results]
+    results = found[rows + values : rows + values + function.results]
+    return frame, read(sizes, 0), (inputs, found[rows : rows + values], results, output)
+
+
+def emit_short_rows(
+    builder: Builder, args: Any, dims: Any, steps: Any, function: RowFunction, dtype: str, target: Target, length: int
+) -> None:
+    """The same for rows of `length` elements."""
+    frame, count, operands = _operands(builder, args, dims, steps, function, dtype, target)
+    frame.length = INTP(length)
+    Short(frame, length, *operands).emit(count)
+
+
+def emit_rows(
+    builder: Builder, args: Any, dims: Any, steps: Any, piece: Any, function: RowFunction, dtype: str, target: Target
+) -> None:
+    """Append the loop over rows: ``void (*)(char **args, intp *dims, intp *steps)`` as NumPy calls a gufunc's."""
+    frame, count, operands = _operands(builder, args, dims, steps, function, dtype, target)
+    inputs, _, _, output = operands
+    length, arrays = frame.length, [*inputs, output] if output is not None else inputs
 
     def every(conditions: list[Any]) -> Any:
         result = conditions[0]
@@ -61,15 +80,9 @@ def emit_rows(
     beside = builder.and_(builder.and_(simple, builder.not_(along)), builder.icmp_signed(">=", count, INTP(FEW)))
     with builder.if_else(builder.or_(short, beside)) as (then, otherwise):
         with then:
-            Across(
-                Frame(builder, function, dtype, length, target, ACROSS),
-                inputs,
-                operands[rows : rows + values],
-                results,
-                output,
-            ).emit(count, length)
+            Across(Frame(builder, function, dtype, length, target, ACROSS), *operands).emit(count, length)
         with otherwise:
-            others = inputs, operands[rows : rows + values], results, output, builder.not_(along)
+            others = *operands, builder.not_(along)
             block = builder.and_(along, builder.icmp_signed("<=", length, INTP(BLOCK)))
             with builder.if_else(block) as (plain, general):
                 with plain:

@@ -20,7 +20,17 @@ from ..kernels.sparse import Projection
 from . import cache as disk
 from . import locks, machine, threads, vectorcall
 from .emit import ITEMSIZE, Block
-from .layout import EVERY_SECOND, MAX_OPERANDS, PAST_CACHES, SCALARS, Loop, UFunc
+from .layout import (
+    EVERY_SECOND,
+    LONGEST,
+    MAX_OPERANDS,
+    PAST_CACHES,
+    ROWS_OF,
+    SCALARS,
+    SHORTEST,
+    Loop,
+    UFunc,
+)
 
 Compiled = tuple[str, bytes]
 
@@ -396,17 +406,20 @@ def rows(function: RowFunction, doc: str) -> np.ufunc:
 
 def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outputs: int) -> Loop:
     def make(kind: int) -> int:
-        label = f"{function.name}-{dtype}"
+        length = kind + SHORTEST - 1 if kind else None
+        label = f"{function.name}-{dtype}" + (f"-{length}" if kind else "")
 
         def compile() -> Compiled:
             from .compiler import compile_rows
 
-            return compile_rows(label, function, dtype)
+            return compile_rows(label, function, dtype, length)
 
         return machine.load(*disk.load_or_compile(label, compile))
 
-    loop = new_loop(inputs, outputs, ITEMSIZE[dtype], make, ["body"], core_dims=1)
+    loop = new_loop(inputs, outputs, ITEMSIZE[dtype], make, ["body", *ROWS_OF.values()], core_dims=1)
     if isinstance(function, RowFunction):
+        loop.longest = LONGEST if machine.vector_bytes() == 64 else 0  # permutations of smaller vectors take more
+        loop.scalars = len(function.values)
         loop.phases = 2 * len(function.passes) + (function.write is not None)
         loop.part = PART[64 if dtype == "float64" else 32]
     return loop

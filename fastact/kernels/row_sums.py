@@ -21,6 +21,7 @@ from .scaled import ATANH_TAIL
 
 __all__ = [
     "EXP_SUM",
+    "EXP_SUM_OF_FEW",
     "FINE_LIFT",
     "add_exp",
     "add_exp_to_three",
@@ -35,6 +36,7 @@ __all__ = [
     "larger",
     "log_of_pair",
     "merge_exp",
+    "merge_few_exp",
     "normal",
     "pair_at_largest",
     "relative_to",
@@ -222,6 +224,15 @@ def merge_exp(a: State, b: State) -> State:
     """The sum of two such sums, together of one block."""
     h, e = two_sum(a[0], b[0] - ANCHOR)
     return h, a[1] + b[1] + e
+
+
+def merge_few_exp(a: State, b: State) -> State:
+    """The same of up to 22 terms: high parts have their last bit at that of ANCHOR, and stay below twice as much."""
+    return a[0] + (b[0] - ANCHOR), a[1] + b[1]
+
+
+# nothing has to be done to add something to -0
+EXP_SUM_OF_FEW = (ANCHOR, -0.0), merge_few_exp
 
 
 def settle_exp(state: State) -> State:

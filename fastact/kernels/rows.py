@@ -24,6 +24,7 @@ from .row_rests import (
 )
 from .row_sums import (
     EXP_SUM,
+    EXP_SUM_OF_FEW,
     FINE_LIFT,
     add_exp,
     add_exp_to_three,
@@ -38,6 +39,7 @@ from .row_sums import (
     larger,
     log_of_pair,
     merge_exp,
+    merge_few_exp,
     normal,
     pair_at_largest,
     relative_to,
@@ -54,6 +56,8 @@ State = tuple[Lanes, ...]
 VECTOR = 512  # bits of a row, in the dtype of computation, that are computed side by side
 VECTORS = 4  # so many of them have states of their own
 BLOCK = 1024  # elements after which the states are merged
+
+FEW = 16  # elements whose states may be merged in a faster way
 
 PART = {width: BLOCK * VECTOR // width for width in (32, 64)}
 """Elements whose totals, block by block, are joined before they are added to those before them."""
@@ -78,7 +82,9 @@ class Reduction:
     What is beyond the end of the row reads as the row's padding, which a step must pass over, and `merge` and `join`
     with a state that has seen nothing must give the other state: both to the last bit.
 
-    `repeats` says that an element may be taken in more than once and in any order, as for a maximum.
+    `repeats` says that an element may be taken in more than once and in any order, as for a maximum. `few` is what
+    may take the place of `initial` and `merge` where a state is that of `FEW` elements at most: it is faster, and the
+    same to the last bit.
     """
 
     initial: tuple[float, ...]
@@ -89,6 +95,7 @@ class Reduction:
     result: Callable[[State, State, tuple[State, ...]], State] = _as_it_is
     repeats: bool = False
     when: Callable[[State, tuple[State, ...]], Lanes] | None = None
+    few: tuple[tuple[float, ...], Callable[[State, State], State]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +204,7 @@ SUM_OF_TERMS = Reduction(
     settle_exp,
     join_exp,
     lambda total, *_: total_exp(total),
+    few=EXP_SUM_OF_FEW,
 )
 """The sum of the row's terms, as a pair."""
 
@@ -228,6 +236,7 @@ OTHERS = Reduction(
     lambda state: (state[0], *settle_exp(state[1:])),
     lambda a, b: (a[0] + b[0], *join_exp(a[1:], b[1:])),
     lambda total, *_: (total[0], *total_exp(total[1:])),
+    few=((0.0, *EXP_SUM_OF_FEW[0]), lambda a, b: (a[0] + b[0], *merge_few_exp(a[1:], b[1:]))),
 )
 OTHER_TERMS = replace(OTHERS, step=_step_other_terms)
 
