@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..kernels.rows import BLOCK, RowFunction
@@ -9,6 +10,7 @@ from .emit import INTP, POINTER
 from .lanes import Builder, Target
 from .row_across import Across
 from .row_along import Along
+from .row_columns import Columns, has_columns
 from .row_frame import Frame, Operand
 
 SHORT = 48  # rows of so few elements are transposed: a vector along them would be mostly empty
@@ -61,13 +63,16 @@ def emit_rows(
     beside = builder.and_(builder.and_(simple, builder.not_(along)), builder.icmp_signed(">=", count, INTP(FEW)))
     with builder.if_else(builder.or_(short, beside)) as (then, otherwise):
         with then:
-            Across(
-                Frame(builder, function, dtype, length, target, ACROSS),
-                inputs,
-                operands[rows : rows + values],
-                results,
-                output,
-            ).emit(count, length)
+            across = Frame(builder, function, dtype, length, target, ACROSS)
+            left, ahead = count, operands
+            if has_columns(function):
+                columns = Columns(frame, inputs[0], operands[rows : rows + values], results, output)
+                done = columns.emit(count, length, beside)
+                left = builder.sub(count, done)
+                ahead = [replace(o, base=frame.offset(o.base, builder.mul(done, o.outer))) for o in operands]
+            last = ahead[-1] if written else None
+            numbers = ahead[rows + values : rows + values + function.results]
+            Across(across, ahead[:rows], ahead[rows : rows + values], numbers, last).emit(left, length)
         with otherwise:
             others = inputs, operands[rows : rows + values], results, output, builder.not_(along)
             block = builder.and_(along, builder.icmp_signed("<=", length, INTP(BLOCK)))
