@@ -17,7 +17,7 @@ from ..kernels.language import select
 from ..kernels.rows import BLOCK, PART, VECTORS, Reduction, State
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow
 from .lanes import Lanes, splat, split
-from .layout import NUMBERS, PIECE, SLOT
+from .layout import NUMBERS, PIECE, SLOT, STREAM
 from .row_frame import LINE, Frame, Operand, folded
 from .row_items import Items
 
@@ -27,10 +27,9 @@ TOGETHER, TOGETHER_KEPT = 4096, 2304
 AT_LEAST, AT_LEAST_KEPT = 4, 2
 FEW = 4
 YES, NO = ir.IntType(1)(1), ir.IntType(1)(0)
-KEPT = 256 << 10  # bytes of a row up to which terms are kept: it and its output are in the second cache
+KEPT = 256 << 10  # bytes of a row up to which it and its output are in the second cache, and terms are kept
 LINES = 128  # elements from which on it pays to read and write whole lines
 SOON = 16 << 10  # bytes by which a pass over what is in no cache asks for it ahead
-STREAM = 32 << 20  # bytes of output from which it is written past the caches: larger than any it could have stayed in
 
 
 class Along:
@@ -82,13 +81,14 @@ class Along:
     def emit(self, count: Any, length: Any) -> None:
         frame, builder, piece = self.frame, self.frame.builder, self.piece
         self.length = length
-        self.long, self.supers, self.kept = NO, INTP(1), YES
+        self.long, self.supers, self.streaming = NO, INTP(1), NO
+        self.cached = self.kept = YES  # whether a row stays in the second cache, whether terms are kept in its output
         if not self.plain:
             self.long = builder.icmp_signed(">", length, INTP(BLOCK))
             supers = builder.select(self.long, frame.parts(length, PART[frame.width]), INTP(1))
             self.supers = builder.select(self.everything, supers, builder.sub(piece.last, piece.first))
             few = builder.icmp_signed("<=", length, INTP(KEPT * 8 // frame.width))
-            self.kept = builder.and_(few, builder.not_(self.staged))
+            self.cached = self.kept = builder.and_(few, builder.not_(self.staged))
         elements, least = (TOGETHER_KEPT, AT_LEAST_KEPT) if self.keeps else (TOGETHER, AT_LEAST)
         together = builder.sdiv(INTP(elements), frame.plus(length, 1))
         together = builder.select(builder.icmp_signed("<", together, INTP(least)), INTP(least), together)
@@ -99,7 +99,11 @@ class Along:
         rows = builder.add(count, piece.others)
         size = builder.mul(rows, frame.times(length, self.output.size if self.output is not None else 0))
         large = builder.and_(builder.icmp_signed(">=", size, INTP(STREAM)), builder.not_(self.staged))
-        self.streaming = builder.and_(large, builder.not_(self.kept)) if self.keeps else large
+        if not self.keeps:
+            self.streaming = large
+        elif self.streams and not self.plain:
+            # then terms are not kept: computing them again takes no longer than writing does
+            self.streaming, self.kept = large, builder.and_(self.kept, builder.not_(large))
         with frame.loop(groups) as group:
             first = builder.mul(group, together)
             present = frame.min(together, builder.sub(count, first))
@@ -293,10 +297,10 @@ class Along:
         for operand in [*self.inputs, *([] if self.output is None else [self.output])]:
             rows = builder.mul(builder.select(items.long, INTP(1), items.count), operand.outer)
             parts = frame.times(operand.core, PART[frame.width])
-            # A row that is kept has come into the second cache with the first pass.
+            # A row that stays in the second cache has come there with the first pass.
             step = builder.select(items.long, parts, rows)
             if operand is not self.output:
-                step = builder.select(self.kept, rows, step)
+                step = builder.select(self.cached, rows, step)
             place = frame.offset(items.address(item, operand), step)
             if operand is self.output:  # what is written past the caches must not be brought there
                 place = builder.select(self.streaming, found[0][0], place)

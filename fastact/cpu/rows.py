@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..kernels.rows import BLOCK, RowFunction
@@ -9,6 +10,7 @@ from .emit import INTP, POINTER
 from .lanes import Builder, Target
 from .row_across import Across
 from .row_along import Along
+from .row_columns import Columns, has_columns
 from .row_frame import Frame, Operand
 from .row_short import Short
 
@@ -40,6 +42,17 @@ def _operands(
         operand.core = read(strides, total + k)
     results = found[rows + values : rows + values + function.results]
     return frame, read(sizes, 0), (inputs, found[rows : rows + values], results, output)
+
+
+def _after(frame: Frame, operands: Operands, done: Any) -> Operands:
+    """The operands without their first rows."""
+
+    def moved(operand: Operand) -> Operand:
+        return replace(operand, base=frame.offset(operand.base, frame.builder.mul(done, operand.outer)))
+
+    inputs, values, results, output = operands
+    others = [moved(o) for o in inputs], [moved(o) for o in values], [moved(o) for o in results]
+    return *others, None if output is None else moved(output)
 
 
 def emit_short_rows(
@@ -80,7 +93,12 @@ def emit_rows(
     beside = builder.and_(builder.and_(simple, builder.not_(along)), builder.icmp_signed(">=", count, INTP(FEW)))
     with builder.if_else(builder.or_(short, beside)) as (then, otherwise):
         with then:
-            Across(Frame(builder, function, dtype, length, target, ACROSS), *operands).emit(count, length)
+            across = Frame(builder, function, dtype, length, target, ACROSS)
+            if has_columns(function):
+                done = Columns(frame, inputs[0], *operands[1:]).emit(count, length, beside)
+                Across(across, *_after(frame, operands, done)).emit(builder.sub(count, done), length)
+            else:
+                Across(across, *operands).emit(count, length)
         with otherwise:
             others = *operands, builder.not_(along)
             block = builder.and_(along, builder.icmp_signed("<=", length, INTP(BLOCK)))

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import locks
-from .layout import SLOTS, STEERED, Pool
+from .layout import SLOTS, STEERED, STREAM, Pool
 
 _keep: list[Any] = []  # what compiled code points at must outlive it
 
@@ -123,12 +123,8 @@ def set_up(worker: int) -> None:
 
 
 def _stream_bytes() -> int:
-    """The size from which a result is written past the caches.
-
-    From there on it is faster even for somebody who reads the result at once, since the arguments and the result are
-    too much for a usual last cache.
-    """
-    return 1 << 62 if sys.platform == "darwin" else 16 << 20
+    """The size from which a result is written past the caches."""
+    return 1 << 62 if sys.platform == "darwin" else STREAM
 
 
 def _after_fork() -> None:
