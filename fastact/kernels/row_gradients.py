@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .language import fabs, fma, from_bits, rarely, select, to_float
-from .pairs import two_prod
+from .pairs import two_diff, two_prod
 from .row_rests import exponent_field, log_softmax_vjp_rest
-from .row_sums import FINE_TOP, LIFT, LN2, ROUND_BITS, add_pair_to_three, add_three, add_to_three, exp_fine, normal
+from .row_sums import FINE_TOP, LIFT, LN2, add_pair_to_three, add_three, add_to_three, exp_fine, normal
 from .rows import Reduction, RowFunction
-from .triples import BIAS, power_of_two, settled
+from .triples import BIAS, ROUND_BITS, power_of_two, settled
 
 Lanes = Any
 State = tuple[Lanes, ...]
@@ -23,9 +23,9 @@ def _step_dot(state: State, row: State, *_: Any) -> State:
 
 
 def _write_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
-    # Where the difference is rounded, s is not much larger than it is, and what is below s lost in its rounding error.
     g, y = row
-    return (fma(y, g - done[0], -(y * done[1])),)
+    hi, lo = two_diff(g, done[0])
+    return (y * (hi + (lo - done[1])),)
 
 
 SOFTMAX_VJP = RowFunction(

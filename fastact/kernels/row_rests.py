@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from .language import bits, fabs, fma, rarely, select
-from .row_sums import LIFT, ROUND_BITS, ZERO
+from .row_sums import LIFT, ZERO
 from .triples import (
     BIAS,
     MANTISSA,
+    ROUND_BITS,
     add_triples,
     exp_parts3,
     log1p_small,

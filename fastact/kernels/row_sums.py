@@ -53,7 +53,6 @@ ZERO = {32: -104.0, 64: -745.5}
 LARGEST = {32: float.fromhex("0x1.fffffep127"), 64: float.fromhex("0x1.fffffffffffffp1023")}
 # Adding this to |v| < 2^22 (2^51) rounds v to an integer and leaves it in the low bits of the sum.
 ROUND = {32: 1.5 * 2.0**23, 64: 1.5 * 2.0**52}
-ROUND_BITS = {32: 0x4B400000, 64: 0x4338000000000000}
 LOG2E = 1.4426950408889634
 LN2 = 0.6931471805599453
 
