@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from .language import bits, fabs, fma, rarely, select
-from .row_sums import FINE_LIFT, LIFT, ZERO
+from .row_sums import LIFT, ZERO
 from .triples import (
     BIAS,
     MANTISSA,
+    ROUND_BITS,
     add_triples,
     exp_parts3,
     log1p_small,
@@ -27,22 +28,22 @@ State = tuple[Lanes, ...]
 # --- log_softmax_vjp
 
 
-def _exponent(x: Lanes) -> Lanes:
+def exponent_field(x: Lanes) -> Lanes:
     """The exponent field of a float."""
     return (bits(x) >> MANTISSA[x.width]) & (2 * BIAS[x.width] + 1)
 
 
 def log_softmax_vjp_rest(
-    g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, total_rest: Lanes, after: Lanes
+    g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, total_rest: Lanes, k: Lanes
 ) -> tuple[Lanes]:
-    """g - e^y times the triple `total`, which is 2^-FINE_LIFT of what it stands for if `after` is 1."""
+    """g - e^y times the triple `total`, which is 2^-lift of what it stands for; k says the lift (see `exp_fine`)."""
     power, p, n = exp_parts3(y)
     bias = BIAS[g.width]
     # All is done on numbers about 1: total is divided by a power of two, g by that and by 2^n, in two steps.
-    exponent = _exponent(total)
+    exponent = exponent_field(total)
     scale = power_of_two(bias - exponent)
-    lifted = _exponent(after) - (bias - FINE_LIFT[g.width])
-    shift = bias - exponent - n - lifted
+    lift = ((bits(k) - ROUND_BITS[g.width]) >> 4) - (LIFT if g.width == 32 else 0)
+    shift = bias - exponent - n - lift
     first = shift >> 1
     second = shift - first
     product = multiply_triples(power, (total * scale, total_low * scale, total_rest * scale))
