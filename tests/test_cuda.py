@@ -274,13 +274,13 @@ def test_grid(idle: HostDriver, n: int) -> None:
         assert not idle.launches
         return
     assert [launch[2:] for launch in idle.launches] == [(-(-n // 2048), 256)] * 2
-    assert idle.arguments[0] == (1 << 40, 1 << 50, n, 1)
+    assert idle.arguments[0] == (1 << 40, 1 << 50, n, n // 2048)
 
 
 @pytest.mark.parametrize("shift", [0, 4, 8, 16])
 def test_alignment_decides_how_memory_is_read(idle: HostDriver, shift: int) -> None:
     cuda.relu(Huge((5000,), pointer=(1 << 40) + shift), out=Huge((5000,), pointer=1 << 50))
-    assert idle.arguments[0][-1] == (shift % 16 == 0)
+    assert idle.arguments[0][-1] == (5000 // 2048 if shift % 16 == 0 else 0)
 
 
 class Stream:
