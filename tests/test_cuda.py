@@ -263,6 +263,21 @@ def test_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         driver._core()
 
 
+@pytest.mark.parametrize(("status", "count"), [(0, 0), (100, 0)])
+def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, status: int, count: int) -> None:
+    """A driver that counts no GPU, or cannot be started."""
+    bindings: Any = types.ModuleType("cuda.bindings")
+    bindings.driver = types.SimpleNamespace(cuInit=lambda _: (status,), cuDeviceGetCount=lambda: (0, count))
+    package: Any = types.ModuleType("cuda")
+    package.core, package.bindings = types.ModuleType("cuda.core"), bindings
+    for name, module in (("cuda", package), ("cuda.core", package.core), ("cuda.bindings", bindings)):
+        monkeypatch.setitem(sys.modules, name, module)
+    driver._core.cache_clear()
+    with pytest.raises(RuntimeError, match=r"found no GPU that can be used \(the driver says (0|100), 0 devices\)"):
+        driver._core()
+    driver._core.cache_clear()
+
+
 # --- dispatch
 
 

@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if arch == 90:
                     row[dtype] = {"instructions": cost, "registers": registers}
                     if over:
-                        row[dtype] |= {"limit": limit(name, dtype), "kinds": by_kind}
+                        row[dtype]["kinds"] = by_kind
         if row:
             table[name] = {**table.get(name, {}), **row}
     if not options.dry_run:

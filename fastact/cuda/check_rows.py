@@ -78,7 +78,7 @@ def option_cases(names: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _options(case: str, shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
     rng = np.random.default_rng(1)
-    temperatures = rng.uniform(0.5, 2, (*shape[:-1], 1)).astype(dtype)
+    temperatures = rng.uniform(0.5, 2, shape[:-1]).astype(dtype)
     where = rng.random(shape) < 0.6
     return {
         "temperature": {"temperature": dtype.type(0.75)},
