@@ -259,18 +259,22 @@ def cuda_table() -> str:
 
 
 def cuda_above_table() -> str:
-    """The functions that take more instructions than an H200 has time for while it reads and writes their arrays."""
+    """The functions that take more instructions than an H200 has time for while it reads and writes their arrays.
+
+    With the share of a copy's bandwidth that leaves, in per cent, and the instructions by kind.
+    """
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
-    rows = [["", "float32", "limit", "bfloat16", "limit"]]
+    kinds = next((f["kinds"] for row in recorded.values() for f in row.values() if "kinds" in f), {})
+    rows = [["", "", "instructions", "limit", "share of a copy, %", *kinds]]
     for record in fa.CATALOGUE.values():
         for form in all_forms(record):
-            found, arrays = recorded.get(form.name, {}), len(form.arrays) + len(form.outputs)
-            cells: list[str] = []
+            arrays = len(form.arrays) + len(form.outputs)
             for dtype, limit in (("float32", 25.0 * arrays), ("bfloat16", 12.5 * arrays)):
-                above = dtype in found and found[dtype]["instructions"] > limit
-                cells += [str(found[dtype]["instructions"]), f"{limit:g}"] if above else ["", ""]
-            if any(cells):
-                rows.append([form.name, *cells])
+                found = recorded.get(form.name, {}).get(dtype)
+                if found is not None and found["instructions"] > limit:
+                    share = f"{100 * limit / found['instructions']:.0f}"
+                    counts = [f"{found['kinds'][kind]:g}" for kind in kinds] if "kinds" in found else [""] * len(kinds)
+                    rows.append([form.name, dtype, f"{found['instructions']:g}", f"{limit:g}", share, *counts])
     return table(rows)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from .documentation import ROW_DTYPES
 from .kernels import cross_entropy
+from .loss_arguments import check_loss
 
 
 @cache
@@ -18,49 +19,23 @@ def _core(function_name: str) -> np.ufunc:
     return make(getattr(cross_entropy, function_name), "Core of cross_entropy_with_logits.")
 
 
-def _axis(axis: int, ndim: int) -> int:
-    if not -ndim <= axis < ndim:
-        raise np.exceptions.AxisError(axis, ndim)
-    return axis % ndim
-
-
 def _is_index(targets: np.ndarray[Any, Any]) -> bool:
     return targets.dtype.kind in "iu"
 
 
-def _check_logits(logits: Any) -> np.ndarray[Any, Any]:
+def _check_logits(name: str, logits: Any) -> np.ndarray[Any, Any]:
     array: np.ndarray[Any, Any] = np.asanyarray(logits)
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
     if array.dtype.kind not in "fV" or array.dtype == np.longdouble:
-        raise TypeError(f"logits must be real floating-point numbers, not {array.dtype}")
-    if array.ndim == 0:
-        raise ValueError("logits must have at least one dimension: the classes")
+        raise TypeError(f"{name}(): logits must be real floating-point numbers, not {array.dtype}")
     return array
-
-
-def _check_weight(weight: Any, classes: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
-    if weight is None:
-        return None
-    array = np.asarray(weight, dtype)
-    if array.shape != (classes,):
-        raise ValueError(f"weight must have shape ({classes},), one value per class, not {array.shape}")
-    return array
-
-
-def _check_smoothing(label_smoothing: float) -> float:
-    smoothing = float(label_smoothing)
-    if not 0.0 <= smoothing <= 1.0:
-        raise ValueError(f"label_smoothing must be between 0 and 1, not {label_smoothing!r}")
-    return smoothing
 
 
 def _check_indices(
-    targets: np.ndarray[Any, Any], shape: tuple[int, ...], classes: int, ignore_index: int | None
+    name: str, targets: np.ndarray[Any, Any], classes: int, ignore_index: int | None
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
     """The targets as int64, 0 where they are ignored, and which ones are ignored."""
-    if targets.shape != shape:
-        raise ValueError(f"targets must have the shape of logits without the class axis, {shape}, not {targets.shape}")
     ignored = None if ignore_index is None else targets == ignore_index
     if ignored is None and targets.size and targets.min() >= 0 and targets.max() < classes:
         return targets.astype(np.int64, copy=False), None  # the usual case, at the least cost
@@ -70,7 +45,7 @@ def _check_indices(
     if wrong.any():
         position = tuple(int(k) for k in np.argwhere(wrong)[0])
         raise IndexError(
-            f"target {int(targets[position])} at position {position} is out of range for {classes} classes"
+            f"{name}(): target {int(targets[position])} at position {position} is out of range for {classes} classes"
             + ("" if ignore_index is None else f" (and is not ignore_index={ignore_index})")
         )
     index = targets.astype(np.int64)
@@ -83,15 +58,17 @@ def _check_indices(
 def _cross_entropy(
     suffix: str, logits: Any, targets: Any, axis: int, weight: Any, ignore_index: int | None, label_smoothing: float
 ) -> tuple[Any, ...]:
-    x, t = _check_logits(logits), np.asanyarray(targets)
-    place = _axis(axis, x.ndim)
+    name = f"cross_entropy_with_logits{suffix.lower()}"
+    x, t = _check_logits(name, logits), np.asanyarray(targets)
+    if t.dtype.kind not in "iufV":
+        raise TypeError(f"{name}(): targets must be class indices (integers) or probabilities (floats), not {t.dtype}")
+    weights = None if weight is None else np.asarray(weight, x.dtype)
+    shape = None if weights is None else weights.shape
+    place, smoothing = check_loss(name, x.shape, t.shape, _is_index(t), axis, shape, ignore_index, label_smoothing)
     moved = x if place == x.ndim - 1 else np.moveaxis(x, place, -1)
     classes = moved.shape[-1]
-    if classes == 0:
-        raise ValueError("logits must have at least one class, but the class axis has no element")
-    weights, smoothing = _check_weight(weight, classes, x.dtype), _check_smoothing(label_smoothing)
     if _is_index(t):
-        index, ignored = _check_indices(t, moved.shape[:-1], classes, ignore_index)
+        index, ignored = _check_indices(name, t, classes, ignore_index)
         if not smoothing:
             factor = x.dtype.type(1) if weights is None else weights[index]
             if ignored is not None:
@@ -105,12 +82,6 @@ def _cross_entropy(
             weights = np.ones(classes, x.dtype)
         results = _core(f"SMOOTH_CROSS_ENTROPY{suffix}")(moved, weights, index, *shares)
     else:
-        if t.dtype.kind not in "fV":
-            raise TypeError(f"targets must be class indices (integers) or probabilities (floats), not {t.dtype}")
-        if ignore_index is not None:
-            raise ValueError("ignore_index goes with class indices, not with probabilities")
-        if t.shape != x.shape:
-            raise ValueError(f"targets that are probabilities must have the shape of logits, {x.shape}, not {t.shape}")
         q = np.moveaxis(t.astype(x.dtype, copy=False), place, -1)
         if smoothing:
             q = (q * (1 - smoothing) + smoothing / classes).astype(x.dtype, copy=False)
@@ -223,7 +194,7 @@ def cross_entropy_with_logits_with_gradient(
     (0.0, array([ 0., -0.]))
     """
     value, gradient = _cross_entropy("_WITH_GRADIENT", logits, targets, axis, weight, ignore_index, label_smoothing)
-    place = _axis(axis, gradient.ndim)
+    place = axis % gradient.ndim
     return value, gradient if place == gradient.ndim - 1 else np.moveaxis(gradient, -1, place)
 
 

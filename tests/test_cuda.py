@@ -263,6 +263,21 @@ def test_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         driver._core()
 
 
+@pytest.mark.parametrize(("status", "count"), [(0, 0), (100, 0)])
+def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, status: int, count: int) -> None:
+    """A driver that counts no GPU, or cannot be started."""
+    bindings: Any = types.ModuleType("cuda.bindings")
+    bindings.driver = types.SimpleNamespace(cuInit=lambda _: (status,), cuDeviceGetCount=lambda: (0, count))
+    package: Any = types.ModuleType("cuda")
+    package.core, package.bindings = types.ModuleType("cuda.core"), bindings
+    for name, module in (("cuda", package), ("cuda.core", package.core), ("cuda.bindings", bindings)):
+        monkeypatch.setitem(sys.modules, name, module)
+    driver._core.cache_clear()
+    with pytest.raises(RuntimeError, match=r"found no GPU that can be used \(the driver says (0|100), 0 devices\)"):
+        driver._core()
+    driver._core.cache_clear()
+
+
 # --- dispatch
 
 
@@ -274,13 +289,13 @@ def test_grid(idle: HostDriver, n: int) -> None:
         assert not idle.launches
         return
     assert [launch[2:] for launch in idle.launches] == [(-(-n // 2048), 256)] * 2
-    assert idle.arguments[0] == (1 << 40, 1 << 50, n, 1)
+    assert idle.arguments[0] == (1 << 40, 1 << 50, n, n // 2048)
 
 
 @pytest.mark.parametrize("shift", [0, 4, 8, 16])
 def test_alignment_decides_how_memory_is_read(idle: HostDriver, shift: int) -> None:
     cuda.relu(Huge((5000,), pointer=(1 << 40) + shift), out=Huge((5000,), pointer=1 << 50))
-    assert idle.arguments[0][-1] == (shift % 16 == 0)
+    assert idle.arguments[0][-1] == (5000 // 2048 if shift % 16 == 0 else 0)
 
 
 class Stream:

@@ -10,7 +10,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fastact.cuda import check, driver, functions, rows
+from fastact.api import LOSSES, ROWS, WITH_OPTIONS
+from fastact.cuda import check, check_rows, driver, functions, rows
 
 from .cuda_host import Array, HostDriver, needs_compiler
 
@@ -85,6 +86,32 @@ def test_rows_and_speed(gpu: Gpu) -> None:
 
 
 @needs_compiler
+def test_options_of_rows(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {name for name, _ in check.option_cases(())} == set(WITH_OPTIONS)
+    assert {name for name, _ in check.option_cases(("softmin",))} == {"softmin"}
+    for name, case in (("softmax", "all"), ("log_softmax", "where"), ("softmin", "temperatures")):
+        result = check.option_accuracy(gpu, name, case, "float32", 77)
+        assert result.passed, str(result)
+    monkeypatch.setattr(check_rows.fastact, "softmax", lambda x, **_: x)
+    assert not check.option_accuracy(gpu, "softmax", "causal", "float32", 77).passed
+
+
+@needs_compiler
+def test_losses(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "cross_entropy_with_logits_with_gradient"
+    assert {name for name, _ in check.loss_cases(())} == set(LOSSES)
+    for case in ("classes", "ignored", "axis", "all"):
+        found = list(check.loss_accuracy(gpu, name, case, "float32", 77))
+        assert len(found) == 2
+        assert all(r.passed for r in found), str(found)
+    (alone,) = check.loss_accuracy(gpu, LOSSES[0], "weight", "bfloat16", 77)
+    assert alone.passed
+    right = check_rows.fastact.cross_entropy_with_logits_with_gradient
+    monkeypatch.setattr(check_rows.fastact, name, lambda *a, **k: tuple(w * 1.001 for w in right(*a, **k)))
+    assert not any(r.passed for r in check.loss_accuracy(gpu, name, "classes", "float32", 77))
+
+
+@needs_compiler
 def test_corners(gpu: Gpu) -> None:
     found = list(check.corners(gpu, quick=True))
     assert [r.function for r in found] == ["misaligned", "stream order", "graph"]
@@ -110,6 +137,21 @@ def test_patterns_are_different_and_of_every_size(dtype: Any) -> None:
     assert (wide < 0).any()
     with pytest.raises(ValueError, match="there are not"):
         check.patterns(np.dtype(np.float16), 1 << 17)
+
+
+def test_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row function, the gradients among them, every option and every loss, in every dtype."""
+    for name in ("bits", "row_accuracy", "option_accuracy", "bandwidth", "row_bandwidth", "call_time"):
+        monkeypatch.setattr(
+            check, name, lambda *args, _name=name: check.Result(_name, args[1] if args[1:] else "", "", 0, 0, "", True)
+        )
+    monkeypatch.setattr(check, "loss_accuracy", lambda *args: [check.Result("losses", args[1], "", 0, 0, "", True)])
+    monkeypatch.setattr(check, "corners", lambda *args: [])
+    found = list(check.run(None, (), quick=True))
+    assert {r.function for r in found if r.what == "row_accuracy"} == set(ROWS)
+    assert {"sparsemax", "entmax15", "sparsemax_vjp", "entmax15_vjp", "softmax_vjp", "logsumexp_vjp"} <= set(ROWS)
+    assert {r.function for r in found if r.what == "option_accuracy"} == set(WITH_OPTIONS)
+    assert {r.function for r in found if r.what == "losses"} == set(LOSSES)
 
 
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import fastact as fa
 from fastact import cuda
-from fastact.cuda import halves
+from fastact.cuda import half_tables, halves
 from fastact.cuda.evaluate import evaluate
 from fastact.cuda.functions import variant
 from fastact.cuda.ranges import cheap_forms_for
@@ -134,3 +134,44 @@ def test_the_bits_of_the_cpu_for_products(gpu: HostDriver, name: str) -> None:
             getattr(cuda, name)(Array(g.view(dtype)), Array(x.view(dtype))),
             getattr(fa, name)(g.view(dtype), x.view(dtype)),
         )
+
+
+# --- results looked up
+
+
+@pytest.mark.parametrize("name", ["gelu", "softplus_derivative_beta", "log_sigmoid_with_derivative", "gelu_vjp"])
+def test_tables(name: str) -> None:
+    """`tabulated` compares all results; here, that it finds a table, and that nothing is left of the arithmetic."""
+    kernel = variant(name, "bfloat16", "")
+    graph = half_tables.tabulated(trace(kernel.function, ["float"] * kernel.arrays, 32), kernel.arrays)
+    assert graph is not None
+    ops = [graph.nodes[k].op for k in graph.used()]
+    assert ops.count("entry") == kernel.outputs
+    assert not {"div", "lookup"} & set(ops)
+    x = halves.inputs("bfloat16")
+    g = np.resize(F([1.7, -3.1, 2.0**-30]), x.shape)
+    given = [g, x][-kernel.arrays :]
+    want = evaluate(trace(kernel.function, ["float"] * kernel.arrays, 32), given)
+    for a, b in zip(evaluate(graph, given), want, strict=True):
+        assert np.array_equal(halves.rounded(a, "bfloat16"), halves.rounded(b, "bfloat16"))
+
+
+def test_what_has_no_table() -> None:
+    """A function that is nothing simple towards 0 or infinity, and a product of another form."""
+    assert half_tables.tabulated(trace(lambda x: x * x, ["float"], 32), 1) is None
+    assert half_tables.tabulated(trace(lambda g, x: g + x, ["float", "float"], 32), 2) is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["mish", "silu_derivative", "tanh_with_derivative"])
+def test_tables_give_the_bits_of_the_cpu_for_every_input(gpu: HostDriver, name: str) -> None:
+    x = EVERY.view(DTYPES["bfloat16"])
+    assert same(getattr(cuda, name)(Array(x)), getattr(fa, name)(x))
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["gelu_vjp", "mish_vjp"])
+def test_tables_give_the_bits_of_the_cpu_for_products(gpu: HostDriver, name: str) -> None:
+    x = np.resize(EVERY, 1 << 18).view(DTYPES["bfloat16"])
+    g = np.random.default_rng(1).integers(0, 65536, x.size).astype(np.uint16).view(DTYPES["bfloat16"])
+    assert same(getattr(cuda, name)(Array(g), Array(x)), getattr(fa, name)(g, x))

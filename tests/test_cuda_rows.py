@@ -230,7 +230,7 @@ def test_losses_that_are_refused(idle: HostDriver) -> None:
         loss(x, Array(TARGETS.astype(np.uint8)))
     with pytest.raises(ValueError, match=r"targets must have the shape of logits without the class axis, \(3, 5\)"):
         loss(x, Array(TARGETS[0]))
-    with pytest.raises(ValueError, match=r"weight must have the shape \(72,\)"):
+    with pytest.raises(ValueError, match=r"weight must have shape \(72,\)"):
         loss(x, Array(TARGETS), weight=Array(WEIGHT[:-1]))
     with pytest.raises(ValueError, match="label_smoothing must be between 0 and 1"):
         loss(x, Array(TARGETS), label_smoothing=1.5)

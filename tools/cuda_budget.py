@@ -13,11 +13,12 @@ import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from fastact.api import elementwise_forms
 from fastact.cuda.compiler import compile_cubin
 from fastact.cuda.functions import source, variant
-from fastact.cuda.sass import Code, disassemble
+from fastact.cuda.sass import Code, disassemble, kinds
 
 TARGET = Path(__file__).parents[1] / "benchmarks" / "results" / "cuda_sass.json"
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -63,12 +64,19 @@ def faults(name: str, code: Code, dtype: str, inputs: int, outputs: int) -> list
     return found
 
 
-def measure(name: str, dtype: str, capability: tuple[int, int]) -> tuple[float, int, list[str]]:
-    """Instructions an element, registers, and broken rules."""
+def limit(name: str, dtype: str) -> float:
+    """The budget of a function."""
+    kernel = variant(name, dtype, defaults(name))
+    return budget(dtype, kernel.arrays + kernel.outputs)
+
+
+def measure(name: str, dtype: str, capability: tuple[int, int]) -> tuple[float, int, list[str], dict[str, float]]:
+    """Instructions an element, registers, broken rules, and the instructions by kind."""
     kernel = variant(name, dtype, defaults(name))
     code = machine_code(name, dtype, capability)
-    cost = round(code.longest_path() / kernel.per_thread, 1)
-    return cost, code.registers, faults(name, code, dtype, kernel.arrays, kernel.outputs)
+    path, each = code.longest_path(), kernel.per_thread
+    by_kind = {kind: round(count / each, 1) for kind, count in kinds(path).items()}
+    return round(len(path) / each, 1), code.registers, faults(name, code, dtype, kernel.arrays, kernel.outputs), by_kind
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,21 +88,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtypes", nargs="*", choices=DTYPES, default=("bfloat16", "float32"))
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     options = parser.parse_args(arguments)
-    recorded: dict[str, dict[str, dict[str, float]]] = json.loads(TARGET.read_text()) if TARGET.exists() else {}
+    recorded: dict[str, dict[str, Any]] = json.loads(TARGET.read_text()) if TARGET.exists() else {}
     names = options.names or [n for n in elementwise_forms() if not (options.missing and n in recorded)]
     table = recorded if options.names or options.missing else {}
     failed = 0
     for name in names:
-        row = {}
+        row: dict[str, Any] = {}
         for dtype in DTYPES if options.all_dtypes else options.dtypes:
             for arch in options.arch:
-                cost, registers, broken = measure(name, dtype, (arch // 10, arch % 10))
-                kernel = variant(name, dtype, defaults(name))
-                over = "*" if cost > budget(dtype, kernel.arrays + kernel.outputs) else " "
-                print(f"{name:36} {dtype:9} sm_{arch:<4} {cost:6}{over} {registers:4}", *broken, flush=True)
+                cost, registers, broken, by_kind = measure(name, dtype, (arch // 10, arch % 10))
+                over = cost > limit(name, dtype)
+                print(f"{name:36} {dtype:9} sm_{arch:<4} {cost:6}{'*' * over:1} {registers:4}", *broken, flush=True)
                 failed += bool(broken)
                 if arch == 90:
                     row[dtype] = {"instructions": cost, "registers": registers}
+                    if over:
+                        row[dtype]["kinds"] = by_kind
         if row:
             table[name] = {**table.get(name, {}), **row}
     if not options.dry_run:

@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ import fastact
 
 from .. import cuda
 from ..api import elementwise_forms
+from .check_results import INTEGERS, Result, dtypes
+from .check_rows import loss_accuracy, loss_cases, option_accuracy, option_cases, row_accuracy, row_operands
 from .rows import row_functions
 
 COPY = {"elementwise": 90.0, "rows": 85.0}  # per cent of the bandwidth of a copy
@@ -28,42 +30,11 @@ SLOWER = 1.05  # than PyTorch, at most: what repeats of a measurement differ by
 CALL = 5e-6  # seconds of the host
 COLUMNS = (256, 512, 1024, 2048, 4096, 8192, 16384)
 LARGE = 1 << 24  # elements that fill a GPU
-_INTEGERS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
-
-
-@dataclass
-class Result:
-    """One line of the table."""
-
-    what: str
-    function: str
-    dtype: str
-    size: int
-    value: float  # inputs with other bits, per cent of a copy, or microseconds
-    unit: str
-    passed: bool
-    torch: float | None = None  # the time of PyTorch's kernel, with ours = 1
-
-    def __str__(self) -> str:
-        torch = "" if self.torch is None else f"torch x{self.torch:.2f}"
-        verdict = "ok" if self.passed else "MISS"
-        start = f"{self.what:10} {self.function:34} {self.dtype:9} {self.size:13,d}"
-        return f"{start} {self.value:10.2f} {self.unit:10} {torch:12} {verdict}"
-
-
-def dtypes() -> dict[str, Any]:
-    """The dtypes NumPy can hold here: bfloat16 is that of ml_dtypes."""
-    found = {name: np.dtype(name) for name in ("float16", "float32", "float64")}
-    try:
-        import ml_dtypes
-    except ImportError:
-        return found
-    return {**found, "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
 def patterns(dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
     """`count` floats of a dtype whose bit patterns are spread evenly: all of them if there are no more."""
-    integer = _INTEGERS[dtype.itemsize]
+    integer = INTEGERS[dtype.itemsize]
     step = 2 ** (8 * dtype.itemsize) // count
     if step == 0:
         raise ValueError(f"there are not {count} different {dtype}")
@@ -75,7 +46,7 @@ def patterns(dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
 
 def differences(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> int:
     """How many bit patterns differ; any NaN equals any NaN."""
-    integer = _INTEGERS[a.dtype.itemsize]
+    integer = INTEGERS[a.dtype.itemsize]
     differ = a.view(integer) != b.view(integer)
     with np.errstate(invalid="ignore"):  # signalling NaN
         return int(np.count_nonzero(differ & ~((a != a) & (b != b))))
@@ -104,34 +75,6 @@ def bits(gpu: Any, name: str, dtype_name: str, count: int) -> Result:
     getattr(cuda, name)(*(gpu.upload(a) for a in operands), *values, out=outputs)
     wrong = sum(differences(gpu.download(a), np.asarray(b)) for a, b in zip(outputs, want, strict=True))
     return Result("bits", name, dtype_name, x.size, wrong, "different", wrong == 0)
-
-
-def row_accuracy(gpu: Any, name: str, dtype_name: str, columns: int) -> Result:
-    """The largest difference of a row function from the CPU in units in the last place, and whether it repeats."""
-    dtype, operands = dtypes()[dtype_name], row_operands(name, (64, columns), dtypes()[dtype_name])
-    want = np.asarray(getattr(fastact, name)(*operands))
-    found = []
-    for _ in range(2):
-        out = gpu.empty(want.shape, dtype)
-        getattr(cuda, name)(*(gpu.upload(a) for a in operands), out=out)
-        found.append(gpu.download(out))
-    integer = _INTEGERS[dtype.itemsize]
-    signed = np.dtype(f"i{dtype.itemsize}")
-    a, b = (v.view(signed).astype(np.float64) for v in (found[0], want))
-    equal = (found[0] == want) | (want != want)
-    worst = float(np.max(np.where(equal, 0, np.abs(a - b)), initial=0))
-    same = bool((found[0].view(integer) == found[1].view(integer)).all())
-    # both are within two units of the true value
-    return Result("rows", name, dtype_name, columns, worst, "ulp" if same else "VARIES", worst <= 4 and same)
-
-
-def row_operands(name: str, shape: tuple[int, ...], dtype: Any) -> list[np.ndarray[Any, Any]]:
-    """Operands of a row function, from a normal distribution."""
-    function, rng = row_functions()[name], np.random.default_rng(0)
-    arrays = [(rng.normal(size=shape) * 3).astype(dtype) for _ in function.rows]
-    if name.endswith("_vjp") and len(function.rows) == 2:
-        arrays[1] = np.asarray(getattr(fastact, name.removesuffix("_vjp"))(arrays[1]))
-    return arrays + [rng.normal(size=shape[:-1]).astype(dtype) for _ in function.values]
 
 
 def filled(gpu: Any, size: int, dtype: Any) -> Any:
@@ -290,6 +233,12 @@ def run(gpu: Any, names: Sequence[str], quick: bool) -> Iterator[Result]:
         for dtype in dtypes():
             for columns in (1, 77, 1000, 4096, 16384, 40_000):
                 yield row_accuracy(gpu, name, dtype, columns)
+    for dtype in dtypes():
+        for columns in (1, 77, 1000, 4096, 40_000):
+            for name, case in option_cases(names):
+                yield option_accuracy(gpu, name, case, dtype, columns)
+            for name, case in loss_cases(names):
+                yield from loss_accuracy(gpu, name, case, dtype, columns)
     yield from corners(gpu, quick)
     yield call_time(gpu)
     for name in chosen:

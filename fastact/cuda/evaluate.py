@@ -116,6 +116,8 @@ def operation(op: str, width: int, value: Any, operands: Sequence[Array], kinds:
     if op == "lookup":
         table = np.array(value, INTS[width]).view(FLOATS[width])
         return np.asarray(table[a & (len(value) - 1)])
+    if op == "entry":
+        return np.array(value, INTS[width]).view(FLOATS[width])[a]
     raise ValueError(f"unknown operation {op!r}")
 
 

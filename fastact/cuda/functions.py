@@ -11,7 +11,7 @@ import numpy as np
 
 from ..activation import Activation, Form
 from ..api import aliases, default_kernel, elementwise_forms
-from . import driver, halves, templates
+from . import driver, half_tables, halves, quotients, templates
 from .arrays import DeviceArray, describe, is_device_array
 from .compiler import cubin
 from .layout import Walk, broadcast_shapes, check_output, check_overlap, walk
@@ -19,6 +19,9 @@ from .ranges import cheap_forms, cheap_forms_for, divisions
 from .trace import trace
 
 _ALIGNMENT = 16
+# Kernels whose arithmetic costs nearly as much as memory or more (``tools/cuda_budget.py``).
+_SLOW = half_tables.FORMS | {"softplus_derivative", "celu_derivative_alpha", "selu_with_derivative"}
+_SLOW |= {f"swish{form}" for form in ("_derivative", "_derivative_beta", "_with_derivative", "_vjp")}
 _MAX_STRIDED = 2**31 - 1  # elements in one launch of a strided kernel: they are counted in 32 bits
 
 
@@ -34,7 +37,7 @@ def variant(name: str, dtype: str, places: str) -> templates.Kernel:
         kernel = default_kernel(record, form)
         if kernel is None:
             raise TypeError(f"{name}() needs a value for every parameter")
-        return templates.Kernel(kernel, dtype, arrays, len(form.outputs))
+        return templates.Kernel(kernel, dtype, arrays, len(form.outputs), loads=_loads(name, dtype, places))
     # a kernel's inputs are arrays first: put the parameters back in their order
     order = [k for k, place in enumerate(places) if place == "a"] + [k for k, p in enumerate(places) if p == "s"]
 
@@ -42,7 +45,19 @@ def variant(name: str, dtype: str, places: str) -> templates.Kernel:
         given = dict(zip(order, operands[arrays:], strict=True))
         return form.kernel(*operands[:arrays], *(given[k] for k in range(len(order))))
 
-    return templates.Kernel(reordered, dtype, arrays + places.count("a"), len(form.outputs), scalars=places.count("s"))
+    scalars, loads = places.count("s"), _loads(name, dtype, places)
+    return templates.Kernel(reordered, dtype, arrays + places.count("a"), len(form.outputs), scalars, loads)
+
+
+def _tabulated(name: str, dtype: str, places: str) -> bool:
+    """Whether the contiguous kernel looks its results up."""
+    return dtype == "bfloat16" and not places and name in half_tables.FORMS
+
+
+def _loads(name: str, dtype: str, places: str) -> int:
+    """Where memory is not what a kernel waits for, a thread has more elements, which share what it costs to begin."""
+    many = name in _SLOW and dtype in ("bfloat16", "float32") and "a" not in places
+    return templates.MANY_LOADS if many else templates.LOADS
 
 
 def source(name: str, dtype: str, places: str, layout: str) -> str:
@@ -50,6 +65,10 @@ def source(name: str, dtype: str, places: str, layout: str) -> str:
     kernel = variant(name, dtype, places)
     kinds = ["float"] * (kernel.arrays + kernel.scalars)
     graph = trace(kernel.function, kinds, kernel.width)
+    if layout == "contiguous" and _tabulated(name, dtype, places):
+        tabulated = half_tables.tabulated(graph, kernel.arrays)
+        if tabulated is not None:
+            return templates.contiguous(kernel, tabulated)
     form = elementwise_forms()[name][1]
     if templates.ITEMSIZE[dtype] == 2 and len(kinds) == 1:
         x, less = halves.inputs(dtype), halves.reduced(graph, dtype)
@@ -63,6 +82,8 @@ def source(name: str, dtype: str, places: str, layout: str) -> str:
         if templates.ITEMSIZE[dtype] == 2 and len(kinds) == len(form.arrays) == 2:
             graph = halves.reduced_product(graph, dtype)
         cheap = cheap_forms(graph, kinds, len(form.arrays) - 1)
+        if dtype == "float32":
+            cheap |= dict.fromkeys(quotients.short(graph, cheap), "short")
     return {"contiguous": templates.contiguous, "strided": templates.strided}[layout](kernel, graph, cheap)
 
 
@@ -83,12 +104,12 @@ def enqueue(
         n = way.size
         kernel = _kernel(name, dtype, places, "contiguous", device)
         tile = templates.THREADS * tile_elements(name, dtype, places)
-        vector = 1
+        whole = n // tile
         for p in pointers:
             if p % _ALIGNMENT:
-                vector = 0
+                whole = 0
         blocks = -(-n // tile)
-        driver.launch(device, stream, kernel, blocks, templates.THREADS, (*pointers, *scalars, n, vector))
+        driver.launch(device, stream, kernel, blocks, templates.THREADS, (*pointers, *scalars, n, whole))
         return
     kernel = _kernel(name, dtype, places, "strided", device)
     item = templates.ITEMSIZE[dtype]

@@ -269,16 +269,22 @@ def reduced(graph: Graph, dtype: str) -> Graph:
     return _reduced(graph, dtype, lambda values: rounded(values, dtype))
 
 
+def factor(graph: Graph) -> Outputs:
+    """Of a graph whose result is the product of its first input with a function of its second: that function."""
+    g = graph.input(0, "float", 32)
+    last = graph.nodes[graph.outputs[0]]
+    factors = tuple(k for k in last.operands if k != g.number)
+    return factors if last.op == "mul" and len(factors) == 1 and g.number not in used(graph, factors) else ()
+
+
 def reduced_product(graph: Graph, dtype: str) -> Graph:
     """The same for a graph whose result is the product of its first input with a function of its second.
 
     That function keeps all digits for every number of the dtype: the product is rounded, not the function. Any other
     graph of two inputs stays as it is.
     """
-    g = graph.input(0, "float", 32)
-    last = graph.nodes[graph.outputs[0]]
-    factors = tuple(k for k in last.operands if k != g.number)
-    if last.op != "mul" or len(factors) != 1 or g.number in used(graph, factors):
+    factors = factor(graph)
+    if not factors:
         return graph
     graph.outputs = factors
     found = _reduced(graph, dtype, lambda values: np.where(np.isnan(values), -1, values.view(np.int32)))

@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from ..loss_arguments import check_loss
 from . import row_templates
-from .arrays import CLASSES, FLOATS, DeviceArray, describe
+from .arrays import CLASSES, FLOATS, describe
 from .functions import KEYWORDS, OPERANDS, keywords, named, same_kind, scalar
-from .rows import axis_of, run
+from .rows import run
 
 _NAMES = ("logits", "targets", "axis", "weight", "ignore_index", "label_smoothing")
 _DEFAULTS = (inspect.Parameter.empty, inspect.Parameter.empty, -1, None, None, 0.0)
@@ -49,25 +50,6 @@ gradient : array
     The derivative of each row's loss by its logits, of the shape of `logits`."""
 
 
-def _weights(name: str, weight: Any, logits: DeviceArray, classes: int) -> tuple[int, int]:
-    """The address of the classes' weights and their stride; 0 if there are none."""
-    if weight is None:
-        return 0, 0
-    array = describe(weight, f"{name}(): weight")
-    same_kind(name, [logits, array], ["logits", "weight"])
-    if array.shape != (classes,):
-        raise ValueError(f"{name}(): weight must have the shape ({classes},), a value per class, not {array.shape}")
-    return array.pointer, array.full_strides()[0]
-
-
-def _class_shape(name: str, logits: DeviceArray, targets: DeviceArray, place: int) -> None:
-    wanted = logits.shape[:place] + logits.shape[place + 1 :]
-    if targets.shape != wanted:
-        raise ValueError(
-            f"{name}(): targets must have the shape of logits without the class axis, {wanted}, not {targets.shape}"
-        )
-
-
 def loss(name: str) -> Callable[..., Any]:
     """The loss called `name`."""
     suffix = "_with_gradient" if name.endswith("_with_gradient") else ""
@@ -87,30 +69,25 @@ def loss(name: str) -> Callable[..., Any]:
         t = describe(targets, f"{name}(): targets", FLOATS + CLASSES)
         if t.device != x.device:
             raise ValueError(f"{name}(): logits is on device {x.device} but targets on device {t.device}")
-        place = axis_of(name, axis, len(x.shape))
-        classes = x.shape[place]
-        if classes == 0:
-            raise ValueError(f"{name}(): logits must have at least one class, but the class axis has no element")
-        smoothing = float(label_smoothing)
-        if not 0.0 <= smoothing <= 1.0:
-            raise ValueError(f"{name}(): label_smoothing must be between 0 and 1, not {label_smoothing!r}")
-        if t.dtype in CLASSES:
-            _class_shape(name, x, t, place)
+        w = None if weight is None else describe(weight, f"{name}(): weight")
+        if w is not None:
+            same_kind(name, [x, w], ["logits", "weight"])
+        index, shape = t.dtype in CLASSES, None if w is None else w.shape
+        place, smoothing = check_loss(name, x.shape, t.shape, index, axis, shape, ignore_index, label_smoothing)
+        if index:
             way = "i" if t.dtype == "int32" else "l"
             core, ways = ("soft_cross_entropy", f"a{way}") if smoothing else ("cross_entropy", f"a{way}w")
         else:
-            if ignore_index is not None:
-                raise ValueError(f"{name}(): ignore_index goes with class indices, not with probabilities")
-            if t.shape != x.shape:
-                raise ValueError(f"{name}(): probabilities must have the shape of logits, {x.shape}, not {t.shape}")
             same_kind(name, [x, t], ["logits", "targets"])
-            core, ways = "soft_cross_entropy", "aq" if smoothing or weight is not None else "aa"
+            core, ways = "soft_cross_entropy", "aq" if smoothing or w is not None else "aa"
         more: tuple[Any, ...] = ()
         if row_templates.is_loss(ways):
+            classes = x.shape[place]
             parts = (1 - smoothing, smoothing / classes, 1 - smoothing + smoothing / classes)
             wide = "float64" if x.dtype == "float64" else "float32"
             ignored = (0, 0) if ignore_index is None else (1, int(ignore_index))
-            more = (*_weights(name, weight, x, classes), *ignored, *(scalar(v, wide) for v in parts))
+            weights = (0, 0) if w is None else (w.pointer, w.full_strides()[0])
+            more = (*weights, *ignored, *(scalar(v, wide) for v in parts))
         return run(name, core + suffix, ways, [x, t], ["logits", "targets"], axis, out, stream, loss=more)
 
     kinds = inspect.Parameter

@@ -28,10 +28,10 @@ class Code:
     def registers(self) -> int:
         return 1 + max(int(r) for i in self.instructions for r in _REGISTER.findall(i))
 
-    def longest_path(self) -> int:
-        """Instructions from the beginning to an end, on the way that has most, each loop taken once."""
+    def longest_path(self) -> list[str]:
+        """The instructions from the beginning to an end, on the way that has most, each loop taken once."""
         count = len(self.instructions)
-        length = [0] * (count + 1)
+        length, after = [0] * (count + 1), [count] * (count + 1)
         for k in range(count - 1, -1, -1):
             instruction = self.instructions[k]
             name, always = operation(instruction), not instruction.startswith("@")
@@ -42,8 +42,29 @@ class Code:
                 target = _TARGET.search(instruction)
                 ahead = [self.labels[target[1]]] if target is not None and self.labels[target[1]] > k else []
                 following = ahead if always else [*ahead, k + 1]
-            length[k] = 1 + max((length[n] for n in following), default=0)
-        return length[0]
+            after[k] = max(following, key=lambda n: length[n], default=count)
+            length[k] = 1 + length[after[k]]
+        path, k = [], 0
+        while k < count:
+            path.append(self.instructions[k])
+            k = after[k]
+        return path
+
+
+KINDS = {
+    "add, mul, fma": ("FADD", "FMUL", "FFMA", "DADD", "DMUL", "DFMA"),
+    "compare, select": ("FSETP", "FSEL", "FMNMX", "ISETP", "SEL", "IMNMX", "VIMNMX", "PLOP3", "DSETP"),
+    "integer": ("IADD3", "LEA", "SHF", "LOP3", "IMAD", "PRMT"),
+    "tables": ("LDS",),
+    "special": ("MUFU",),
+}
+
+
+def kinds(instructions: list[str]) -> dict[str, int]:
+    """How many instructions there are of each kind; the last kind is everything else."""
+    names = [operation(i).split(".")[0] for i in instructions]
+    found = {kind: sum(name in members for name in names) for kind, members in KINDS.items()}
+    return {**found, "other": len(names) - sum(found.values())}
 
 
 def operation(instruction: str) -> str:

@@ -69,11 +69,20 @@ class Tables:
             self.entries += table
         return self.offsets[table]
 
+    def pair_offset(self, pair: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
+        """Where two tables begin whose entries alternate, in pairs."""
+        if len(self.entries) % 2:
+            self.entries.append(0)
+        return self.offset(tuple(entry for both in zip(*pair, strict=True) for entry in both)) // 2
+
     def definition(self) -> str:
         """The C definition of the entries, which a kernel copies to its shared memory."""
         real = FLOAT_NAMES[self.width]
         entries = ", ".join(literal("float", self.width, e) for e in self.entries or (0,))
-        return f"#define TABLE_ENTRIES {len(self.entries)}\n__device__ const {real} table_entries[] = {{{entries}}};\n"
+        return (
+            f"#define TABLE_ENTRIES {len(self.entries)}\n"
+            f"__device__ const {real} __align__(16) table_entries[] = {{{entries}}};\n"
+        )
 
 
 def literal(kind: str, width: int, pattern: int) -> str:
@@ -96,6 +105,8 @@ def _expression(node: Node, a: Sequence[str], tables: Tables, form: str | None) 
     width, op = node.width, node.op
     if op == "lookup":
         return f"table[{tables.offset(node.value)} + ({a[0]} & {len(node.value) - 1})]"
+    if op == "entry":
+        return f"table[{tables.offset(node.value)} + {a[0]}]"
     if op == "select":
         return f"{a[0]} ? {a[1]} : {a[2]}"
     if op == "rcp":
@@ -123,6 +134,23 @@ def _expression(node: Node, a: Sequence[str], tables: Tables, form: str | None) 
     return f"{ROUNDED[op, width]}({', '.join(a)})"
 
 
+def _paired(graph: Graph, numbers: Sequence[int]) -> dict[int, int]:
+    """Lookups to be read in one: the number of the second by that of the first.
+
+    They have the same index. Pairs of 16 entries lie in every bank of shared memory once; of 32 entries, two threads
+    meet at a bank only if their indices are 16 apart.
+    """
+    same: dict[tuple[tuple[int, ...], int], list[int]] = {}
+    for k in numbers:
+        node = graph.nodes[k]
+        if node.op == "lookup" and node.width == 32 and 2 <= len(node.value) <= 32:
+            same.setdefault((node.operands, len(node.value)), []).append(k)
+    found: dict[int, int] = {}
+    for lookups in same.values():
+        found.update(zip(lookups[::2], lookups[1::2], strict=False))
+    return found
+
+
 def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int, str] | None = None) -> str:
     """A C function of a graph: the inputs by value, the outputs through references, first the shared tables.
 
@@ -135,8 +163,11 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
     parameters = {}
     rare: dict[Graph, list[str]] = {}
     before = ""
+    pairs = _paired(graph, graph.used())
     for number in graph.used():
         node = graph.nodes[number]
+        if number in names:  # the second of a pair
+            continue
         if node.op == "const":
             names[number] = literal(node.kind, node.width, node.value)
             continue
@@ -159,6 +190,13 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
             names[number] = rare[inside][k]
             continue
         names[number] = f"v{number}"
+        if number in pairs:
+            other = pairs[number]
+            place = tables.pair_offset((node.value, graph.nodes[other].value))
+            index = f"{place} + ({operands[0]} & {len(node.value) - 1})"
+            lines.append(f"  const float2 v{number}_{other} = ((const float2 *)table)[{index}];")
+            names[number], names[other] = f"v{number}_{other}.x", f"v{number}_{other}.y"
+            continue
         lines.append(f"  const {_c_type(node)} v{number} = {_expression(node, operands, tables, cheap.get(number))};")
     inputs = [n for n in graph.nodes if n.op == "input"]
     for node in inputs:

@@ -12,6 +12,7 @@ from .trace import Graph
 THREADS = 256
 LONG = 64  # operations of a kernel that gets more registers and is slower than memory anyway
 LOADS = 2  # of 16 bytes that a thread has in flight for each input
+MANY_LOADS = 4  # where a kernel is slower than memory, or looks results up, so that more elements share a beginning
 MAX_DIMS = 8
 ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
@@ -53,6 +54,13 @@ static __device__ __forceinline__ float divide_in_range(float n, float d) {
   const float r = reciprocal_in_range(d);
   float q = __fmul_rn(n, r);
   // d q - n, not n - d q, so that -0 stays -0
+  q = __fmaf_rn(__fmaf_rn(d, q, -n), -r, q);
+  return __fmaf_rn(__fmaf_rn(d, q, -n), -r, q);
+}
+
+static __device__ __forceinline__ float divide_short(float n, float d) {
+  const float r = reciprocal_seed(d);
+  float q = __fmul_rn(n, r);
   q = __fmaf_rn(__fmaf_rn(d, q, -n), -r, q);
   return __fmaf_rn(__fmaf_rn(d, q, -n), -r, q);
 }
@@ -119,6 +127,7 @@ class Kernel:
     arrays: int
     outputs: int
     scalars: int = 0
+    loads: int = LOADS
 
     @property
     def width(self) -> int:
@@ -131,7 +140,7 @@ class Kernel:
 
     @property
     def per_thread(self) -> int:
-        return LOADS * 16 // ITEMSIZE[self.dtype]
+        return self.loads * 16 // ITEMSIZE[self.dtype]
 
 
 def prologue(dtype: str) -> str:
@@ -206,16 +215,28 @@ static __device__ __forceinline__ uint4 pack16(const double *x) {
 
 
 # A block reads its tables while its first loads are under way.
-FILL = """
-  __shared__ {real} table[TABLE_ENTRIES];
-  for (int k = threadIdx.x; k < TABLE_ENTRIES; k += blockDim.x) table[k] = table_entries[k];
+_FILL = """
+  __shared__ __align__(16) {real} table[TABLE_ENTRIES];
+{copy}
   __syncthreads();
 """
 
 
-def fill(tables: Tables) -> str:
-    real = FLOAT_NAMES[tables.width]
-    return FILL.replace("{real}", real) if tables.entries else f"  const {real} *table = nullptr;\n"
+def fill(tables: Tables, threads: int | None = None) -> str:
+    """Tables copied to shared memory, by a block of `threads` if that is known."""
+    real, count = FLOAT_NAMES[tables.width], len(tables.entries)
+    if not count:
+        return f"  const {real} *table = nullptr;\n"
+    if threads is None:
+        copy = "  for (int k = threadIdx.x; k < TABLE_ENTRIES; k += blockDim.x) table[k] = table_entries[k];"
+    elif count <= threads:
+        copy = "  if (threadIdx.x < TABLE_ENTRIES) table[threadIdx.x] = table_entries[threadIdx.x];"
+    else:  # 16 bytes at a time
+        copy = f"""#pragma unroll
+  for (int k = 0; k < (int)sizeof table; k += 16 * {threads})
+    if (k + 16 * {threads} <= (int)sizeof table || k + 16 * (int)threadIdx.x < (int)sizeof table)
+      ((uint4 *)table)[k / 16 + threadIdx.x] = ((const uint4 *)table_entries)[k / 16 + threadIdx.x];"""
+    return _FILL.replace("{real}", real).replace("{copy}", copy)
 
 
 def _call(kernel: Kernel, inputs: Sequence[str], outputs: Sequence[str]) -> str:
@@ -242,17 +263,19 @@ def _scalar_code(kernel: Kernel, index: Callable[[str], str], indent: str) -> st
 def contiguous(kernel: Kernel, graph: Graph, cheap: Mapping[int, str] | None = None) -> str:
     """The kernel over arrays whose elements lie one after the other.
 
-    `vector` says that all pointers are multiples of 16 bytes. The last, incomplete tile goes element by element.
+    `tiles` says how many tiles go 16 bytes at a time: none unless all pointers are multiples of 16. What is left, the
+    last, incomplete tile for one, goes element by element. There are fewer than 2^31 tiles.
     """
     tables = Tables(kernel.width)
     function = device_function("apply", graph, tables, cheap)
     real, per_load = FLOAT_NAMES[kernel.width], 16 // ITEMSIZE[kernel.dtype]
     parameters = [f"const {kernel.item} *x{k}" for k in range(kernel.arrays)]
     parameters += [f"{kernel.item} *y{k}" for k in range(kernel.outputs)]
-    parameters += [*_scalar_parameters(kernel), "long long n", "long long vector"]
-    place = f"threadIdx.x + l * {THREADS}"
+    parameters += [*_scalar_parameters(kernel), "long long n", "long long tiles"]
+    place, tile = f"threadIdx.x + l * {THREADS}", THREADS * kernel.per_thread
     load = "\n".join(
-        f"    for (int l = 0; l < {LOADS}; l++) a{k}[l] = ((const uint4 *)(x{k} + base))[{place}];"
+        f"#pragma unroll\n    for (int l = 0; l < {kernel.loads}; l++)"
+        f" a{k}[l] = ((const uint4 *)(x{k} + base))[{place}];"
         for k in range(kernel.arrays)
     )
     unpacked = "\n".join(
@@ -262,22 +285,23 @@ def contiguous(kernel: Kernel, graph: Graph, cheap: Mapping[int, str] | None = N
     stored = "\n".join(f"      ((uint4 *)(y{k} + base))[{place}] = pack16(w{k});" for k in range(kernel.outputs))
     operations = sum(graph.nodes[k].op != "const" for k in graph.used())
     blocks = "FEWER_BLOCKS" if operations > LONG or kernel.outputs > 1 else "BLOCKS"
+    if kernel.loads > LOADS:
+        blocks = "3"  # of which each has more under way
     call = _call(kernel, [f"u{k}[e]" for k in range(kernel.arrays)], [f"w{k}[e]" for k in range(kernel.outputs)])
     return f"""{prologue(kernel.dtype)}
 {tables.definition()}
 {function}
 extern "C" __global__ void __launch_bounds__({THREADS}, {blocks}) contiguous({", ".join(parameters)}) {{
-  const long long base = (long long)blockIdx.x * {THREADS * kernel.per_thread};
-  const bool whole = vector && base + {THREADS * kernel.per_thread} <= n;
-  uint4 {", ".join(f"a{k}[{LOADS}]" for k in range(kernel.arrays))};
+  const long long base = (long long)blockIdx.x * {tile};
+  const bool whole = blockIdx.x < (unsigned)tiles;
+  uint4 {", ".join(f"a{k}[{kernel.loads}]" for k in range(kernel.arrays))};
   if (whole) {{
-#pragma unroll
 {load}
   }}
-{fill(tables)}
+{fill(tables, THREADS)}
   if (whole) {{
 #pragma unroll
-    for (int l = 0; l < {LOADS}; l++) {{
+    for (int l = 0; l < {kernel.loads}; l++) {{
 {unpacked}
       {real} {results};
 #pragma unroll
@@ -285,7 +309,7 @@ extern "C" __global__ void __launch_bounds__({THREADS}, {blocks}) contiguous({",
 {stored}
     }}
   }} else {{
-    const long long end = base + {THREADS * kernel.per_thread} < n ? base + {THREADS * kernel.per_thread} : n;
+    const long long end = base + {tile} < n ? base + {tile} : n;
 #pragma unroll 1
     for (long long i = base + threadIdx.x; i < end; i += {THREADS}) {{
 {_scalar_code(kernel, lambda name: "i", "      ")}

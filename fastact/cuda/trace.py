@@ -44,7 +44,7 @@ class Graph:
         """The number of `node`, which is noted if it is new."""
         found = self._known.get(node)
         if found is None:
-            if node.operands and node.op not in ("lookup", "rcp", "rarely"):
+            if node.operands and node.op not in ("lookup", "entry", "rcp", "rarely"):
                 operands = [self.nodes[k] for k in node.operands]
                 if all(o.op == "const" for o in operands):
                     result = fold(node, [o.value for o in operands], [o.kind for o in operands])
@@ -225,6 +225,11 @@ class Value:
     def lookup(self, table: Sequence[float]) -> Value:
         entries = tuple(as_bits(entry, "float", self.width) for entry in table)
         return self._note("lookup", (self.number,), "float", entries)
+
+    def entry(self, table: Sequence[float]) -> Value:
+        """`lookup` in a table of any length, for what is an index already."""
+        entries = tuple(as_bits(entry, "float", self.width) for entry in table)
+        return self._note("entry", (self.number,), "float", entries)
 
 
 def trace(function: Callable[..., Any], kinds: Sequence[str], width: int) -> Graph:
