@@ -12,11 +12,11 @@ MAX_OPERANDS = 12
 MAX_CORE_DIMS = 7
 SLOTS = 64
 STEERED = 64  # so many workers are kept off the caller's CPU
-STREAM = 8 << 20
+STREAM = 16 << 20
 """Bytes of a result from which it is written past the caches.
 
 From there on that is faster even for somebody who reads the result at once: it and its arguments are more than the
-share of the last cache that one process has.
+share of the last cache that one process has. Loops over rows, which come back to what they read, gain from half of it.
 """
 
 

@@ -98,7 +98,7 @@ class Along:
         self.streams = self.output is not None and self.output.size * frame.lanes == LINE
         rows = builder.add(count, piece.others)
         size = builder.mul(rows, frame.times(length, self.output.size if self.output is not None else 0))
-        large = builder.and_(builder.icmp_signed(">=", size, INTP(STREAM)), builder.not_(self.staged))
+        large = builder.and_(builder.icmp_signed(">=", size, INTP(STREAM // 2)), builder.not_(self.staged))
         if not self.keeps:
             self.streaming = large
         elif self.streams and not self.plain:
