@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from .language import bits, fabs, fma, rarely, select
-from .row_sums import LIFT, ZERO
+from .row_sums import FINE_LIFT, LIFT, ZERO
 from .triples import (
     BIAS,
     MANTISSA,
-    ROUND_BITS,
     add_triples,
     exp_parts3,
     log1p_small,
@@ -28,22 +27,22 @@ State = tuple[Lanes, ...]
 # --- log_softmax_vjp
 
 
-def exponent_field(x: Lanes) -> Lanes:
+def _exponent(x: Lanes) -> Lanes:
     """The exponent field of a float."""
     return (bits(x) >> MANTISSA[x.width]) & (2 * BIAS[x.width] + 1)
 
 
 def log_softmax_vjp_rest(
-    g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, total_rest: Lanes, k: Lanes
+    g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, total_rest: Lanes, after: Lanes
 ) -> tuple[Lanes]:
-    """g - e^y times the triple `total`, which is 2^-lift of what it stands for; k says the lift (see `exp_fine`)."""
+    """g - e^y times the triple `total`, which is 2^-FINE_LIFT of what it stands for if `after` is 1."""
     power, p, n = exp_parts3(y)
     bias = BIAS[g.width]
     # All is done on numbers about 1: total is divided by a power of two, g by that and by 2^n, in two steps.
-    exponent = exponent_field(total)
+    exponent = _exponent(total)
     scale = power_of_two(bias - exponent)
-    lift = ((bits(k) - ROUND_BITS[g.width]) >> 4) - (LIFT if g.width == 32 else 0)
-    shift = bias - exponent - n - lift
+    lifted = _exponent(after) - (bias - FINE_LIFT[g.width])
+    shift = bias - exponent - n - lifted
     first = shift >> 1
     second = shift - first
     product = multiply_triples(power, (total * scale, total_low * scale, total_rest * scale))

@@ -22,6 +22,7 @@ from .scaled import ATANH_TAIL
 __all__ = [
     "EXP_SUM",
     "EXP_SUM_OF_FEW",
+    "FINE_LIFT",
     "add_exp",
     "add_exp_to_three",
     "add_pair_to_three",
@@ -54,7 +55,6 @@ LARGEST = {32: float.fromhex("0x1.fffffep127"), 64: float.fromhex("0x1.fffffffff
 # Adding this to |v| < 2^22 (2^51) rounds v to an integer and leaves it in the low bits of the sum.
 ROUND = {32: 1.5 * 2.0**23, 64: 1.5 * 2.0**52}
 LOG2E = 1.4426950408889634
-LN2 = 0.6931471805599453
 
 # --- float64: 2^(j/16) and e^r as in exp32, whose tables stand for float32; checked by tools/polynomials/row_sums.py
 
@@ -143,39 +143,45 @@ def exp_of_row(x: Lanes, relative: State, adjusted: Lanes | None = None) -> Stat
     return fma(s, m, s), s, m
 
 
-def _fine32(d: Lanes, k: Lanes, plus: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+def _fine32(d: Lanes, k: Lanes) -> tuple[Lanes, Lanes, Lanes]:
     shifted = fma(d, STEPS_PER_LOG, k)
     steps = shifted - k
-    r = fma(steps, -STEP_HIGH, d)  # exact, as in `_parts32`
+    above = fma(steps, -STEP_HIGH, d)
+    r = fma(steps, -STEP_LOW, above)
     i = bits(shifted)
-    low = fma(steps, -STEP_LOW, lookup_plus(POWERS_LOW, i, plus))
+    low = lookup(POWERS_LOW, i) + fma(steps, -STEP_LOW, above - r)
     tail = fma(r, fma(r, TAIL_FINE[2], TAIL_FINE[1]), TAIL_FINE[0])
-    return from_bits(bits(lookup(POWERS, i)) + (i << 19)), r, fma(r, fma(r, tail, low), low)
+    return from_bits(bits(lookup(POWERS, i)) + (i << 19)), r, fma(low, r, fma(r * r, tail, low))
 
 
-def _fine64(d: Lanes, k: Lanes, plus: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+def _fine64(d: Lanes, k: Lanes) -> tuple[Lanes, Lanes, Lanes]:
     shifted = fma(d, STEPS_PER_LOG64, k)
     steps = shifted - k
-    r = fma(steps, -STEP_HIGH64, d)
+    above = fma(steps, -STEP_HIGH64, d)
+    r = fma(steps, -STEP_LOW64, above)
     i = bits(shifted)
-    low = fma(steps, -STEP_LOW64, lookup_plus(POWERS_LOW64, i, plus))
-    return from_bits(bits(lookup(POWERS64, i)) + (i << 48)), r, fma(r, fma(r, horner(r, TAYLOR[2:]), low), low)
+    low = lookup(POWERS_LOW64, i) + fma(steps, -STEP_LOW64, above - r)
+    tail = horner(r, TAYLOR[2:])
+    return from_bits(bits(lookup(POWERS64, i)) + (i << 48)), r, fma(low, r, fma(r * r, tail, low))
 
 
-FINE_TOP = {32: 115, 64: 1011}
+FINE_LIFT = {32: 90, 64: 590}
+# where 2^FINE_LIFT e^x has the bits of 0, exactly: below the smallest normal number, which is the last right one
+FINE_ZERO = {w: -(FINE_LIFT[w] + bias) / LOG2E for w, bias in ((32, 127), (64, 1023))}
 FINE_MOST = 8.0
 _fine = by_dtype(_fine32, _fine64)
 
 
-def exp_fine(x: Lanes, k: Lanes, bottom: Lanes, plus: Lanes) -> tuple[Lanes, Lanes, Lanes]:
-    """(s, r, q) with 2^lift e^x (1 + plus) = s (1 + r + q) for x <= `FINE_MOST`, |r| < 0.022 and |q| < 2^-11.
+def exp_fine(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """(s, r, q) with 2^FINE_LIFT e^x = s (1 + r + q), |r| < 0.022 and |q| < 2^-12, for x <= `FINE_MOST`.
 
-    k is 16 lift, with `LIFT` more for the table of float32, above `ROUND`; lift <= `FINE_TOP`. |plus| is an ULP of 1 at
-    most. s is 0 from `bottom` on, which is -(lift + bias) log(2): below the last normal number. Next to 0, r is x and s
-    a power of two. Error 2^-34 and 2^-64. NaN for NaN.
+    Error 2^-34 and 2^-64; next to 0, r is x and s is 2^FINE_LIFT. s is 0 up to `FINE_ZERO`. NaN for NaN.
     """
+    w = x.width
     x = select(x > FINE_MOST, FINE_MOST, x)
-    return tuple(_fine(select(x < bottom, bottom, x), k, plus))
+    # the table of exp32 is scaled down
+    k = ROUND[w] + 16.0 * (FINE_LIFT[w] + (LIFT if w == 32 else 0))
+    return tuple(_fine(select(x < FINE_ZERO[w], FINE_ZERO[w], x), x.const(k)))
 
 
 def pair_at_largest(relative: State, adjusted: Lanes | None = None) -> tuple[Lanes, Lanes]:
