@@ -10,7 +10,6 @@ from __future__ import annotations
 import numba
 
 from .driver import (
-    CHUNK,
     L_BODY,
     L_INPUTS,
     L_ITEMSIZE,
@@ -52,10 +51,9 @@ from .quick import (
     loop_for,
     writable,
 )
-from .row_driver import body_for
+from .row_driver import COLUMNS, ROW_CHUNK, body_for
 
 P_AXIS, P_ROWS, P_SLABS_JOB = (offset(Pool, f) for f in ("axis_name", "rows", "slabs_job"))
-COLUMNS = 128  # that a thread takes at least: less of each line of an array is slow to come by
 
 
 def slabs_chunk(context: int, chunk: int) -> None:
@@ -94,7 +92,7 @@ def _slabs(args: int, steps: int, outer: int, n: int, inner: int, loop: int) -> 
             slices, columns = numba.intp(1), inner
             if outer >= 2 * threads:
                 # those that follow on each other, because lines of the next are asked for in time
-                slices = min(outer // (2 * threads), max(outer // (8 * threads), CHUNK // (n * inner), 1))
+                slices = min(outer // (2 * threads), max(outer // (8 * threads), ROW_CHUNK // (n * inner), 1))
             else:
                 wanted = (2 * threads + outer - 1) // outer
                 columns = max(COLUMNS, (inner // wanted + COLUMNS - 1) // COLUMNS * COLUMNS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .driver import (
-    CHUNK,
     L_BODY,
     L_INPUTS,
     L_ITEMSIZE,
@@ -26,6 +25,8 @@ from .driver import (
 from .layout import NUMBERS, PIECE, ROWS_OF, SHORTEST, SLOT, Loop, Pool, offset
 from .memory import call, call_void, enter, leave, peek, poke, stack
 
+ROW_CHUNK = 1 << 15  # elements a thread takes at a time, in whole rows
+COLUMNS = 128  # that a thread takes at least: less of each line of an array is slow to come by
 ROWS = 32  # short rows are taken so many at a time
 MANY = 64  # so many short rows are worth a loop for their length
 PARTS = 256  # parts of a long row whose totals are kept at a time
@@ -180,7 +181,9 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
                     alone = False
                 elif n > 1:
                     context = record()
-                    size = max(1, min(CHUNK // core, (n + 4 * threads - 1) // (4 * threads)))
+                    beside = core_dims == 1 and peek(steps) == peek(loop + L_ITEMSIZE) and core > 1
+                    size = max(ROW_CHUNK // core, COLUMNS if beside else 1)
+                    size = min(size, (n + 4 * threads - 1) // (4 * threads))
                     if size > ROWS:
                         size -= size % ROWS
                     poke(context, args)
