@@ -254,7 +254,7 @@ def _rate(run: Call) -> float:
 def _units() -> int:
     """How many products are done at once: so many more than additions in a chain, but for what the clock loses."""
     rates = [(_products(), _rate(_compiled("bench_additions", _emit_additions))) for _ in range(10)]
-    products, additions = (max(found) for found in zip(*rates, strict=True))
+    products, additions = max(rate for rate, _ in rates), max(rate for _, rate in rates)
     return max(1, math.ceil(products / additions - 0.25))
 
 
