@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..kernels.rows import BLOCK, VECTORS, Reduction, RowFunction, State
+from ..kernels.rows import VECTORS, Reduction, RowFunction, State
 from .emit import INTP, narrow
 from .lanes import Lanes
 from .row_frame import LINE, Frame, Operand
 
 WIDE = 4  # vectors of rows in a panel
+MOST = 256  # elements of a row: a panel lies on the stack, and some threads have little of that
 LEAST = 64  # elements of a row: with fewer, states would be merged more often than stepped
 READ_AHEAD, WRITE_AHEAD = 8, 16
 """Elements of a row by which they are asked for: elements so far apart share few lines of the first cache."""
@@ -40,7 +41,7 @@ class Columns:
         self.partly = output is not None and not values and not results
         self.groups = frame.residues // VECTORS
         # for each vector of rows; a group more than there can be, so that groups begin in different lines of the cache
-        self.size = frame.residues * (BLOCK // frame.residues + 1)
+        self.size = frame.residues * (MOST // frame.residues + 1)
         self.scratch = frame.room(frame.vector, WIDE * self.size)
         parts = max(len(r.initial) for r in function.passes)
         self.states = [frame.room(frame.vector, frame.residues) for _ in range(parts)]
@@ -50,7 +51,7 @@ class Columns:
         frame, builder = self.frame, self.frame.builder
         for operand in [self.source, *([] if self.output is None else [self.output])]:
             suitable = builder.and_(suitable, builder.icmp_signed("==", operand.outer, INTP(operand.size)))
-        suitable = builder.and_(suitable, builder.icmp_signed("<=", length, INTP(BLOCK)))
+        suitable = builder.and_(suitable, builder.icmp_signed("<=", length, INTP(MOST)))
         suitable = builder.and_(suitable, builder.icmp_signed(">=", length, INTP(LEAST)))
         wide = WIDE * frame.lanes
         lead = INTP(0)
