@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shlex
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fastact.bench.files import FORMAT
+from fastact.bench.report import geometric_mean
 
 from . import calls, startup
 from .cases import functions
@@ -89,8 +89,8 @@ def _at_limit(figure: float | None, record: dict[str, Any], power: int) -> float
 def _mean(values: Iterable[float | None]) -> float | None:
     """The geometric mean; None if there is no value, or one is not known."""
     found = list(values)
-    known = [math.log(value) for value in found if value is not None]
-    return math.exp(math.fsum(known) / len(known)) if known and len(known) == len(found) else None
+    known = [value for value in found if value is not None]
+    return geometric_mean(known) if known and len(known) == len(found) else None
 
 
 def _times(value: float | None) -> str:

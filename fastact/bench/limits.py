@@ -263,5 +263,5 @@ def _products() -> float:
 
 
 def clock() -> float:
-    """Cycles a second, now, while the vector units are busy: many CPUs slow down for those, by a sixth and more."""
+    """Cycles a second, now, while the vector units are busy: many CPUs slow down for those."""
     return _products() / _units()

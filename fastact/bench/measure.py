@@ -273,10 +273,10 @@ def _bound(report: Report, name: str, form: str, dtype: str) -> Bound | None:
 
 
 def _settle(run: Call) -> None:
-    """Let the threads of the library before go to sleep: they spin for a while, PyTorch's for 5 ms, on our cores.
+    """Let the threads of the library before go to sleep: some spin for a while, on our cores.
 
     Then wake this library's own, and let the system move them to cores of their own: a guest of KVM may wake all of
-    them on the caller's, and takes milliseconds to see that the others are idle.
+    them on the caller's, and takes a while to see that the others are idle.
     """
     for _ in range(SETTLE_TURNS):
         before = process_time()

@@ -357,7 +357,7 @@ def _steer(pool: int, wanted: int) -> None:
     """Let the system run the workers wherever this thread may run, but for the CPU that this thread is on.
 
     A guest of KVM takes a CPU that has been idle for a while for one that its host took away, and so wakes a worker on
-    the CPU of whoever woke it. There the two take turns of milliseconds, while the other CPUs stay idle.
+    the CPU of whoever woke it. There the two take turns, while the other CPUs stay idle.
     """
     if peek(pool + P_CURRENT_CPU) == 0:
         return

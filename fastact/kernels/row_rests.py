@@ -76,8 +76,8 @@ def log_mean_cancels(m: Lanes, guess: Lanes) -> Lanes:
     return log_sum_cancels(m, guess) | (fabs(guess) < 2.0**-5)
 
 
-EXP_TRIPLES = (0.0, 0.0, 0.0, 0.0)
-"""A sum of exponentials, of which 1 is taken from those next to it and counted: what is left of them may be all."""
+# A sum of exponentials is four numbers, at first 0: from those next to 1 that is taken and counted in the first, for
+# what is left of them may be all.
 
 
 def exp_in_sum(x: Lanes) -> State:
@@ -94,7 +94,7 @@ def exp_in_sum(x: Lanes) -> State:
 
 
 def add_exp_triple(total: State, x: Lanes, wanted: Lanes) -> State:
-    """A sum like `EXP_TRIPLES`, and e^x where that is `wanted`."""
+    """Such a sum, and e^x where that is `wanted`."""
     wanted = wanted & (x > ZERO[x.width])
     found: State = rarely(wanted, _with_exp, (*total, x), total)
     return found
@@ -110,7 +110,7 @@ def merge_exp_triples(a: State, b: State) -> State:
 
 
 def log_of_triple(wanted: Lanes, total: State, guess: Lanes, count: Any, count_low: Any) -> State:
-    """The logarithm of a sum like `EXP_TRIPLES` over a number, where `wanted`; `guess` is right but for 2^-18."""
+    """The logarithm of such a sum over a number, where `wanted`; `guess` is right but for 2^-18."""
     numbers = (guess.const(n) if isinstance(n, float) else n for n in (count, count_low))
     found: State = rarely(wanted, _log_of_triple, (*total, guess, *numbers), (guess,))
     return found

@@ -15,7 +15,6 @@ from typing import Any
 from .language import fabs, fma, rarely, select
 from .pairs import two_diff, two_prod, two_sum
 from .row_rests import (
-    EXP_TRIPLES,
     add_exp_triple,
     log_of_triple,
     log_softmax_vjp_rest,
@@ -299,7 +298,7 @@ def attempt_again(cancels: Callable[[Lanes, Lanes], Lanes], count: Callable[[Sta
         again = log_of_triple(wanted(values, known), total, known[1][0], *count(values))
         return *again, total[0].const(0.0)
 
-    return Reduction(EXP_TRIPLES, step, merge_exp_triples, result=result, when=wanted)
+    return Reduction((0.0, 0.0, 0.0, 0.0), step, merge_exp_triples, result=result, when=wanted)
 
 
 def doubtful(result: Lanes, log: Lanes, others: State) -> Lanes:
