@@ -370,8 +370,8 @@ class Along:
                 for room, part in zip(rooms[vector], state, strict=True):
                     frame.put(room, part)
 
-            # Before a first pass that is the last, the CPU finds by itself what is read next.
-            ahead = self._ahead(items, item) if last and function.term is not None else []
+            # Before a first pass, the CPU finds by itself what is read next.
+            ahead = self._ahead(items, item) if last and reduction is not function.passes[0] else []
             near = self.keeps or not self.plain  # then what is asked for, and what is at work, fit the first cache
 
             def fours(first: Any, count: Any, known: tuple[State, ...], ahead: Sequence[Any] = ahead) -> None:
