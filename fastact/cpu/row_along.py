@@ -23,7 +23,7 @@ from .row_items import Items
 
 # Elements of rows that are taken together, so that they are still in the first cache for the next pass, with what is
 # kept of them if terms are; and how many rows at least, for the numbers of rows are computed once for all of them.
-TOGETHER, TOGETHER_KEPT = 4096, 4608
+TOGETHER, TOGETHER_KEPT = 4096, 2304
 AT_LEAST, AT_LEAST_KEPT = 4, 2
 FEW = 4
 YES, NO = ir.IntType(1)(1), ir.IntType(1)(0)
@@ -294,9 +294,7 @@ class Along:
         """Where the same item of the rows or blocks that are taken next lies, in every array."""
         frame, builder = self.frame, self.frame.builder
         found: list[tuple[Any, Operand, bool]] = []
-        # The output is asked for where it is written last; where terms are kept there, they make way for it.
-        written = [] if self.output is None or self.keeps else [self.output]
-        for operand in [*self.inputs, *written]:
+        for operand in [*self.inputs, *([] if self.output is None else [self.output])]:
             rows = builder.mul(builder.select(items.long, INTP(1), items.count), operand.outer)
             parts = frame.times(operand.core, PART[frame.width])
             # A row that stays in the second cache has come there with the first pass.
