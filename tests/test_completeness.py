@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import fastact as fa
-from fastact.accuracy.oracles import ORACLES
+from fastact.accuracy.oracles import FROM_OUTPUT, ORACLES
 from fastact.activation import Activation, all_forms
 from fastact.api import ROWS, names
 from fastact.bench.peers import PEERS
@@ -79,6 +79,7 @@ def test_every_form_has_an_oracle(record: Activation) -> None:
             assert form.kind in ORACLES.get(record.name, {}), (
                 f"add {form.kind} of {record.name} to ORACLES in fastact/accuracy/oracles.py"
             )
+    assert (record.name in FROM_OUTPUT) == (record.derivative_from_output is not None)
 
 
 @every

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fastact.accuracy.arithmetic import Real, Scaled, evaluate, evaluate_all, namespaces, require, scaled
 
-__all__ = ["ORACLES", "ZERO_SIGNS", "Truth", "formula_of", "truth", "truth_at"]
+__all__ = ["FROM_OUTPUT", "ORACLES", "ZERO_SIGNS", "Truth", "formula_of", "truth", "truth_at", "truth_from_output"]
 
 Formula = Callable[..., Real]
 
@@ -237,6 +237,14 @@ ORACLES: Mapping[str, Mapping[str, Formula]] = {
 }
 """name -> form -> formula(m, x, *parameters); `m` has exp, expm1, log1p, erfc, sqrt, pi and number."""
 
+FROM_OUTPUT: Mapping[str, Formula] = {
+    "sigmoid": lambda m, y: y * (1 - y),
+    "bipolar_sigmoid": lambda m, y: (1 - y) * (1 + y) / 2,
+    "tanh": lambda m, y: (1 - y) * (1 + y),
+    "log_sigmoid": lambda m, y: -m.expm1(y),
+}
+"""name -> the derivative as a formula(m, y) of the function's result."""
+
 
 def _sign(*values: float) -> float:
     return math.prod(math.copysign(1.0, v) for v in values)
@@ -366,6 +374,13 @@ def _many(name: str, form: str, points: Sequence[float], parameters: tuple[float
         truth_at(name, form, x, *parameters) if found is None else _signed(found, name, form, x, *parameters)
         for x, found in zip(points, map(known.get, points), strict=True)
     ]
+
+
+def truth_from_output(name: str, y: npt.ArrayLike) -> Truth:
+    """The derivative where the function's result is `y`, whatever x that came from."""
+    values = [scaled(evaluate(FROM_OUTPUT[name], point)) for point in np.asarray(y, np.float64).ravel().tolist()]
+    hi, lo, exponent = zip(*values, strict=True)
+    return Truth(np.array(hi), np.array(lo), np.array(exponent, np.int64))
 
 
 def _vjp_at(name: str, g: float, x: float, *parameters: float) -> Scaled:
