@@ -104,14 +104,15 @@ def _function_of(emit: Callable[[Any, Any, Any], None]) -> Callable[..., None]:
 def compile_rows(
     name: str, function: RowFunction | Projection, dtype: str, length: int | None = None
 ) -> tuple[str, bytes]:
-    """Compile the loop of `function` as NumPy calls a gufunc's; its last argument is for `fastact.cpu.row_along`.
+    """Compile the loop of `function`, as NumPy calls a gufunc's but for its last argument: the fields of
+    `fastact.cpu.layout.PIECE`, or 0.
 
     With `length`, it is for rows of that many elements, and best for those that follow on each other.
     """
 
     def emit(builder: Any, args: Any, dims: Any, steps: Any, piece: Any) -> None:
         if isinstance(function, Projection):
-            emit_projection(builder, args, dims, steps, function, dtype, target())
+            emit_projection(builder, args, dims, steps, piece, function, dtype, target())
         elif length is not None:
             emit_short_rows(builder, args, dims, steps, function, dtype, target(), length)
         else:

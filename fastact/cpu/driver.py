@@ -44,7 +44,7 @@ def jit(function: F) -> F:
     return compiled
 
 
-BUFFERS = 49152  # bytes of all operands that are in flight when an operand has to be gathered or scattered
+BUFFERS = 40960  # bytes of all operands that are in flight when an operand has to be gathered or scattered
 BUFFER = 8192  # and of one at most: these stay in the first cache, and what is between two parts costs little
 LINE = 64
 ALIGN = 512  # elements from which on it pays to begin with a few that bring the rest to whole cache lines
@@ -77,7 +77,7 @@ U_DATA = offset(UFunc, "data")
 operands = stack(WORD * MAX_OPERANDS)
 buffers = stack(BUFFERS)
 cpu_mask = stack(CPU_MASK)
-record = stack(WORD * 8)
+record = stack(WORD * 10)
 
 
 @jit
@@ -333,13 +333,13 @@ def threads_for(size: int, loop: int, pool: int) -> int:
 
 
 @jit
-def _take_chunks(pool: int) -> None:
+def _take_chunks(pool: int, me: int) -> None:
     job, context, chunks = peek(pool + P_JOB), peek(pool + P_CONTEXT), peek(pool + P_CHUNKS)
     while True:
         chunk = atomic_add(pool + P_NEXT, 1)
         if chunk >= chunks:
             return
-        call_void(job, context, chunk)
+        call_void(job, context, chunk, me)
 
 
 @jit
@@ -400,7 +400,7 @@ def share(pool: int, threads: int, job: int, context: int, chunks: int) -> int:
     atomic_swap(pool + P_STATE, OPEN)
     for _ in range(wanted):
         call_int(peek(pool + P_POST), peek(pool + P_WORK), 1, 0)
-    _take_chunks(pool)
+    _take_chunks(pool, 0)
     if atomic_and(pool + P_STATE, ~OPEN) != OPEN:
         _spin(pool, 0)
         while call_int(peek(pool + P_WAIT), peek(pool + P_DONE), -1) != 0:
@@ -422,7 +422,7 @@ def worker(pool: int) -> None:
         while state >= OPEN and state - OPEN < peek(pool + P_LIMIT):
             seen = compare_and_swap(pool + P_STATE, state, state + 1)
             if seen == state:
-                _take_chunks(pool)
+                _take_chunks(pool, seen - OPEN + 1)  # whoever leaves lets nobody in who still finds a chunk
                 # the caller has closed the job and waits: the last one out tells it
                 if atomic_add(pool + P_STATE, -1) == 1:
                     call_int(peek(pool + P_POST), peek(pool + P_DONE), 1, 0)
@@ -430,7 +430,7 @@ def worker(pool: int) -> None:
             state = seen
 
 
-def elementwise_chunk(context: int, chunk: int) -> None:
+def elementwise_chunk(context: int, chunk: int, me: int) -> None:
     """One chunk of an elementwise job; context: args, steps, n, loop, streaming, first chunk's extra, chunk size."""
     n, ahead = peek(context + 2 * WORD), peek(context + 5 * WORD)
     size = peek(context + 6 * WORD)

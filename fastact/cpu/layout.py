@@ -34,7 +34,7 @@ class Pool(ctypes.Structure):
             "next",  # the next chunk nobody has taken
             "chunks",
             "limit",  # how many workers may join
-            "job",  # void (*)(intp context, intp chunk)
+            "job",  # void (*)(intp context, intp chunk, intp which of the threads this is)
             "context",
             "work",  # semaphore: there may be a job
             "done",  # semaphore: the last worker left a closed job
@@ -57,7 +57,7 @@ class Pool(ctypes.Structure):
             "walk_chunk",
             "views",
             "load_views",  # void (*)(void): make the four
-            "elementwise_job",  # void (*)(intp context, intp chunk)
+            "elementwise_job",  # as the job
             "rows_job",
             "parts_job",
             "empty_type",  # the error for a row without elements, for set_error
@@ -77,11 +77,13 @@ class Pool(ctypes.Structure):
             "as_long",  # PyLong_AsLongLongAndOverflow
             "axis_name",  # the interned "axis"
             "rows",  # the loop over rows of driver.py, for quick_rows.py
-            "slabs_job",  # void (*)(intp context, intp chunk)
+            "slabs_job",
             "current_cpu",  # int (*)(void), or 0 where nobody says
             "get_affinity",  # int (*)(int thread, size_t bytes, mask), and the one that sets it
             "set_affinity",
             "awake",  # workers that look for work, and need not be woken
+            "raw_malloc",  # CPython's, for which no lock is held
+            "raw_free",
         )
     ] + [
         ("slots", ctypes.c_int64 * (2 * SLOTS)),  # pairs (thread, number of threads it asked for)
@@ -119,6 +121,7 @@ class Loop(ctypes.Structure):
             "core_dims",  # number of core dimensions of a gufunc
             "phases",  # steps in which threads can share one row of a gufunc; 0 if they cannot
             "part",  # elements of a part of such a row
+            "arena",  # bytes that the loop of a gufunc wants for rows that are not contiguous, and many short ones
             "error_type",  # what `resolve` could not do, for set_error
             "error_value",
             "dtype",  # the dtype of all operands, for calls that do without NumPy; 0 if there are several
@@ -135,6 +138,7 @@ PIECE = (  # a name and the usual value of each field, an intp, of what the loop
     ("last", 0),
     ("totals", 0),  # SLOT bytes for each part's total
     ("numbers", 0),  # NUMBERS vectors for what the steps leave to those after them
+    ("arena", 0),  # where there are so many bytes as `Loop.arena` says, aligned to a cache line; 0 if nowhere
 )
 SLOT = 64
 NUMBERS = 48

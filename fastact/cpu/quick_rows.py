@@ -51,15 +51,15 @@ from .quick import (
     loop_for,
     writable,
 )
-from .row_driver import COLUMNS, ROW_CHUNK, body_for
+from .row_driver import COLUMNS, ROW_CHUNK, arena_at, arena_for, arenas, body_for, free, usual
 
 P_AXIS, P_ROWS, P_SLABS_JOB = (offset(Pool, f) for f in ("axis_name", "rows", "slabs_job"))
 
 
-def slabs_chunk(context: int, chunk: int) -> None:
+def slabs_chunk(context: int, chunk: int, me: int) -> None:
     """Some slices of arrays (outer, n, inner), or some columns of one slice.
 
-    context: args, steps, loop, outer, n, inner, slices a chunk, columns a chunk.
+    context: args, steps, loop, outer, n, inner, slices a chunk, columns a chunk, arenas, their size.
     """
     args, steps, loop = peek(context), peek(context + WORD), peek(context + 2 * WORD)
     outer, n, inner = peek(context + 3 * WORD), peek(context + 4 * WORD), peek(context + 5 * WORD)
@@ -67,14 +67,15 @@ def slabs_chunk(context: int, chunk: int) -> None:
     parts = (inner + columns - 1) // columns
     start = chunk % parts * columns
     first = chunk // parts * slices
-    local, shape, itemsize = operands(), record(), peek(loop + L_ITEMSIZE)
+    local, shape, piece, itemsize = operands(), record(), record(), peek(loop + L_ITEMSIZE)
+    usual(piece, 0, arena_at(peek(context + 8 * WORD), peek(context + 9 * WORD), me))
     poke(shape, min(columns, inner - start))
     poke(shape + WORD, n)
     for k in range(first, min(first + slices, outer)):
         for operand in range(peek(loop + L_INPUTS) + 1):
             place = peek(args + WORD * operand) + (k * n * inner + start) * itemsize
             poke(local + WORD * operand, place)
-        call_void(peek(loop + L_BODY), local, shape, steps, 0)
+        call_void(peek(loop + L_BODY), local, shape, steps, piece)
 
 
 @jit
@@ -86,6 +87,8 @@ def _slabs(args: int, steps: int, outer: int, n: int, inner: int, loop: int) -> 
     poke(context + 3 * WORD, outer)
     poke(context + 4 * WORD, n)
     poke(context + 5 * WORD, inner)
+    arena = arena_for(n, inner, outer * inner, True, loop)
+    poke(context + 9 * WORD, arena)
     if outer * n * inner >= peek(loop + L_THRESHOLD):
         threads = threads_of(pool)
         if threads > 1:
@@ -99,11 +102,18 @@ def _slabs(args: int, steps: int, outer: int, n: int, inner: int, loop: int) -> 
             poke(context + 6 * WORD, slices)
             poke(context + 7 * WORD, columns)
             chunks = (outer + slices - 1) // slices * ((inner + columns - 1) // columns)
-            if call(peek(pool + P_SHARE), pool, threads, peek(pool + P_SLABS_JOB), context, chunks) != 0:
+            memory = arenas(arena, min(threads, chunks), pool)
+            poke(context + 8 * WORD, memory)
+            shared = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_SLABS_JOB), context, chunks) != 0
+            free(memory, pool)
+            if shared:
                 return
     poke(context + 6 * WORD, outer)
     poke(context + 7 * WORD, inner)
-    call_void(peek(pool + P_SLABS_JOB), context, 0)
+    memory = arenas(arena, 1, pool)
+    poke(context + 8 * WORD, memory)
+    call_void(peek(pool + P_SLABS_JOB), context, 0, 0)
+    free(memory, pool)
 
 
 @jit

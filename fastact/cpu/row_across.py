@@ -19,10 +19,10 @@ from ..kernels.language import select
 from ..kernels.rows import BLOCK, FEW, Reduction, State
 from .emit import INTP, ITEMSIZE, POINTER
 from .lanes import Lanes, call_intrinsic
+from .row_arena import NUMBERS, SMALL, STACK, TILES, parts, scratches, tile
 from .row_frame import LINE, Frame, Operand
 from .row_staging import Staging
 
-TILES = 16
 ROOM = 96  # vectors of elements of short rows that are in flight: they and what comes of them are in the first cache
 AHEAD = 256 << 10  # bytes of an operand up to which those of the next group are asked for: they fit in the second cache
 
@@ -33,7 +33,10 @@ Leaf = Callable[[Any, Any], None]
 
 
 class Across:
-    """Emits the loop."""
+    """Emits the loop; it works in the memory at `arena`, or in `stack` if that is 0: then with fewer tiles at once.
+
+    For each tile there are numbers of its rows, then states that wait to be merged. Scratch arrays follow.
+    """
 
     def __init__(
         self,
@@ -42,19 +45,22 @@ class Across:
         values: Sequence[Operand],
         results: Sequence[Operand],
         output: Operand | None,
+        arena: Any,
+        stack: Any,
     ) -> None:
         self.frame, self.inputs, self.values, self.results, self.output = frame, inputs, values, results, output
-        function = frame.function
-        self.scratch = [frame.room(frame.vector, BLOCK) for _ in inputs]
+        function, builder = frame.function, frame.builder
         self.keeps = function.term is not None and output is not None
-        self.terms = frame.room(frame.vector, BLOCK) if self.keeps else None
-        parts = max(len(r.initial) for r in function.passes)
-        self.states = [frame.room(frame.vector, frame.residues.bit_length() * TILES) for _ in range(parts)]
-        self.totals = [frame.room(frame.vector, frame.blocks.bit_length() * TILES) for _ in range(parts)]
+        self.given = builder.icmp_signed("!=", builder.ptrtoint(arena, INTP), INTP(0))
+        self.base = builder.select(self.given, arena, stack)
         self.arrays = [*inputs, *([] if output is None else [output])]
         self.direct = all(ITEMSIZE[o.dtype] * 8 == frame.width for o in self.arrays)
         self.staging = [Staging(frame, operand) for operand in self.arrays]
         self.bytes = frame.lanes * frame.width // 8  # of a tile's element
+        self.vectors = STACK // self.bytes
+        self.tile = tile(function, frame.dtype)
+        if self.tile + SMALL * scratches(function) > self.vectors:
+            raise ValueError(f"{function.name} needs more than {STACK} bytes for rows of {SMALL} elements")
 
     def emit(self, count: Any, length: Any) -> None:
         frame, builder = self.frame, self.frame.builder
@@ -69,6 +75,15 @@ class Across:
         direct = beside if self.direct else ir.IntType(1)(0)
         fit = builder.sdiv(builder.select(beside, INTP(BLOCK), INTP(ROOM)), self._max(size, INTP(1)))
         most = builder.select(direct, INTP(TILES), self._max(frame.min(fit, INTP(TILES)), INTP(1)))
+        each = frame.plus(frame.times(size, scratches(frame.function)), self.tile)
+        fewer = frame.min(most, builder.sdiv(INTP(self.vectors), each))
+        most = builder.select(self.given, most, self._max(fewer, INTP(1)))
+        # what is read in place needs scratch arrays only for the last rows, which do not fill a tile
+        each = builder.mul(size, builder.select(direct, INTP(1), most))
+        rooms = [frame.offset(self.base, frame.times(most, self.tile * self.bytes))]
+        for _ in self.inputs:
+            rooms.append(frame.offset(rooms[-1], frame.times(each, self.bytes)))
+        *self.scratch, self.terms = rooms
         whole = builder.sdiv(count, INTP(frame.lanes))
         rest = builder.icmp_signed(">", count, frame.times(whole, frame.lanes))
         groups = builder.sdiv(builder.add(whole, frame.plus(most, -1)), most)
@@ -89,7 +104,7 @@ class Across:
 
     def _group(self) -> None:
         frame, builder, function = self.frame, self.frame.builder, self.frame.function
-        self.numbers: list[tuple[Any, str]] = []
+        self.numbers = ["float"] * parts(function)  # the first are the totals of a pass
         with frame.loop(self.tiles) as tile:
             first, present = self._rows(tile)
             values = self._remember(frame.values(self.values, self.inputs[0], first, present), tile)
@@ -100,9 +115,10 @@ class Across:
             if reduction.when is not None:
                 known.append(self._again(reduction, values, known))
                 continue
-            running = self._pass(reduction, values, known, reduction is function.last)
+            self._pass(reduction, values, known, reduction is function.last)
             with frame.loop(self.tiles) as tile:
-                found = reduction.result(self._get(running, tile), self._recall(values, tile), self._all(known, tile))
+                total = self._get(self._numbers(tile), reduction)
+                found = reduction.result(total, self._recall(values, tile), self._all(known, tile))
                 left = self._remember(found, tile)
             known.append(left)
         with frame.loop(self.tiles) as tile:
@@ -136,13 +152,13 @@ class Across:
             builder.store(builder.or_(builder.load(found), builder.zext(wanted.any(), INTP)), found)
             places = self._remember(self._recall(known[-1], tile), tile)
         with builder.if_then(frame.is_positive(builder.load(found)), likely=False):
-            running = [frame.room(frame.vector, TILES) for _ in reduction.initial]
-            self._many(reduction, values, known, False, running)
+            self._many(reduction, values, known, False)
             with frame.loop(self.tiles) as tile:
                 numbers, results = self._recall(values, tile), self._all(known, tile)
-                wanted, again = when(numbers, results), reduction.result(self._get(running, tile), numbers, results)
+                total = self._get(self._numbers(tile), reduction)
+                wanted, again = when(numbers, results), reduction.result(total, numbers, results)
                 for place, new, old in zip(places, again, results[-1], strict=True):
-                    frame.put(frame.at(self.numbers[place][0], tile), select(wanted, new, old))
+                    frame.put(self._numbers(tile, place), select(wanted, new, old))
         return places
 
     # --- numbers of rows, a vector a tile
@@ -156,18 +172,28 @@ class Across:
     def _remember(self, numbers: Sequence[Lanes], tile: Any) -> list[int]:
         places = []
         for number in numbers:
-            room = self.frame.room(self.frame.vector, TILES)
-            self.frame.put(self.frame.at(room, tile), number)
             places.append(len(self.numbers))
-            self.numbers.append((room, number.kind))
+            self.frame.put(self._numbers(tile, places[-1]), number)
+            self.numbers.append(number.kind)
+        if len(self.numbers) > NUMBERS:
+            raise ValueError(f"{self.frame.function.name} needs more than {NUMBERS} numbers of a row")
         return places
 
     def _recall(self, places: Sequence[int], tile: Any) -> State:
         found = []
-        for room, kind in (self.numbers[place] for place in places):
-            number = self.frame.get(self.frame.at(room, tile))
-            found.append(number.bits() if kind == "int" else number)
+        for place in places:
+            number = self.frame.get(self._numbers(tile, place))
+            found.append(number.bits() if self.numbers[place] == "int" else number)
         return tuple(found)
+
+    def _numbers(self, tile: Any, place: int = 0) -> Any:
+        """Where a tile keeps its numbers from one on."""
+        start = self.frame.times(tile, self.tile * self.bytes)
+        return self.frame.offset(self.base, self.frame.plus(start, place * self.bytes))
+
+    def _waiting(self, tile: Any, depth: Any) -> Any:
+        """Where it keeps the state that so many bytes of others wait before."""
+        return self.frame.offset(self._numbers(tile, NUMBERS), depth)
 
     def _all(self, known: Sequence[Sequence[int]], tile: Any) -> tuple[State, ...]:
         return tuple(self._recall(places, tile) for places in known)
@@ -235,20 +261,16 @@ class Across:
 
     # --- passes
 
-    def _pass(
-        self, reduction: Reduction, values: Sequence[int], known: Sequence[Sequence[int]], last: bool
-    ) -> list[Any]:
-        """The totals of the rows, a vector a tile."""
+    def _pass(self, reduction: Reduction, values: Sequence[int], known: Sequence[Sequence[int]], last: bool) -> None:
+        """Leaves the totals of the rows in the first of their numbers."""
         frame, builder = self.frame, self.frame.builder
-        running = [frame.room(frame.vector, TILES) for _ in reduction.initial]
         with builder.if_else(self.few) as (then, otherwise):
             with then, frame.loop(self.tiles) as tile:
                 ahead = self._ahead(INTP(0), last, last)
                 state = self._few(self._step(reduction, INTP(0), values, known, last, ahead), reduction, tile)
-                self._put(running, tile, reduction.settle(state))
+                self._put(self._numbers(tile), reduction.settle(state))
             with otherwise:
-                self._many(reduction, values, known, last, running)
-        return running
+                self._many(reduction, values, known, last)
 
     def _few(self, step: Step, reduction: Reduction, tile: Any) -> State:
         """The state of a row of at most `FEW` elements, each with one of its own, which is never in memory."""
@@ -273,19 +295,10 @@ class Across:
         for room, part in zip(rooms, state, strict=True):
             self.frame.put(room, part)
 
-    def _many(
-        self,
-        reduction: Reduction,
-        values: Sequence[int],
-        known: Sequence[Sequence[int]],
-        last: bool,
-        running: Sequence[Any],
-    ) -> None:
+    def _many(self, reduction: Reduction, values: Sequence[int], known: Sequence[Sequence[int]], last: bool) -> None:
         frame, builder = self.frame, self.frame.builder
-        size = len(reduction.initial)
-        states, totals = self.states[:size], self.totals[:size]
         with frame.loop(self.tiles) as tile:
-            self._put(running, tile, reduction.settle(frame.state(reduction.initial)))
+            self._put(self._numbers(tile), reduction.settle(frame.state(reduction.initial)))
         with frame.loop(frame.parts(self.blocks, frame.blocks)) as index:
             before = frame.times(index, frame.blocks)
             count = frame.min(INTP(frame.blocks), builder.sub(self.blocks, before))
@@ -295,17 +308,18 @@ class Across:
                 with builder.if_then(builder.and_(self.staged, self.several)):
                     self._stage(start, elements)
                 ahead = self._ahead(start, not known, last)  # each when most of what is computed waits for memory
-                self._block(self._step(reduction, start, values, known, last, ahead), reduction, elements)
+                self._block(self._step(reduction, start, values, known, last, ahead), reduction, elements, depth)
                 with frame.loop(self.tiles) as tile:
-                    self._put(totals, builder.add(depth, tile), reduction.settle(self._get(states, tile)))
+                    place = self._waiting(tile, depth)
+                    self._put(place, reduction.settle(self._get(place, reduction)))
 
-            self._fold(totals, frame.blocks, count, block, lambda a, b: frame.join(reduction, a, b))
+            self._fold(reduction, INTP(0), count, block, lambda a, b: frame.join(reduction, a, b))
             first = builder.icmp_signed("==", index, INTP(0))
             with frame.loop(self.tiles) as tile:
-                total, so_far = self._get(totals, tile), self._get(running, tile)
-                joined = frame.join(reduction, so_far, total)
-                for room, a, b in zip(running, total, joined, strict=True):
-                    frame.put(frame.at(room, tile), a.like(builder.select(first, a.value, b.value)))
+                total = self._get(self._waiting(tile, INTP(0)), reduction)
+                joined = frame.join(reduction, self._get(self._numbers(tile), reduction), total)
+                for k, (a, b) in enumerate(zip(total, joined, strict=True)):
+                    frame.put(self._numbers(tile, k), a.like(builder.select(first, a.value, b.value)))
 
     def _step(
         self,
@@ -336,40 +350,43 @@ class Across:
 
         return step
 
-    def _block(self, step: Step, reduction: Reduction, elements: Any) -> None:
-        """Leaves the state of a block in the first of the states."""
+    def _block(self, step: Step, reduction: Reduction, elements: Any, depth: Any) -> None:
+        """Leaves the state of a block at a depth."""
         frame, builder = self.frame, self.frame.builder
-        rooms, fresh = self.states[: len(reduction.initial)], frame.state(reduction.initial)
+        fresh = frame.state(reduction.initial)
 
         def residue(number: Any, depth: Any) -> None:
             with frame.loop(self.tiles) as tile:
-                self._put(rooms, builder.add(depth, tile), step(number, tile, fresh))
+                self._put(self._waiting(tile, depth), step(number, tile, fresh))
             others = builder.sdiv(builder.sub(frame.plus(elements, -1), number), INTP(frame.residues))
             with frame.loop(others) as k, frame.loop(self.tiles) as tile:
                 i = builder.add(number, frame.plus(frame.times(k, frame.residues), frame.residues))
-                place = builder.add(depth, tile)
-                self._put(rooms, place, step(i, tile, self._get(rooms, place)))
+                place = self._waiting(tile, depth)
+                self._put(place, step(i, tile, self._get(place, reduction)))
 
-        self._fold(rooms, frame.residues, frame.min(elements, INTP(frame.residues)), residue, reduction.merge)
+        self._fold(reduction, depth, frame.min(elements, INTP(frame.residues)), residue, reduction.merge)
 
-    def _get(self, rooms: Sequence[Any], place: Any) -> State:
-        return tuple(self.frame.get(self.frame.at(room, place)) for room in rooms)
+    def _get(self, place: Any, reduction: Reduction) -> State:
+        """The state that lies at a place."""
+        frame = self.frame
+        return tuple(frame.get(frame.offset(place, INTP(k * self.bytes))) for k in range(len(reduction.initial)))
 
-    def _put(self, rooms: Sequence[Any], place: Any, state: State) -> None:
+    def _put(self, place: Any, state: State) -> None:
         """Where LLVM does not know that it is: it would write what is selected with masks, and the next load waits."""
-        place = self.frame.builder.add(place, self.zero)
-        for room, part in zip(rooms, state, strict=True):
-            self.frame.put(self.frame.at(room, place), part)
+        place = self.frame.offset(place, self.zero)
+        for k, part in enumerate(state):
+            self.frame.put(self.frame.offset(place, INTP(k * self.bytes)), part)
 
-    def _fold(self, rooms: Sequence[Any], capacity: int, count: Any, leaf: Leaf, merge: Merge) -> None:
-        """Make states 0..count and merge each with the one h on, h = capacity/2, ..., 2, 1, into the first place.
+    def _fold(self, reduction: Reduction, bottom: Any, count: Any, leaf: Leaf, merge: Merge) -> None:
+        """Make states 0..count and merge each with the one h on, h = ..., 4, 2, 1, into the one at the depth `bottom`.
 
-        `leaf(number, depth)` leaves state `number` in the rooms from `depth` on. This is a walk through a tree whose
-        leaves are numbered with the bits of their place reversed.
+        `leaf(number, depth)` leaves state `number` at a depth, where nothing waits from there on. This is a walk
+        through a tree whose leaves are numbered with the bits of their place reversed.
         """
         frame, builder = self.frame, self.frame.builder
+        size = len(reduction.initial) * self.bytes
         depth = frame.room(INTP)
-        builder.store(INTP(0), depth)
+        builder.store(bottom, depth)
         digits = builder.sub(INTP(64), call_intrinsic(builder, "llvm.ctlz.i64", INTP, [frame.plus(count, -1), _NO]))
 
         def number(place: Any) -> Any:
@@ -381,16 +398,16 @@ class Across:
             with builder.if_then(builder.icmp_signed("<", own, count)):
                 top = builder.load(depth)
                 leaf(own, top)
-                builder.store(frame.plus(top, TILES), depth)
+                builder.store(frame.plus(top, size), depth)
             # it completes as many pairs as its place ends in ones
             with frame.loop(call_intrinsic(builder, "llvm.cttz.i64", INTP, [builder.not_(place), _NO])) as bit:
                 right = builder.shl(builder.lshr(place, bit), bit)
                 with builder.if_then(builder.icmp_signed("<", number(right), count)):
-                    b = frame.plus(builder.load(depth), -TILES)
-                    a = frame.plus(b, -TILES)
+                    b = frame.plus(builder.load(depth), -size)
+                    a = frame.plus(b, -size)
                     with frame.loop(self.tiles) as tile:
-                        left, right = (self._get(rooms, builder.add(at, tile)) for at in (a, b))
-                        self._put(rooms, builder.add(a, tile), merge(left, right))
+                        left, right = (self._get(self._waiting(tile, at), reduction) for at in (a, b))
+                        self._put(self._waiting(tile, a), merge(left, right))
                     builder.store(b, depth)
 
     def _write(self, start: Any, size: Any, values: Sequence[int], done: Sequence[int]) -> None:

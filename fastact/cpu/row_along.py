@@ -15,9 +15,10 @@ from llvmlite import ir
 
 from ..kernels.language import select
 from ..kernels.rows import BLOCK, PART, VECTORS, Reduction, State
-from .emit import INTP, ITEMSIZE, POINTER, element, narrow
+from .emit import INTP, ITEMSIZE, POINTER, narrow
 from .lanes import Lanes, splat, split
 from .layout import NUMBERS, PIECE, SLOT, STREAM
+from .row_arena import STACK, parts
 from .row_frame import LINE, Frame, Operand, folded
 from .row_items import Items
 
@@ -33,7 +34,7 @@ SOON = 16 << 10  # bytes by which a pass over what is in no cache asks for it ah
 
 
 class Along:
-    """Emits the loop; `staged` says that rows are strided, and go through a buffer block by block.
+    """Emits the loop; `staged` says that rows are strided, and go through a buffer in `stack` block by block.
 
     `piece` is the address of fields (`fastact.cpu.layout.PIECE`), or 0: it may say that only a part of one long row is
     to be done, so that threads can share a row. Without it, rows are of one block at most, and not strided.
@@ -47,17 +48,25 @@ class Along:
         results: Sequence[Operand],
         output: Operand | None,
         staged: Any,
+        stack: Any,
         piece: Any = None,
     ) -> None:
         self.frame, self.inputs, self.values, self.results, self.output = frame, inputs, values, results, output
         self.staged, self.plain = staged if piece is not None else NO, piece is None
         lanes, function = frame.lanes, frame.function
-        self.stages = [frame.room(element(o.dtype), BLOCK) for o in inputs]
-        self.out_stage = None if output is None else frame.room(element(output.dtype), BLOCK)
-        parts = max(len(r.initial) for r in function.passes)
-        self.states = [frame.room(frame.vector, lanes) for _ in range(parts)]
-        self.slot = frame.room(frame.float, parts)
-        self.own = frame.room(frame.vector, NUMBERS)
+        self.stages, self.out_stage, used = [], None, 0
+        for operand in [*inputs, *([] if output is None else [output])]:
+            self.stages.append(frame.offset(stack, INTP(used)))
+            used += BLOCK * operand.size
+        if used > STACK:
+            raise ValueError(f"{function.name} needs more than {STACK} bytes for strided rows")
+        if output is not None:
+            self.out_stage = self.stages.pop()
+        counts = [NUMBERS, *[lanes] * parts(function)]
+        # rows that are not strided leave the stages free
+        rooms = frame.laid_out(stack, counts) if self.plain else [frame.room(frame.vector, k) for k in counts]
+        self.own, *self.states = rooms
+        self.slot = frame.room(frame.float, parts(function))
         # what a term is kept in between the last pass and the output: the output itself
         self.keeps = function.term is not None and output is not None and ITEMSIZE[output.dtype] * 8 == frame.width
         self.piece = (
@@ -316,9 +325,8 @@ class Along:
             place = frame.room(POINTER)
             builder.store(pointer, place)
             with builder.if_then(self.staged, likely=False):
-                to = builder.bitcast(stage, POINTER)
-                frame.copy(to, INTP(operand.size), pointer, operand.core, size, operand.dtype)
-                builder.store(to, place)
+                frame.copy(stage, INTP(operand.size), pointer, operand.core, size, operand.dtype)
+                builder.store(stage, place)
             places.append(place)
         return [builder.load(place) for place in places]
 
@@ -445,7 +453,7 @@ class Along:
             values, numbers = self._spread(wide, item), self._spread(done, item)
             known = tuple(self._spread(places, item) for places in remembered)
             real = items.address(item, output)
-            to = builder.select(self.staged, builder.bitcast(self.out_stage, POINTER), real)
+            to = builder.select(self.staged, self.out_stage, real)
 
             def place(start: Any) -> Any:
                 return frame.offset(to, frame.times(start, output.size))
@@ -505,4 +513,4 @@ class Along:
                     by_lines()
             with builder.if_then(self.staged, likely=False):
                 size = INTP(output.size)
-                frame.copy(real, output.core, builder.bitcast(self.out_stage, POINTER), size, elements, output.dtype)
+                frame.copy(real, output.core, self.out_stage, size, elements, output.dtype)

@@ -13,10 +13,9 @@ from typing import Any
 from ..kernels.rows import VECTORS, Reduction, RowFunction, State
 from .emit import INTP, narrow
 from .lanes import Lanes
+from .row_arena import MOST, WIDE, panel, parts
 from .row_frame import LINE, Frame, Operand
 
-WIDE = 4  # vectors of rows in a panel
-MOST = 256  # elements of a row: a panel lies on the stack, and some threads have little of that
 LEAST = 64  # elements of a row: with fewer, states would be merged more often than stepped
 READ_AHEAD, WRITE_AHEAD = 8, 16
 """Elements of a row by which they are asked for: elements so far apart share few lines of the first cache."""
@@ -29,10 +28,16 @@ def has_columns(function: RowFunction) -> bool:
 
 
 class Columns:
-    """Emits the loop."""
+    """Emits the loop; it works in the memory at `arena`."""
 
     def __init__(
-        self, frame: Frame, source: Operand, values: Sequence[Operand], results: Sequence[Operand], output: Any
+        self,
+        frame: Frame,
+        source: Operand,
+        values: Sequence[Operand],
+        results: Sequence[Operand],
+        output: Any,
+        arena: Any,
     ) -> None:
         self.frame, self.source, self.values, self.results, self.output = frame, source, values, results, output
         function = frame.function
@@ -40,11 +45,8 @@ class Columns:
         # Without numbers of rows a panel may have lanes without a row.
         self.partly = output is not None and not values and not results
         self.groups = frame.residues // VECTORS
-        # for each vector of rows; a group more than there can be, so that groups begin in different lines of the cache
-        self.size = frame.residues * (MOST // frame.residues + 1)
-        self.scratch = frame.room(frame.vector, WIDE * self.size)
-        parts = max(len(r.initial) for r in function.passes)
-        self.states = [frame.room(frame.vector, frame.residues) for _ in range(parts)]
+        self.size = panel(frame.dtype)
+        self.scratch, *self.states = frame.laid_out(arena, [WIDE * self.size, *[frame.residues] * parts(function)])
 
     def emit(self, count: Any, length: Any, suitable: Any) -> Any:
         """The loop over whole panels; how many rows there are in them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numba
+
 from .driver import (
     L_BODY,
     L_INPUTS,
@@ -24,6 +26,7 @@ from .driver import (
 )
 from .layout import NUMBERS, PIECE, ROWS_OF, SHORTEST, SLOT, Loop, Pool, offset
 from .memory import call, call_void, enter, leave, peek, poke, stack
+from .row_arena import FEW, LONG, SHORT, SMALL, SOME
 
 ROW_CHUNK = 1 << 15  # elements a thread takes at a time, in whole rows
 COLUMNS = 128  # that a thread takes at least: less of each line of an array is slow to come by
@@ -35,8 +38,10 @@ L_CORE_DIMS, L_PHASES, L_PART = (offset(Loop, f) for f in ("core_dims", "phases"
 P_ROWS_JOB, P_PARTS_JOB = offset(Pool, "rows_job"), offset(Pool, "parts_job")
 P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
 L_SCALARS, L_LONGEST, L_ROWS_OF = offset(Loop, "scalars"), offset(Loop, "longest"), offset(Loop, ROWS_OF[SHORTEST])
+P_MALLOC, P_FREE = offset(Pool, "raw_malloc"), offset(Pool, "raw_free")
+L_ARENA = offset(Loop, "arena")
 FIELDS = len(PIECE)
-OTHERS, PHASE, FIRST, LAST, TOTALS, COMMON = (WORD * k for k in range(FIELDS))
+OTHERS, PHASE, FIRST, LAST, TOTALS, COMMON, ARENA = (WORD * k for k in range(FIELDS))
 
 totals = stack(SLOT * PARTS)
 numbers = stack(LINE * NUMBERS)
@@ -78,23 +83,70 @@ def _rows_of(args: int, dims: int, steps: int, loop: int, start: int, n: int, lo
         poke(shape + WORD * (k + 1), peek(dims + WORD * (k + 1)))
 
 
-def rows_chunk(context: int, chunk: int) -> None:
-    """One chunk of the rows of a gufunc; context: args, dims, steps, loop, rows a chunk, body."""
+@jit
+def arena_for(n: int, count: int, every: int, beside: bool, loop: int) -> int:
+    """Bytes of the arena that pays for rows of `n` elements, `count` of them at a time and `every` in all, or 0."""
+    if peek(loop + L_PHASES) == 0:
+        pays = beside and n > LONG
+    elif beside:
+        pays = count >= FEW and (n > SMALL or every >= SOME)
+    else:
+        pays = n <= SHORT and every >= SOME
+    return peek(loop + L_ARENA) if pays else 0
+
+
+@jit
+def _arena_for(dims: int, steps: int, loop: int) -> int:
+    inputs, itemsize, phases = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE), peek(loop + L_PHASES)
+    nargs, beside = inputs + peek(loop + L_OUTPUTS), False
+    arrays = inputs - peek(loop + L_SCALARS) + (1 if phases == 0 else phases % 2)  # the last output may be one
+    for k in range(arrays):
+        step = peek(steps + WORD * (nargs + k))
+        beside |= step not in (itemsize, 1)  # which is a mask's
+    return arena_for(peek(dims + WORD), peek(dims), peek(dims), beside, loop)
+
+
+@jit
+def arenas(size: int, count: int, pool: int) -> int:
+    """Memory for so many of so many bytes, and up to a line before them; 0 if there is none."""
+    return call(peek(pool + P_MALLOC), size * count + LINE) if size > 0 else 0
+
+
+@jit
+def free(memory: int, pool: int) -> None:
+    if memory != 0:
+        call_void(peek(pool + P_FREE), memory)
+
+
+@jit
+def arena_at(memory: int, size: int, which: int) -> int:
+    """The beginning of one of them; 0 if there is no memory."""
+    return ((memory + LINE - 1) & -LINE) + size * which if memory != 0 else 0
+
+
+@jit
+def usual(piece: int, others: int, arena: int) -> None:
+    """The fields for whole rows."""
+    for k in range(FIELDS):
+        poke(piece + WORD * k, 0)
+    poke(piece + OTHERS, others)
+    poke(piece + PHASE, -1)
+    poke(piece + ARENA, arena)
+
+
+def rows_chunk(context: int, chunk: int, me: int) -> None:
+    """One chunk of the rows of a gufunc; context: args, dims, steps, loop, rows a chunk, body, arenas, their size."""
     args, dims, steps, loop = peek(context), peek(context + WORD), peek(context + 2 * WORD), peek(context + 3 * WORD)
     size, n = peek(context + 4 * WORD), peek(dims)
     start = chunk * size
     local, shape, piece = operands(), record(), record()
     own = min(size, n - start)
     _rows_of(args, dims, steps, loop, start, own, local, shape)
-    for k in range(FIELDS):
-        poke(piece + WORD * k, 0)
-    poke(piece + OTHERS, n - own)
-    poke(piece + PHASE, -1)
-    body = peek(context + 5 * WORD)
-    call_void(body, local, shape, steps, piece if peek(loop + L_PHASES) > 0 else 0)
+    usual(piece, n - own, arena_at(peek(context + 6 * WORD), peek(context + 7 * WORD), me))
+    call_void(peek(context + 5 * WORD), local, shape, steps, piece if peek(loop + L_ARENA) > 0 else 0)
 
 
-def parts_chunk(context: int, chunk: int) -> None:
+def parts_chunk(context: int, chunk: int, me: int) -> None:
     """One chunk of the parts of a row; context: args, dims, steps, body, piece, parts a chunk."""
     given, size = peek(context + 4 * WORD), peek(context + 5 * WORD)
     piece = record()
@@ -121,7 +173,7 @@ def _share_row(pool: int, threads: int, args: int, dims: int, steps: int, loop: 
     poke(context + 2 * WORD, steps)
     poke(context + 3 * WORD, body)
     poke(context + 4 * WORD, piece)
-    poke(piece + OTHERS, others)
+    usual(piece, others, 0)
     poke(piece + COMMON, numbers())
     for half in range((phases + 1) // 2):
         phase = 2 * half
@@ -167,6 +219,7 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
         for k in range(core_dims):
             core *= max(peek(dims + WORD * (k + 1)), 1)
         pool = peek(loop + L_POOL)
+        arena = _arena_for(dims, steps, loop) if core_dims == 1 and body == peek(loop + L_BODY) else 0
         alone = True
         in_order = core_dims == 0 and must_go_one_by_one(args, steps, n, loop)
         if n * core >= peek(loop + L_THRESHOLD) and not in_order:
@@ -193,7 +246,16 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
                     poke(context + 4 * WORD, size)
                     poke(context + 5 * WORD, body)
                     chunks = (n + size - 1) // size
+                    memory = arenas(arena, min(threads, chunks), pool)
+                    poke(context + 6 * WORD, memory)
+                    poke(context + 7 * WORD, arena)
                     alone = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_ROWS_JOB), context, chunks) == 0
+                    free(memory, pool)
         if alone:
-            call_void(body, args, dims, steps, 0)
+            piece, memory = numba.intp(0), arenas(arena, 1, pool)
+            if memory != 0:
+                piece = record()
+                usual(piece, 0, arena_at(memory, arena, 0))
+            call_void(body, args, dims, steps, piece)
+            free(memory, pool)
     leave(before)

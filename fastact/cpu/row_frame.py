@@ -14,6 +14,7 @@ from ..kernels.language import select
 from ..kernels.rows import FEW, VECTOR, VECTORS, Reduction, RowFunction, State
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow, widen
 from .lanes import Builder, Lanes, Target, call_intrinsic, splat
+from .layout import PIECE
 
 LINE = 64  # bytes
 I32 = ir.IntType(32)
@@ -32,6 +33,15 @@ class Operand:
     @property
     def size(self) -> int:
         return ITEMSIZE[self.dtype]
+
+
+def arena_in(builder: Builder, piece: Any) -> Any:
+    """The arena that the fields at this address (`fastact.cpu.layout.PIECE`) name; it and they may be 0."""
+    place = builder.gep(piece, [INTP(8 * [name for name, _ in PIECE].index("arena"))])
+    given = builder.icmp_signed("!=", builder.ptrtoint(piece, INTP), INTP(0))
+    none = cgutils.alloca_once_value(builder, INTP(0))
+    field = builder.select(given, builder.bitcast(place, none.type), none)
+    return builder.inttoptr(builder.load(field), POINTER)
 
 
 class Frame:
@@ -81,6 +91,15 @@ class Frame:
             made = self.builder.alloca(kind if count is None else ir.ArrayType(kind, count))
             made.align = 64
         return made
+
+    def laid_out(self, memory: Any, counts: Sequence[int]) -> list[Any]:
+        """Rooms for so many vectors each, which follow on each other in memory."""
+        rooms, start = [], 0
+        for count in counts:
+            kind = ir.ArrayType(self.vector, count).as_pointer()
+            rooms.append(self.builder.bitcast(self.offset(memory, INTP(start)), kind))
+            start += count * self.lanes * self.width // 8
+        return rooms
 
     def at(self, room: Any, *index: Any) -> Any:
         """The address of an element of a room."""

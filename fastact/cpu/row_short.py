@@ -18,10 +18,13 @@ from llvmlite import ir
 from ..kernels.rows import FEW, Reduction, State
 from .emit import INTP, POINTER, narrow
 from .lanes import Lanes, call_intrinsic
+from .row_arena import scratches
 from .row_frame import LINE, Frame, Operand
 from .row_network import routed, stages
 
 ROOM = 96  # vectors of elements that are in flight: they and what comes of them are in the first cache
+TILES = 12  # and at most so many tiles: the numbers of each lie on the stack
+AGAIN = 4  # tiles whose rows that want a second attempt are brought together
 CHAINS = 2  # in which a maximum is found
 
 
@@ -39,9 +42,9 @@ class Short:
     ) -> None:
         self.frame, self.n, self.inputs, self.values = frame, n, inputs, values
         self.results, self.output = results, output
-        self.most = max(ROOM // n, 1)
         function = frame.function
         self.keeps = function.term is not None and output is not None
+        self.most = max(min(2 * ROOM // max(scratches(function), 2) // n, TILES), 1)
         self.stages = stages(n, frame.lanes)
         self.columns = [self._room(n * self.most) for _ in inputs]
         self.terms = self._room(n * self.most) if self.keeps else None
@@ -238,9 +241,9 @@ class Short:
         """A second attempt at the pass before, for the rows that want it: they are brought together first."""
         frame, builder, when, n, lanes = self.frame, self.frame.builder, reduction.when, self.n, self.frame.lanes
         assert when is not None
-        mask_type, room_type = ir.IntType(lanes), ir.ArrayType(frame.float, lanes * (self.most + 1))
-        found, masks = frame.room(INTP), frame.room(mask_type, self.most)
-        builder.store(INTP(0), found)
+        mask_type, most = ir.IntType(lanes), min(AGAIN, self.most)
+        room_type = ir.ArrayType(frame.float, lanes * (most + 1))
+        found, masks = frame.room(INTP), frame.room(mask_type, most)
         # of those rows: their elements, then their numbers
         places = [*values, *(place for of_pass in known for place in of_pass)]
         packed = [frame.room(room_type) for _ in range(len(self.inputs) * n + len(places))]
@@ -253,21 +256,38 @@ class Short:
             count = call_intrinsic(builder, f"llvm.ctpop.i{lanes}", mask_type, [mask])
             builder.store(builder.add(builder.load(found), builder.zext(count, INTP)), found)
 
-        with frame.loop(self.tiles) as tile:
-            numbers, before = self._recall(values, tile), self._all(known, tile)
-            wanted = when(numbers, before)
-            mask = builder.bitcast(wanted.value, mask_type)
-            builder.store(mask, frame.at(masks, tile))
-            with builder.if_then(wanted.any(), likely=False):
-                elements = [part for row in zip(*self._read(tile), strict=True) for part in row]
-                rooms = [self.numbers[place][0] for place in places]
-                elements += [frame.get(frame.at(room, tile)) for room in rooms]
-                for room, value in zip(packed, elements, strict=True):
-                    self._packed(start(room, builder.load(found)), value, wanted)
-                further(mask)
+        def some(first: Any) -> None:
+            """Those of a few tiles from one on."""
+            tiles = frame.min(INTP(most), builder.sub(self.tiles, first))
+            builder.store(INTP(0), found)
+            with frame.loop(tiles) as k:
+                tile = builder.add(first, k)
+                numbers, before = self._recall(values, tile), self._all(known, tile)
+                wanted = when(numbers, before)
+                mask = builder.bitcast(wanted.value, mask_type)
+                builder.store(mask, frame.at(masks, k))
+                with builder.if_then(wanted.any(), likely=False):
+                    elements = [part for row in zip(*self._read(tile), strict=True) for part in row]
+                    rooms = [self.numbers[place][0] for place in places]
+                    elements += [frame.get(frame.at(room, tile)) for room in rooms]
+                    for room, value in zip(packed, elements, strict=True):
+                        self._packed(start(room, builder.load(found)), value, wanted)
+                    further(mask)
+            count = builder.load(found)
+            with builder.if_then(frame.is_positive(count), likely=False):
+                attempt(count)
+                builder.store(INTP(0), found)
+                with frame.loop(tiles) as k:
+                    mask = builder.load(frame.at(masks, k))
+                    with builder.if_then(builder.icmp_unsigned("!=", mask, mask_type(0)), likely=False):
+                        wanted = builder.bitcast(mask, ir.VectorType(ir.IntType(1), lanes))
+                        for place, room in zip(known[-1], results, strict=True):
+                            at = frame.at(self.numbers[place][0], builder.add(first, k))
+                            new = builder.load(start(room, builder.load(found)), align=frame.width // 8)
+                            frame.put(at, self._spread(frame.get(at), new, wanted))
+                        further(mask)
 
-        count = builder.load(found)
-        with builder.if_then(frame.is_positive(count), likely=False):
+        def attempt(count: Any) -> None:
             with frame.loop(frame.parts(count, lanes)) as turn:
                 first = frame.times(turn, lanes)
                 vectors = [frame.floats(builder.load(start(room, first), align=64)) for room in packed]
@@ -277,21 +297,14 @@ class Short:
                     for place, value in zip(places, vectors[len(self.inputs) * n :], strict=True)
                 ]
                 parts = iter(left)
-                own, *others = (tuple(itertools.islice(parts, len(some))) for some in (values, *known))
+                own, *others = (tuple(itertools.islice(parts, len(those))) for those in (values, *known))
                 total = reduction.settle(self._state(reduction, rows, own, tuple(others), None))
                 again = reduction.result(total, own, tuple(others))
                 for room, value in zip(results, again, strict=True):
                     builder.store(value.value, start(room, first), align=64)
-            builder.store(INTP(0), found)
-            with frame.loop(self.tiles) as tile:
-                mask = builder.load(frame.at(masks, tile))
-                with builder.if_then(builder.icmp_unsigned("!=", mask, mask_type(0)), likely=False):
-                    wanted = builder.bitcast(mask, ir.VectorType(ir.IntType(1), lanes))
-                    for place, room in zip(known[-1], results, strict=True):
-                        at = frame.at(self.numbers[place][0], tile)
-                        new = builder.load(start(room, builder.load(found)), align=frame.width // 8)
-                        frame.put(at, self._spread(frame.get(at), new, wanted))
-                    further(mask)
+
+        with frame.loop(frame.parts(self.tiles, most)) as turn:
+            some(frame.times(turn, most))
 
     def _packed(self, pointer: Any, value: Lanes, wanted: Lanes) -> None:
         """Store the wanted lanes side by side; what comes after them is overwritten or not looked at."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from llvmlite import ir
+
 from ..kernels.rows import BLOCK, RowFunction
 from .emit import INTP, POINTER
 from .lanes import Builder, Target
 from .row_across import Across
 from .row_along import Along
+from .row_arena import ACROSS, FEW, SHORT, SMALL, STACK
 from .row_columns import Columns, has_columns
-from .row_frame import Frame, Operand
+from .row_frame import Frame, Operand, arena_in
 from .row_short import Short
 
-SHORT = 22  # rows of so few elements are transposed: a vector along them would be mostly empty
-ACROSS = 2  # vectors of rows at once: the steps from a tile of short rows to its results hang on each other
-FEW = 4  # so few rows are gathered one by one
 Operands = tuple[list[Operand], list[Operand], list[Operand], Operand | None]
 
 
@@ -67,7 +67,10 @@ def emit_short_rows(
 def emit_rows(
     builder: Builder, args: Any, dims: Any, steps: Any, piece: Any, function: RowFunction, dtype: str, target: Target
 ) -> None:
-    """Append the loop over rows: ``void (*)(char **args, intp *dims, intp *steps)`` as NumPy calls a gufunc's."""
+    """Append the loop over rows, as NumPy calls a gufunc's but for its last argument: fields of `layout.PIECE`, or 0.
+
+    Without an arena, rows that lie side by side are taken one by one unless they are small: that gives the same bits.
+    """
     frame, count, operands = _operands(builder, args, dims, steps, function, dtype, target)
     inputs, _, _, output = operands
     length, arrays = frame.length, [*inputs, output] if output is not None else inputs
@@ -91,19 +94,24 @@ def emit_rows(
     )
     short = builder.and_(along, builder.icmp_signed("<=", length, INTP(SHORT)))
     beside = builder.and_(builder.and_(simple, builder.not_(along)), builder.icmp_signed(">=", count, INTP(FEW)))
+    arena, stack = arena_in(builder, piece), builder.bitcast(frame.room(ir.IntType(8), STACK), POINTER)
+    given = builder.icmp_signed("!=", builder.ptrtoint(arena, INTP), INTP(0))
+    small = builder.icmp_signed("<=", length, INTP(SMALL))
+    beside = builder.and_(beside, builder.or_(given, small))
     with builder.if_else(builder.or_(short, beside)) as (then, otherwise):
         with then:
             across = Frame(builder, function, dtype, length, target, ACROSS)
             if has_columns(function):
-                done = Columns(frame, inputs[0], *operands[1:]).emit(count, length, beside)
-                Across(across, *_after(frame, operands, done)).emit(builder.sub(count, done), length)
+                columns = Columns(frame, inputs[0], *operands[1:], arena)
+                done = columns.emit(count, length, builder.and_(beside, given))
+                Across(across, *_after(frame, operands, done), arena, stack).emit(builder.sub(count, done), length)
             else:
-                Across(across, *operands).emit(count, length)
+                Across(across, *operands, arena, stack).emit(count, length)
         with otherwise:
             others = *operands, builder.not_(along)
             block = builder.and_(along, builder.icmp_signed("<=", length, INTP(BLOCK)))
             with builder.if_else(block) as (plain, general):
                 with plain:
-                    Along(frame, *others).emit(count, length)
+                    Along(frame, *others, stack).emit(count, length)
                 with general:
-                    Along(frame, *others, piece).emit(count, length)
+                    Along(frame, *others, stack, piece).emit(count, length)

@@ -20,13 +20,13 @@ from ..kernels.language import select
 from ..kernels.sparse import ROUNDING, Projection, State, larger
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow, widen
 from .lanes import Builder, Lanes, Target, call_intrinsic, splat, split
+from .row_arena import LONG, STRIDED
+from .row_frame import arena_in
 from .support import Variable, find_support, result
 from .transpose import emit_transpose
 
-SHORT = 64  # entries of a row that lies in a lane
 BLOCK = 128  # bytes of a block, and of the lanes for short rows
 LIST = 1 << 14  # bytes of the list of entries
-SCRATCH = 1 << 16  # bytes for rows that are not contiguous: as many as share cache lines are copied at once
 LINE = 64
 
 
@@ -45,9 +45,12 @@ class _Shape:
 
 
 def emit_projection(
-    builder: Builder, args: Any, dims: Any, steps: Any, projection: Projection, dtype: str, target: Target
+    builder: Builder, args: Any, dims: Any, steps: Any, piece: Any, projection: Projection, dtype: str, target: Target
 ) -> None:
-    """Append the loop over rows: ``void (*)(char **args, intp *dims, intp *steps)`` as NumPy calls a gufunc's."""
+    """Append the loop over rows, as NumPy calls a gufunc's but for its last argument: fields of `layout.PIECE`, or 0.
+
+    Without an arena, long rows that are not contiguous are read where they are.
+    """
 
     def words(pointer: Any, count: int) -> list[Any]:
         table = builder.bitcast(pointer, INTP.as_pointer())
@@ -56,11 +59,11 @@ def emit_projection(
     slots = builder.bitcast(args, POINTER.as_pointer())
     pointers = [builder.load(builder.gep(slots, [INTP(k)])) for k in range(2)]
     shape = _Shape(*words(dims, 2), *pointers, *words(steps, 4))
-    with builder.if_else(builder.icmp_signed("<=", shape.length, INTP(SHORT))) as (short, long):
+    with builder.if_else(builder.icmp_signed("<=", shape.length, INTP(LONG))) as (short, long):
         with short:
             _Tiles(builder, projection, dtype, target).emit(shape)
         with long:
-            _Rows(builder, projection, dtype, target).emit(shape)
+            _Rows(builder, projection, dtype, target, arena_in(builder, piece)).emit(shape)
 
 
 def _larger_of(state: State, x: Lanes) -> tuple[State, None]:
@@ -143,10 +146,10 @@ class _Tiles(_Emitter):
         super().__init__(builder, projection, dtype, target, 0)
         lanes = self.count
         self.tile_stride = INTP(lanes * ITEMSIZE[dtype])
-        self.tile = self.room(SHORT * lanes * ITEMSIZE[dtype])
+        self.tile = self.room(LONG * lanes * ITEMSIZE[dtype])
         # 16-bit entries are widened once
         same = ITEMSIZE[dtype] * 8 == self.width
-        self.entries = self.tile if same else self.room(SHORT * BLOCK)
+        self.entries = self.tile if same else self.room(LONG * BLOCK)
 
     def emit(self, shape: _Shape) -> None:
         builder, lanes = self.builder, INTP(self.count)
@@ -164,7 +167,7 @@ class _Tiles(_Emitter):
         self._fill(shape, source, present, whole)
 
         (top,) = self._fold(n, (-inf,), _larger_of, self.load_entry if self.tile is self.entries else self._widen)
-        relative = self.number((SHORT + 32) * 4 * ROUNDING[self.width])
+        relative = self.number((LONG + 32) * 4 * ROUNDING[self.width])
 
         def fold(initial: tuple[float, ...], step: Any, merge: Any, keep: bool = False) -> State:
             return self._fold(n, initial, step, self.load_entry)
@@ -223,11 +226,11 @@ class _Tiles(_Emitter):
 class _Rows(_Emitter):
     """One row at a time, in blocks, or a list of what can still be in its support."""
 
-    def __init__(self, builder: Builder, projection: Projection, dtype: str, target: Target) -> None:
+    def __init__(self, builder: Builder, projection: Projection, dtype: str, target: Target, arena: Any) -> None:
         super().__init__(builder, projection, dtype, target, 1)
         self.capacity = LIST * 8 // self.width
         self.list = self.room(LIST + 2 * BLOCK)
-        self.scratch = self.room(SCRATCH)
+        self.scratch = arena
         self.block = self.room(BLOCK)
         with builder.goto_entry_block():
             self.kept = builder.alloca(INTP)  # how many entries are in the list; -1 if there is none
@@ -240,7 +243,8 @@ class _Rows(_Emitter):
         )
         # one line more than a row needs, so that rows of a power of two do not all meet in one set of the cache
         pitch = builder.and_(builder.add(builder.mul(n, self.size), INTP(2 * LINE - 1)), INTP(-LINE))
-        fit = builder.sdiv(INTP(SCRATCH), pitch)
+        given = builder.icmp_signed("!=", builder.ptrtoint(self.scratch, INTP), INTP(0))
+        fit = builder.select(given, builder.sdiv(INTP(STRIDED), pitch), INTP(0))
         copied = builder.and_(strided, builder.icmp_signed(">", fit, INTP(0)))
         most = builder.sdiv(INTP(LINE), self.size)
         most = builder.select(builder.icmp_signed("<", fit, most), fit, most)

@@ -14,7 +14,7 @@ from .layout import Pool, offset
 from .memory import call, call_void, copy_rows, fence, fill_rows, pack_rows, peek, poke, stack, transpose
 
 AXES = 32
-ROOM = 49152  # bytes of all operands of a tile
+ROOM = 40960  # bytes of all operands of a tile
 MOST = 16384  # and of one: what is in buffers at once shall stay in the first cache
 ALONE = 1024  # bytes of a row from which on it costs less to call the block for it than to copy it
 PIECE = 16  # bytes of a row and of a column from which on they can be transposed in registers
@@ -166,7 +166,7 @@ def _row(walk: int, starts: int, n: int, steps: int) -> None:
         call(peek(peek(loop + L_POOL) + P_PIECE), starts, steps, 0, n, loop, numba.intp(peek(walk + W_PAST) != 0))
 
 
-def walk_chunk(walk: int, chunk: int) -> None:
+def walk_chunk(walk: int, chunk: int, me: int) -> None:
     """So many tiles one after the other."""
     columns, rows, second = peek(walk + W_COLUMNS), peek(walk + W_ROWS), peek(walk + W_SECOND)
     across, down, way = peek(walk + W_ACROSS), peek(walk + W_DOWN), peek(walk + W_WAY)

@@ -31,6 +31,7 @@ from .layout import (
     Loop,
     UFunc,
 )
+from .row_arena import arena
 
 Compiled = tuple[str, bytes]
 
@@ -102,7 +103,7 @@ _DRIVERS = {
     "whole": 5,
     "direct": 6,
     "elementwise": 4,
-    "elementwise_chunk": 2,
+    "elementwise_chunk": 3,
     "choose": 4,
     "call_ufunc": 4,
     "worker": 1,
@@ -110,15 +111,15 @@ _DRIVERS = {
 # ... those that functions along an axis need, and scalar formulas, ...
 _ROW_DRIVERS = {
     "rows": 4,
-    "rows_chunk": 2,
-    "parts_chunk": 2,
-    "slabs_chunk": 2,
+    "rows_chunk": 3,
+    "parts_chunk": 3,
+    "slabs_chunk": 3,
     "call_rows": 4,
     "choose_options": 4,
     "refuse_empty": 2,
 }
 # ... and those that arrays need that are not contiguous. Each group is compiled, or loaded, when it is first needed.
-_VIEWS = {"collect_rows": 8, "spread_rows": 8, "walk_chunk": 2, "views": 6}
+_VIEWS = {"collect_rows": 8, "spread_rows": 8, "walk_chunk": 3, "views": 6}
 _CALLS = ("choose", "choose_options", "call_ufunc", "call_rows")  # Python's, with an object as result
 _NUMBERS = (*_CALLS, "direct", "views", "share", "piece", "whole")
 
@@ -416,7 +417,8 @@ def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outp
 
         return machine.load(*disk.load_or_compile(label, compile))
 
-    loop = new_loop(inputs, outputs, ITEMSIZE[dtype], make, ["body", *ROWS_OF.values()], core_dims=1)
+    fields = ["body", *ROWS_OF.values()]
+    loop = new_loop(inputs, outputs, ITEMSIZE[dtype], make, fields, core_dims=1, arena=arena(function, dtype))
     if isinstance(function, RowFunction):
         loop.longest = LONGEST if machine.vector_bytes() == 64 else 0  # permutations of smaller vectors take more
         loop.scalars = len(function.values)

@@ -309,7 +309,7 @@ def _walk(walk: int, size: int, pool: int) -> None:
             shared = call(peek(pool + P_SHARE), pool, threads, job, walk, chunks) != 0
     if not shared:
         for chunk in range(chunks):
-            call_void(job, walk, chunk)
+            call_void(job, walk, chunk, 0)
     if counted:
         atomic_add(pool + P_CALLERS, -1)
 
