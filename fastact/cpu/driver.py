@@ -12,22 +12,18 @@ from typing import Any, TypeVar
 
 import numba
 
-from .layout import EVERY_SECOND, MAX_OPERANDS, OPEN, PAST_CACHES, SCALARS, SLOTS, STEERED, Loop, Pool, UFunc, offset
+from .layout import EVERY_SECOND, MAX_OPERANDS, PAST_CACHES, SCALARS, SLOTS, Loop, Pool, UFunc, offset
 from .memory import (
     atomic_add,
-    atomic_and,
     atomic_load,
-    atomic_swap,
     call,
     call_int,
     call_void,
-    compare_and_swap,
     enter,
     fence,
     fill_rows,
     gather,
     leave,
-    pause,
     peek,
     poke,
     scatter,
@@ -49,8 +45,6 @@ BUFFER = 8192  # and of one at most: these stay in the first cache, and what is 
 LINE = 64
 ALIGN = 512  # elements from which on it pays to begin with a few that bring the rest to whole cache lines
 CHUNK = 1 << 13  # elements a thread takes at a time at least: taking them is free, and work is balanced
-SPINS = 1 << 12  # looks, of 10 to 50 ns each, before a thread goes to sleep: to be woken takes as long
-CPU_MASK = 128  # bytes: 1,024 CPUs, as in the C library's cpu_set_t
 HUGE_PAGE = 1 << 21  # and bytes at most
 WORD = 8
 
@@ -59,24 +53,17 @@ L_RESOLVE, L_POOL, L_INPUTS, L_OUTPUTS = (offset(Loop, f) for f in ("resolve", "
 L_SCALARS, L_ITEMSIZE = (offset(Loop, f) for f in ("scalars", "itemsize"))
 L_THRESHOLD, L_LANES = offset(Loop, "threshold"), offset(Loop, "lanes")
 L_ERROR_TYPE, L_ERROR_VALUE = offset(Loop, "error_type"), offset(Loop, "error_value")
-P_THREADS, P_STARTED, P_BUSY, P_STATE = (offset(Pool, f) for f in ("threads", "started", "busy", "state"))
-P_NEXT, P_CHUNKS, P_LIMIT, P_JOB = (offset(Pool, f) for f in ("next", "chunks", "limit", "job"))
-P_CONTEXT, P_WORK, P_DONE = (offset(Pool, f) for f in ("context", "work", "done"))
-P_POST, P_WAIT, P_LAUNCH = (offset(Pool, f) for f in ("post", "wait", "launch"))
+P_THREADS, P_AWAKE = offset(Pool, "threads"), offset(Pool, "awake")
 P_IDENTIFY, P_OVERRIDES, P_SLOTS = (offset(Pool, f) for f in ("identify", "overrides", "slots"))
 P_GIL_ENSURE, P_GIL_RELEASE, P_SET_ERROR = (offset(Pool, f) for f in ("gil_ensure", "gil_release", "set_error"))
 P_STREAM, P_CALLERS = offset(Pool, "stream_bytes"), offset(Pool, "callers")
 P_PIECE, P_WHOLE = offset(Pool, "piece"), offset(Pool, "whole")
 P_COLLECT, P_SPREAD, P_SHARE = (offset(Pool, f) for f in ("collect", "spread", "share"))
 P_ELEMENTWISE_JOB = offset(Pool, "elementwise_job")
-P_CURRENT_CPU, P_STEERED = offset(Pool, "current_cpu"), offset(Pool, "steered")
-P_AWAKE = offset(Pool, "awake")
-P_GET_AFFINITY, P_SET_AFFINITY = offset(Pool, "get_affinity"), offset(Pool, "set_affinity")
 U_DATA = offset(UFunc, "data")
 
 operands = stack(WORD * MAX_OPERANDS)
 buffers = stack(BUFFERS)
-cpu_mask = stack(CPU_MASK)
 record = stack(WORD * 10)
 
 
@@ -330,104 +317,6 @@ def threads_for(size: int, loop: int, pool: int) -> int:
         return threads_of(pool)
     awake = atomic_load(pool + P_AWAKE) if size >= least >> 2 else 0
     return min(threads_of(pool), 1 + awake) if awake > 0 else 1
-
-
-@jit
-def _take_chunks(pool: int, me: int) -> None:
-    job, context, chunks = peek(pool + P_JOB), peek(pool + P_CONTEXT), peek(pool + P_CHUNKS)
-    while True:
-        chunk = atomic_add(pool + P_NEXT, 1)
-        if chunk >= chunks:
-            return
-        call_void(job, context, chunk, me)
-
-
-@jit
-def _spin(pool: int, wanted: int) -> None:
-    """Wait a little while for the pool to be open, or to be left by all: to sleep and be woken may take longer."""
-    for _ in range(SPINS):
-        state = atomic_load(pool + P_STATE)
-        if (state == 0) if wanted == 0 else (state >= wanted and state - wanted < peek(pool + P_LIMIT)):
-            return
-        pause()
-
-
-@jit
-def _steer(pool: int, wanted: int) -> None:
-    """Let the system run the workers wherever this thread may run, but for the CPU that this thread is on.
-
-    A guest of KVM takes a CPU that has been idle for a while for one that its host took away, and so wakes a worker on
-    the CPU of whoever woke it. There the two take turns, while the other CPUs stay idle.
-    """
-    if peek(pool + P_CURRENT_CPU) == 0:
-        return
-    cpu = call_int(peek(pool + P_CURRENT_CPU))
-    mask = cpu_mask()
-    others = 0
-    for k in range(min(wanted, STEERED)):
-        steered = pool + P_STEERED + 2 * WORD * k
-        if peek(steered) != 0 and peek(steered + WORD) != cpu + 1:
-            if others == 0:
-                if not 0 <= cpu < 8 * CPU_MASK or call_int(peek(pool + P_GET_AFFINITY), 0, CPU_MASK, mask) != 0:
-                    return
-                own = mask + cpu // 64 * WORD
-                poke(own, peek(own) & ~(1 << cpu % 64))
-                for word in range(CPU_MASK // WORD):
-                    others |= peek(mask + WORD * word)
-                if others == 0:  # this thread may run nowhere else: that says nothing about the workers
-                    return
-            call_int(peek(pool + P_SET_AFFINITY), peek(steered), CPU_MASK, mask)
-            poke(steered + WORD, cpu + 1)
-
-
-def share(pool: int, threads: int, job: int, context: int, chunks: int) -> int:
-    """Do a job with up to `threads` threads, this one included; 0, with nothing done, if the pool is taken.
-
-    The caller takes chunks like any worker and waits only for workers that have joined, so it finishes even when none
-    ever comes: in a child of fork(), say, where the workers are gone.
-    """
-    if compare_and_swap(pool + P_BUSY, 0, 1) != 0:
-        return 0
-    wanted = min(threads, chunks) - 1
-    if peek(pool + P_STARTED) < wanted:
-        call(peek(pool + P_LAUNCH), wanted)
-    _steer(pool, wanted)
-    poke(pool + P_JOB, job)
-    poke(pool + P_CONTEXT, context)
-    poke(pool + P_CHUNKS, chunks)
-    poke(pool + P_LIMIT, wanted)
-    poke(pool + P_NEXT, 0)
-    atomic_swap(pool + P_STATE, OPEN)
-    for _ in range(wanted):
-        call_int(peek(pool + P_POST), peek(pool + P_WORK), 1, 0)
-    _take_chunks(pool, 0)
-    if atomic_and(pool + P_STATE, ~OPEN) != OPEN:
-        _spin(pool, 0)
-        while call_int(peek(pool + P_WAIT), peek(pool + P_DONE), -1) != 0:
-            pass  # a signal arrived
-    atomic_swap(pool + P_BUSY, 0)
-    return 1
-
-
-def worker(pool: int) -> None:
-    """What a worker thread does for ever: sleep until there may be a job, join it if it is open, leave it."""
-    enter()
-    while True:
-        atomic_add(pool + P_AWAKE, 1)
-        _spin(pool, OPEN)
-        atomic_add(pool + P_AWAKE, -1)
-        while call_int(peek(pool + P_WAIT), peek(pool + P_WORK), -1) != 0:
-            pass
-        state = atomic_add(pool + P_STATE, 0)
-        while state >= OPEN and state - OPEN < peek(pool + P_LIMIT):
-            seen = compare_and_swap(pool + P_STATE, state, state + 1)
-            if seen == state:
-                _take_chunks(pool, seen - OPEN + 1)  # whoever leaves lets nobody in who still finds a chunk
-                # the caller has closed the job and waits: the last one out tells it
-                if atomic_add(pool + P_STATE, -1) == 1:
-                    call_int(peek(pool + P_POST), peek(pool + P_DONE), 1, 0)
-                break
-            state = seen
 
 
 def elementwise_chunk(context: int, chunk: int, me: int) -> None:

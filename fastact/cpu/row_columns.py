@@ -178,18 +178,7 @@ class Columns:
                 state = tuple(frame.get(room) for room in rooms[vector])
                 self._keep(rooms[vector], reduction.step(state, (x,), values[vector], frame.integer(element), ()))
 
-        fours = builder.sdiv(self.length, INTP(VECTORS))
-        with frame.loop(fours) as index:
-            turn, group = builder.sdiv(index, INTP(self.groups)), builder.srem(index, INTP(self.groups))
-            for residue in range(VECTORS):
-                element = frame.plus(frame.times(index, VECTORS), residue)
-                self._ask(self.source, element, first, False)
-                take(element, group, turn, residue)
-        # what is left, then padding to the end of the turn: rarely anything, so one by one
-        done = frame.times(fours, VECTORS)
-        with frame.loop(builder.sub(frame.times(self.turns, frame.residues), done)) as index:
-            element = builder.add(done, index)
-            group, turn, residue = self._where(element)
+        def take_or_pad(element: Any, group: Any, turn: Any, residue: Any) -> None:
             with builder.if_else(builder.icmp_signed("<", element, self.length)) as (then, otherwise):
                 with then:
                     take(element, group, turn, residue)
@@ -197,6 +186,8 @@ class Columns:
                     for vector in range(WIDE):
                         padding = frame.constant(self.source.padding)
                         frame.put(self._place(INTP(vector), group, turn, residue), padding)
+
+        self._walk(self.source, first, take, take_or_pad, frame.times(self.turns, frame.residues))
         for vector in range(WIDE):
             for room, each in zip(largest, rooms[vector], strict=True):
                 frame.put(frame.at(room, vector), frame.get(each))
@@ -282,7 +273,7 @@ class Columns:
             self.frame.put(place, part)
 
     def _write(self, first: Any, finished: Sequence[State], masks: Sequence[Any]) -> None:
-        frame, builder, write = self.frame, self.frame.builder, self.frame.function.write
+        frame, write = self.frame, self.frame.function.write
         assert write is not None
         values = [self._numbers(self._row(first, INTP(vector))) for vector in range(WIDE)]
 
@@ -295,14 +286,22 @@ class Columns:
                 to = self._address(self.output, element, self._row(first, INTP(vector)))
                 frame.save(to, narrow(result, self.output.dtype), masks[vector])
 
+        self._walk(self.output, first, give, give, self.length)
+
+    def _walk(self, operand: Operand, first: Any, four: Any, rest: Any, end: Any) -> None:
+        """`four` for each element of the fours there are, which are asked for ahead; from there to `end` `rest`.
+
+        Both get an element, its group, its turn and its residue. There is rarely a rest.
+        """
+        frame, builder = self.frame, self.frame.builder
         fours = builder.sdiv(self.length, INTP(VECTORS))
         with frame.loop(fours) as index:
             turn, group = builder.sdiv(index, INTP(self.groups)), builder.srem(index, INTP(self.groups))
             for residue in range(VECTORS):
                 element = frame.plus(frame.times(index, VECTORS), residue)
-                self._ask(self.output, element, first, True)
-                give(element, group, turn, INTP(residue))
+                self._ask(operand, element, first, operand is self.output)
+                four(element, group, turn, INTP(residue))
         done = frame.times(fours, VECTORS)
-        with frame.loop(builder.sub(self.length, done)) as index:
+        with frame.loop(builder.sub(end, done)) as index:
             element = builder.add(done, index)
-            give(element, *self._where(element))
+            rest(element, *self._where(element))

@@ -1,7 +1,7 @@
 """The thread pool: what compiled loops need of it, how many threads they use, and what happens at fork().
 
-Workers are Python threads that enter compiled code (`fastact.cpu.driver.worker`) once and never come back, so they need
-no interpreter lock and depend on no threading layer: a Numba ``parallel=True`` function running at the same time,
+Workers are Python threads that enter compiled code (`fastact.cpu.sharing.worker`) once and never come back, so they
+need no interpreter lock and depend on no threading layer: a Numba ``parallel=True`` function running at the same time,
 OpenMP or TBB, present or absent, make no difference. They are started by the first call that is large enough.
 """
 

@@ -130,11 +130,11 @@ def _load(name: str, arguments: int) -> int:
     def compile() -> Compiled:
         from numba.core import types
 
-        from . import driver, quick, quick_rows, row_driver, tiles, views
+        from . import driver, quick, quick_rows, row_driver, sharing, tiles, views
         from .compiler import compile_function
 
         result = types.int32 if name == "refuse_empty" else types.intp if name in _NUMBERS else types.void
-        modules = driver, row_driver, quick, quick_rows, tiles, views
+        modules = driver, sharing, row_driver, quick, quick_rows, tiles, views
         function = next(vars(module)[name] for module in modules if name in vars(module))
         return compile_function(function, f"fastact_{name}", (types.intp,) * arguments, result)
 
