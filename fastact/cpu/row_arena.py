@@ -16,7 +16,7 @@ FEW = 4  # so few rows that lie side by side are gathered one by one
 ACROSS = 2  # vectors of rows at once: the steps from a tile of short rows to its results hang on each other
 TILES = 16  # of so many rows that go through every pass together
 NUMBERS = 36  # vectors for numbers of rows, a tile
-WIDE, MOST = 4, 256  # vectors of rows in a panel of `row_columns`, and elements of a row at most
+WIDE, MOST = 4, 1024  # vectors of rows in a panel of `row_columns`, and elements of a row at most
 LONG = 64  # entries of a row up to which one lies in a lane in `selection`; longer ones
 STRIDED = 1 << 16  # that are not contiguous are copied into so many bytes, as many at once as share cache lines
 
