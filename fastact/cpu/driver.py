@@ -45,6 +45,7 @@ BUFFER = 8192  # and of one at most: these stay in the first cache, and what is 
 LINE = 64
 ALIGN = 512  # elements from which on it pays to begin with a few that bring the rest to whole cache lines
 CHUNK = 1 << 13  # elements a thread takes at a time at least: taking them is free, and work is balanced
+CHUNKS = 16  # for each thread, so that none waits long for the last, though some have less of their core than others
 HUGE_PAGE = 1 << 21  # and bytes at most
 WORD = 8
 
@@ -369,7 +370,7 @@ def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
         context = record()
         ahead = (-to) % LINE // itemsize
         # whole huge pages if there are enough, so that no two threads wait for the system to clear the same one
-        size = max(CHUNK, min(HUGE_PAGE // itemsize, n // (4 * threads) // CHUNK * CHUNK))
+        size = max(CHUNK, min(HUGE_PAGE // itemsize, n // (CHUNKS * threads) // CHUNK * CHUNK))
         poke(context, args)
         poke(context + WORD, steps)
         poke(context + 2 * WORD, n)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,7 +104,7 @@ def _group(
         elif mask is None:
             value = load_at(builder, places[k], vector(fill[k].type, block.lanes))
             if block.past_caches:
-                _prefetch(builder, places[k], READ_AHEAD, block, write=False)
+                _prefetch_pages(builder, places[k], block, max(1, STREAMS // vectors))
         else:
             value = _load_masked(builder, places[k], mask, repeat(builder, fill[k], block.lanes))
         arguments.append(widen(builder, value, block.dtype, block.lanes, target))
@@ -116,7 +116,8 @@ def _group(
         elif block.past_caches:
             store_past_caches(builder, place, narrow(value, block.dtype))
         else:
-            _prefetch(builder, place, WRITE_AHEAD, block, write=True)
+            lines = range(0, block.lanes * ITEMSIZE[block.dtype], LINE)
+            _prefetch(builder, place, (WRITE_AHEAD + line for line in lines), write=True)
             store_at(builder, place, narrow(value, block.dtype))
 
 
@@ -216,16 +217,35 @@ def narrow(value: Lanes, dtype: str) -> Any:
 LINE = 64
 WRITE_AHEAD = 512
 """Bytes ahead of a store that its cache line is asked for."""
-READ_AHEAD = 2048
-"""The same of a load from main memory, where stores go past the caches."""
+PAGE = 4096
+STREAMS = 4
+"""Pages of main memory that are asked for side by side, where stores go past the caches; a power of two."""
 
 
-def _prefetch(builder: Builder, pointer: Any, ahead: int, block: Block, write: bool) -> None:
-    """Ask for the cache lines of one group; they may lie outside any array: prefetching does not fault."""
+def _prefetch(builder: Builder, pointer: Any, offsets: Iterable[int], write: bool) -> None:
+    """Ask for cache lines; they may lie outside any array: prefetching does not fault."""
     number = ir.IntType(32)
-    for line in range(0, block.lanes * ITEMSIZE[block.dtype], LINE):
-        args = [builder.gep(pointer, [INTP(ahead + line)]), number(int(write)), number(3), number(1)]
+    for offset in offsets:
+        args = [builder.gep(pointer, [INTP(offset)]), number(int(write)), number(3), number(1)]
         call_intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), args)
+
+
+def _prefetch_pages(builder: Builder, pointer: Any, block: Block, pages: int) -> None:
+    """Ask for as many lines as one group reads, of the next `pages` pages: one of each page in turn.
+
+    What a CPU fetches by itself ahead of the loads ends with a page of memory and begins anew, slowly, with the next.
+    With several pages begun, some are always in full flow.
+    """
+    lines = max(1, block.lanes * ITEMSIZE[block.dtype] // LINE)
+    span, bits = pages * PAGE, pages.bit_length() - 1
+    place = builder.ptrtoint(pointer, INTP)
+    # The lines of these pages are numbered as they are read; the same numbers, shuffled, are those of the next pages.
+    first = builder.and_(builder.lshr(place, INTP(6)), INTP((span // LINE - 1) & -lines))
+    page = builder.mul(builder.and_(first, INTP(pages - 1)), INTP(PAGE))
+    start = builder.add(builder.and_(place, INTP(-span)), INTP(span))
+    start = builder.add(builder.add(start, page), builder.mul(builder.lshr(first, INTP(bits)), INTP(LINE)))
+    offsets = [(k % pages) * PAGE + k // pages * LINE for k in range(lines)]
+    _prefetch(builder, builder.inttoptr(start, POINTER), offsets, write=False)
 
 
 def _to_bfloat16(x: Lanes) -> Lanes:
