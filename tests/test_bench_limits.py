@@ -132,6 +132,29 @@ def test_functions_along_an_axis_have_no_such_bound() -> None:
         limits.bound_of("softmax", "float32")
 
 
+@pytest.mark.parametrize("name", ["relu", "elu", "gelu_vjp", "gelu_with_derivative"])
+def test_the_loop_in_cache_does_as_many_elements(name: str) -> None:
+    """Each turn writes what the function gives for the first elements, and nothing behind them."""
+    room = limits._ROOM // 4
+    x = np.linspace(-4, 4, 3 * room + 5, dtype=np.float32)
+    run = limits.in_cache(name, "float32", x)
+    for out in run.keywords["out"]:
+        out.fill(7)
+    with fa.threads(1):
+        run()
+    expected = getattr(fa, name)(*run.args)
+    for found, right in zip(run.keywords["out"], expected if isinstance(expected, tuple) else [expected], strict=True):
+        lead = -found.ctypes.data % 64 // 4  # done first, so that whole lines follow
+        np.testing.assert_array_equal(found[: room + lead], right[: room + lead])
+        assert (found[room + lead :] == 7).all()
+
+
+@pytest.mark.parametrize("name", ["prelu", "softmax"])
+def test_without_a_loop_that_needs_no_parameters_there_is_none_in_cache(name: str) -> None:
+    with pytest.raises(limits.NoBound):
+        limits.in_cache(name, "float32", np.ones(4, np.float32))
+
+
 def test_the_clock_is_that_of_a_computer() -> None:
     assert 1e8 < limits.clock() < 2e10
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from fastact.bench import limits
 from fastact.bench.libraries import available_cores
-from fastact.bench.measure import CONTIGUOUS, COPY, FROM_X, RELU, Cell, Report
-from fastact.bench.report import behind_limit, summary
+from fastact.bench.measure import CONTIGUOUS, COPY, FROM_X, IN_CACHE, RELU, Cell, Report
+from fastact.bench.report import behind_limit, behind_loop, summary
 
 __all__ = ["FORMAT", "records", "to_csv", "to_json"]
 
@@ -56,6 +56,8 @@ def _of_cell(report: Report, cell: Cell) -> dict[str, Any]:
         "clock_ghz": None if cell.hertz is None else cell.hertz / 1e9,
         "bound_ns_per_element": cell.ns_bound(report.plan.threads),
         "fastact_over_limit": behind_limit(report, cell),
+        "in_cache_ns_per_element": cell.ns(IN_CACHE),
+        "fastact_over_loop": behind_loop(cell),
         "contiguous_ns_per_element": cell.ns(CONTIGUOUS),
         "fastact_over_contiguous": cell.against(CONTIGUOUS),
         "peers_given_what_they_saved": " ".join(name.removesuffix(FROM_X) for name in from_x),

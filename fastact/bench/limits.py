@@ -2,7 +2,8 @@
 
 The time to copy as many bytes is measured beside each function. The arithmetic is bounded by LLVM's model of the
 CPU: ``llvm-mca``, where it is installed, says how many cycles the ports need for one turn of the compiled loop, and
-loops of products and of additions tell how long a cycle is.
+loops of products and of additions tell how long a cycle is. What the loop really takes where no memory is in the way
+is measured too: the same loop, on as many threads, over data that stay in each core's first cache.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from fastact.bench.arrays import aligned
+from fastact.bench.arrays import aligned, numpy_dtype
+from fastact.cpu.emit import Block
 
-__all__ = ["Bound", "NoBound", "analyser", "bound_of", "clock", "copies", "parse_report", "turns_of"]
+__all__ = ["Bound", "NoBound", "analyser", "bound_of", "clock", "copies", "in_cache", "parse_report", "turns_of"]
 
 Call = Callable[..., Any]
 
@@ -95,26 +97,31 @@ def analyser() -> str | None:
     return found[max(found)] if found else None
 
 
+def _block_of(public: str, dtype: str) -> Block:
+    import fastact as fa
+    from fastact.cpu.layout import SCALARS
+    from fastact.cpu.ufunc import BLOCKS
+
+    getattr(fa, public)  # makes its loops
+    label = f"{public}-default" if (f"{public}-default", dtype) in BLOCKS else public
+    if (label, dtype) not in BLOCKS:
+        raise NoBound(f"{public} is not one loop over its elements")
+    return BLOCKS[label, dtype](SCALARS)
+
+
 @cache
 def bound_of(public: str, dtype: str) -> Bound:
     """The bound of the loop that the function called `public` runs for `dtype` at default parameters.
 
     Raises `NoBound` where there is none: no llvm-mca, a CPU that it does not know, a function along an axis.
     """
-    import fastact as fa
     from fastact.cpu import machine
     from fastact.cpu.compiler import assembly_of_block
-    from fastact.cpu.layout import SCALARS
-    from fastact.cpu.ufunc import BLOCKS
 
     program = analyser()
     if program is None:
         raise NoBound("llvm-mca is not installed")
-    getattr(fa, public)  # makes its loops
-    label = f"{public}-default" if (f"{public}-default", dtype) in BLOCKS else public
-    if (label, dtype) not in BLOCKS:
-        raise NoBound(f"{public} is not one loop over its elements")
-    block = BLOCKS[label, dtype](SCALARS)
+    block = _block_of(public, dtype)
     body, elements = turns_of(assembly_of_block(block), block.lanes)
     cpu = machine.cpu()[0]
     command = [program, f"-mcpu={cpu}", "-iterations=200", "-instruction-info=0", "-resource-pressure=0", "-"]
@@ -125,6 +132,48 @@ def bound_of(public: str, dtype: str) -> Bound:
         reason = ran.stderr.strip().splitlines() or ["no message"]
         raise NoBound(f"{Path(program).name} cannot read the loop: {reason[0][:100]}")
     return parse_report(ran.stdout, elements)
+
+
+_ROOM = 8192  # bytes of each operand: with those of all operands they stay in the first cache
+
+
+@cache
+def _in_cache_ufunc(public: str, dtype: str) -> np.ufunc:
+    from fastact.cpu import machine, ufunc
+    from fastact.cpu.compiler import compile_emitted
+    from fastact.cpu.emit import ITEMSIZE, counted, emit_block
+
+    block = _block_of(public, dtype)
+    if block.scalars:
+        raise NoBound(f"{public} has parameters without defaults")
+    size = ir.IntType(64)(_ROOM // ITEMSIZE[dtype])
+
+    def emit(builder: Any, args: Any, n: Any) -> None:
+        def again(done: Any) -> None:
+            left = builder.sub(n, done)
+            now = builder.select(builder.icmp_signed("<", left, size), left, size)
+            emit_block(builder, args, now, block, machine.target())
+
+        counted(builder, ir.IntType(64)(0), n, size.constant, again)
+
+    operands, name = (block.inputs, block.outputs), f"{block.name}-in-cache"
+    loop = ufunc.block_loop(
+        name, block.kernel, operands, dtype, 0, block.lanes * block.width // 8 // machine.vector_bytes()
+    )
+    loop.block = loop.block_past_caches = machine.load(*compile_emitted(name, emit))
+    return ufunc.make_ufunc(
+        name, "", operands, [ufunc.BuiltLoop([numpy_dtype(dtype)] * sum(operands), loop, "elementwise")]
+    )
+
+
+def in_cache(public: str, dtype: str, x: Any) -> Call:
+    """The arithmetic of the function called `public` for as many elements as `x` has, without the memory.
+
+    fastact's own loop, with its threads and the size of their chunks, but each chunk goes round in its first elements.
+    Raises `NoBound` where there is no such loop.
+    """
+    made = _in_cache_ufunc(public, dtype)
+    return partial(made, *[x] * made.nin, out=tuple(np.empty_like(x) for _ in range(made.nout)))
 
 
 _LABEL = re.compile(r"^([.\w$]+):")

@@ -14,7 +14,7 @@ import itertools
 import random
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import perf_counter, process_time, sleep
 from typing import Any
@@ -24,21 +24,33 @@ from numpy.typing import NDArray
 
 from fastact.bench.cases import Missing, Setting, inputs, measuring, prepare_on
 from fastact.bench.libraries import Case, public_name
-from fastact.bench.limits import Bound, NoBound, bound_of, clock, copies
+from fastact.bench.limits import Bound, NoBound, bound_of, clock, copies, in_cache
 from fastact.bench.peers import PEERS
 from fastact.bench.sample import Error, measure_error, truth
 
 Array = NDArray[Any]
 Call = Callable[[], Any]
 
-__all__ = ["CONTIGUOUS", "COPY", "FEWEST_ROUNDS", "FROM_X", "RELU", "Cell", "Plan", "Report", "Time", "measure"]
+__all__ = [
+    "CONTIGUOUS",
+    "COPY",
+    "FEWEST_ROUNDS",
+    "FROM_X",
+    "IN_CACHE",
+    "RELU",
+    "Cell",
+    "Plan",
+    "Report",
+    "Time",
+    "measure",
+]
 
 FEWEST_ROUNDS = 2
 SETTLE_SECONDS, SETTLE_TURNS = 0.01, 5
 TURNS = 1000
 """Elements from which the loop turns often enough for its throughput to matter."""
 
-COPY, RELU, CONTIGUOUS, FROM_X = "copy", "relu", "contiguous", " from x"
+COPY, RELU, CONTIGUOUS, IN_CACHE, FROM_X = "copy", "relu", "contiguous", "in cache", " from x"
 """What is timed beside the libraries: a copy of as many bytes, fastact's relu on the same input, fastact on a
 contiguous input, and ``torch from x``: a peer that was given what its forward pass saved, made to compute that too."""
 
@@ -209,7 +221,7 @@ def _measure_errors(report: Report, name: str, form: str, dtype: str) -> None:
         report.errors[name, form, dtype] = {library: measure_error(case, true) for library, case in cases.items()}
 
 
-def _beside(report: Report, name: str, form: str, setting: Setting, x: Array, g: Array) -> dict[str, Call]:
+def _beside(report: Report, name: str, form: str, dtype: str, setting: Setting, x: Array, g: Array) -> dict[str, Call]:
     """What the plan wants to be timed beside the libraries; several ways to copy have names that start alike."""
     plan, row = report.plan, PEERS[name]
     found: dict[str, Call] = {}
@@ -219,6 +231,9 @@ def _beside(report: Report, name: str, form: str, setting: Setting, x: Array, g:
         found |= {f"{COPY} {way}": call for way, call in copies(moved * x.itemsize, plan.libraries).items()}
         if form == "forward" and not row.rows:
             found[RELU] = prepare_on("relu", form, "fastact", x, g).run
+        if not row.rows and setting.layout == "contiguous" and x.size >= TURNS:
+            with suppress(NoBound):
+                found[IN_CACHE] = in_cache(public_name(name, form), dtype, x)
     if setting.layout != "contiguous":
         plain = (np.ascontiguousarray(x), np.ascontiguousarray(g))
         found[CONTIGUOUS] = prepare_on(name, form, "fastact", *plain, setting.axis).run
@@ -233,7 +248,7 @@ def _measure_cell(report: Report, name: str, form: str, dtype: str, setting: Set
         return
     calls: dict[str, Call] = {library: case.run for library, case in cases.items()}
     calls |= {library + FROM_X: case.from_x for library, case in cases.items() if case.from_x is not None}
-    calls |= _beside(report, name, form, setting, x, g)
+    calls |= _beside(report, name, form, dtype, setting, x, g)
     bound = _bound(report, name, form, dtype) if plan.limits and x.size >= TURNS else None
     hertz = 0.0
     with _no_garbage_collection():

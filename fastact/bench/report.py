@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastact.bench.measure import CONTIGUOUS, COPY, FROM_X, RELU, Cell, Report
+from fastact.bench.measure import CONTIGUOUS, COPY, FROM_X, IN_CACHE, RELU, Cell, Report
 
 __all__ = [
     "SHORT",
@@ -15,6 +15,7 @@ __all__ = [
     "Table",
     "accuracy_tables",
     "behind_limit",
+    "behind_loop",
     "geometric_mean",
     "group_table",
     "groups",
@@ -165,6 +166,12 @@ def behind_limit(report: Report, cell: Cell) -> float | None:
     return None if limit is None or own is None else own / limit
 
 
+def behind_loop(cell: Cell) -> float | None:
+    """The time of fastact as a multiple of the copy or of its own loop in cache, whichever takes longer."""
+    copy, loop, own = cell.ns(COPY), cell.ns(IN_CACHE), cell.ns("fastact")
+    return None if copy is None or loop is None or own is None else own / max(copy, loop)
+
+
 def _limit_table(report: Report, panel: Panel) -> Table | None:
     """What fastact takes, as a multiple of a copy and of what the arithmetic needs; None where it was not asked."""
     cells = panel.cells.values()
@@ -173,6 +180,7 @@ def _limit_table(report: Report, panel: Panel) -> Table | None:
     threads = report.plan.threads
     relu = any(RELU in cell.beside for cell in cells)
     bounds = any(cell.bound is not None for cell in cells)
+    loops = any(IN_CACHE in cell.beside for cell in cells)
     rows = []
     for name, cell in panel.cells.items():
         row = [name, _time(cell.ns("fastact")), _time(cell.ns(COPY)), _times(cell.against(COPY))]
@@ -182,10 +190,12 @@ def _limit_table(report: Report, panel: Panel) -> Table | None:
             row.append("" if cell.bound is None else f"{cell.bound.throughput:.2f}")
             row.append("" if cell.bound is None else f"{cell.bound.simulated:.2f}")
             row += [_time(least), _times(own / least if own and least else None)]
+        row += [_time(cell.ns(IN_CACHE)), _times(behind_loop(cell))] if loops else []
         row.append(_times(behind_limit(report, cell)))
         rows.append(tuple(row))
     header = [panel.first, "fastact", "copy", "fastact/copy", *(("/relu",) if relu else ())]
     header += ["cycles", "model", "bound", "fastact/bound"] if bounds else []
+    header += ["in cache", "/loop"] if loops else []
     notes = ["copy: the fastest copy of as many bytes"]
     notes += ["/relu: as a multiple of fastact's relu"] if relu else []
     if bounds:
@@ -193,6 +203,11 @@ def _limit_table(report: Report, panel: Panel) -> Table | None:
         notes += [
             "cycles: what the CPU's ports need for an element, as llvm-mca knows them; model: its run of the loop",
             f"bound: those cycles in ns at the {clock:.2f} GHz seen, on {_threads(report)}",
+        ]
+    if loops:
+        notes += [
+            f"in cache: the same loop on {_threads(report)}, over data that stay in the first cache",
+            "/loop: fastact as a multiple of the larger of copy and that",
         ]
     notes.append("/limit: fastact as a multiple of the larger of copy and bound")
     return Table(f"limits: {panel.title}", (*header, "/limit"), tuple(rows), "\n".join(notes))
