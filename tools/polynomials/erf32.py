@@ -19,6 +19,7 @@ import struct
 import sys
 import textwrap
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ class Table:
     f: Function
     m: Function
     top: Any
-    start: Any  # intervals are 1/16 of a binade of D(a) = start + slope a, which goes from start to 4 start
+    start: Any  # intervals are 1/16 of a binade of D(a) = start + slope a, which goes from start to 4 start;
+    rounded: bool = False  # or what D rounds to, and D goes from 2^23 - 8 to 2^23 + 15.5
     first_at_zero: bool = False
 
     def g(self, a: Any) -> Any:
@@ -74,10 +76,21 @@ class Table:
 
     @property
     def slope(self) -> Any:
-        return round_to(3 * self.start / self.top * (1 - mpf(2) ** -12), "float32")
+        span = mpf("23.5") if self.rounded else 3 * self.start
+        return round_to(span / self.top * (1 - mpf(2) ** -12), "float32")
 
     def intervals(self) -> list[tuple[int, Any, Any]]:
-        """(row, low, high); the row is the last bit of D's exponent and the first four of its fraction."""
+        """(row, low, high); the row is the last bit of D's exponent and the first four of its fraction.
+
+        Where D is rounded, it is D's last five bits: below 2^23 a float's last bit is 1/2, above it is 1.
+        """
+        if self.rounded:
+            half = mpf(1) / 2
+            steps = [self.start + k * half for k in range(16)] + [mpf(2) ** 23 + k for k in range(16)]
+            ends = [self.start, *((a + b) / 2 for a, b in pairwise(steps)), steps[-1] + half]
+            ends = [min((end - self.start) / self.slope, self.top) for end in ends]
+            first = int(2 * self.start) % 32
+            return [((first + k) % 32, low, high) for k, (low, high) in enumerate(pairwise(ends))]
         out = []
         d = self.start
         while d < 4 * self.start:
@@ -134,7 +147,7 @@ class Table:
 
 
 TABLES = (
-    Table("GELU", upper_tail, half_square, mpf("15.5"), mpf("1.75"), first_at_zero=True),
+    Table("GELU", upper_tail, half_square, mpf("14.5"), mpf(2) ** 23 - 8, rounded=True, first_at_zero=True),
     Table("GELU_SLOPE", without_root(gelu_slope, GELU_ROOT, NEAR), half_square, mpf("15.5"), mpf("1.25")),
     Table("GELU_TANH_SLOPE", without_root(gelu_tanh_slope, GELU_TANH_ROOT, NEAR), cubic, mpf("11.15"), mpf("1.75")),
 )
