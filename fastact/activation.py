@@ -38,7 +38,7 @@ class Activation:
     `at_defaults` and `derivative_at_defaults` are cheaper kernels that give the bits of `forward` and `derivative` when
     every parameter has its default, if there are such; `derivative_from_output` is the derivative as a function of the
     result, where that is cheaper than from x; `kinks` are the points where the derivative jumps, `vectors` is
-    how many native vectors are in flight.
+    how many native vectors are in flight, more than four where registers are many.
     """
 
     name: str

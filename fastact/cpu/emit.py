@@ -14,6 +14,10 @@ from .layout import EVERY_SECOND, PAST_CACHES
 POINTER = ir.IntType(8).as_pointer()
 INTP = ir.IntType(64)
 
+AT_ONCE = 4
+"""Native vectors that a group of lanes is at most; of more there are several groups, staggered by some instructions."""
+STAGGER = 6
+
 ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "bool": 1}
 
 
@@ -57,15 +61,23 @@ def emit_block(builder: Builder, args: Any, n: Any, block: Block, target: Target
     fill = [load_at(builder, p, element(block.dtype)) for p in pointers[: block.inputs]]
     whole = builder.and_(n, INTP(-block.lanes))
 
+    native = target.vector_bytes * 8 // block.width
+
     def group(i: Any) -> None:
-        _group(builder, pointers, i, None, fill, block, target)
+        if block.past_caches:
+            vectors = block.inputs - block.scalars
+            for pointer in pointers[:vectors]:
+                _prefetch_pages(builder, _at(builder, pointer, i, block.dtype), block, max(1, STREAMS // vectors))
+        if block.lanes <= AT_ONCE * native:
+            _group(builder, pointers, i, None, fill, block, target)
+        else:
+            _staggered(builder, pointers, i, fill, replace(block, lanes=native), block.lanes // native, target)
 
     def rest(i: Any) -> None:
         _group(builder, pointers, i, builder.sub(n, i), fill, narrow_block, target)
 
     counted(builder, INTP(0), whole, block.lanes, group)
     if block.lanes > 1 and block.way != EVERY_SECOND:
-        native = target.vector_bytes * 8 // block.width
         narrow_block = replace(block, lanes=min(native, block.lanes))
         counted(builder, whole, n, narrow_block.lanes, rest)
 
@@ -83,6 +95,23 @@ def counted(builder: Builder, start: Any, stop: Any, step: int, body: Callable[[
     i.add_incoming(following, builder.block)
     builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)
     builder.position_at_end(after)
+
+
+def _staggered(
+    builder: Builder, pointers: Sequence[Any], i: Any, fill: Sequence[Any], block: Block, count: int, target: Target
+) -> None:
+    """`count` groups that follow on each other, their instructions mixed: each group a little behind the one before.
+
+    A CPU looks only so far ahead for instructions that need not wait; like this there are always some of other groups.
+    """
+    inside, parts = builder.block, []
+    for k in range(count):
+        before = len(inside.instructions)
+        _group(builder, pointers, builder.add(i, INTP(k * block.lanes)), None, fill, block, target)
+        parts.append(inside.instructions[before:])
+    if builder.block is inside:  # no kernel has branches that are not rare
+        mixed = [(number + STAGGER * k, k, one) for k, part in enumerate(parts) for number, one in enumerate(part)]
+        inside.instructions[-len(mixed) :] = [one for _, _, one in sorted(mixed, key=lambda entry: entry[:2])]
 
 
 def _group(
@@ -103,8 +132,6 @@ def _group(
             value = shuffle(builder, wide, range(0, apart * block.lanes, apart))
         elif mask is None:
             value = load_at(builder, places[k], vector(fill[k].type, block.lanes))
-            if block.past_caches:
-                _prefetch_pages(builder, places[k], block, max(1, STREAMS // vectors))
         else:
             value = _load_masked(builder, places[k], mask, repeat(builder, fill[k], block.lanes))
         arguments.append(widen(builder, value, block.dtype, block.lanes, target))

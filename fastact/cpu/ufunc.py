@@ -294,6 +294,8 @@ def block_loop(
     """The loop of an elementwise kernel for one dtype, compiled on first use and kept on disk."""
     inputs, outputs = operands
     width = 8 if dtype == "float64" else 4  # 16-bit types compute in float32
+    # more than four only where they need not share sixteen registers
+    vectors = vectors if width == 4 and machine.target().has("avx512f") else min(vectors, 4)
     lanes = vectors * machine.vector_bytes() // width
 
     def block(kind: int) -> Block:
@@ -318,7 +320,7 @@ def block_loop(
         BLOCK_FIELDS,
         scalars=scalars,
         lanes=lanes,
-        threshold=_THREADS_PAY.get(vectors, _THREADS_PAY[2]),
+        threshold=_THREADS_PAY.get(min(vectors, 4), _THREADS_PAY[2]),
     )
 
 

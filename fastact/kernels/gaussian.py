@@ -195,6 +195,6 @@ RECORDS = (
         paper="Hendrycks & Gimpel (2016), Gaussian error linear units.",
         see_also=("gelu", "silu"),
         founding=True,
-        vectors=4,
+        vectors=8,
     ),
 )

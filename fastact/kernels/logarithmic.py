@@ -275,7 +275,7 @@ RECORDS = (
         monotone=True,
         paper="Dugas et al. (2001), Incorporating second-order functional knowledge for better option pricing.",
         see_also=("relu", "log_sigmoid", "mish"),
-        vectors=4,
+        vectors=8,
     ),
     Activation(
         name="log_sigmoid",
@@ -293,7 +293,7 @@ RECORDS = (
         range=(-inf, 0.0),
         monotone=True,
         see_also=("sigmoid", "softplus"),
-        vectors=4,
+        vectors=8,
     ),
     Activation(
         name="mish",
@@ -308,6 +308,6 @@ RECORDS = (
         range=(-0.30884342, inf),
         paper="Misra (2019), Mish: a self regularized non-monotonic activation function.",
         see_also=("silu", "softplus"),
-        vectors=4,
+        vectors=8,
     ),
 )

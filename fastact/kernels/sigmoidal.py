@@ -150,7 +150,7 @@ RECORDS = (
         paper="Verhulst (1845), Recherches mathematiques sur la loi d'accroissement de la population.",
         see_also=("bipolar_sigmoid", "tanh", "log_sigmoid"),
         founding=True,
-        vectors=4,
+        vectors=8,
     ),
     Activation(
         name="bipolar_sigmoid",
@@ -169,7 +169,7 @@ RECORDS = (
         parity="odd",
         see_also=("tanh", "sigmoid"),
         founding=True,
-        vectors=4,
+        vectors=8,
     ),
     Activation(
         name="tanh",
@@ -189,7 +189,7 @@ RECORDS = (
         paper="LeCun, Bottou, Orr & Mueller (1998), Efficient backprop.",
         see_also=("bipolar_sigmoid", "hard_tanh", "softsign"),
         founding=True,
-        vectors=4,
+        vectors=8,
     ),
     Activation(
         name="softsign",

@@ -244,7 +244,7 @@ RECORDS = (
         paper="Ramachandran, Zoph & Le (2017), Searching for activation functions.",
         see_also=("silu", "hard_swish", "gelu"),
         founding=True,
-        vectors=4,
+        vectors=8,
     ),
     Activation(
         name="silu",
@@ -260,6 +260,6 @@ RECORDS = (
         paper="Elfwing, Uchibe & Doya (2017), Sigmoid-weighted linear units.",
         see_also=("swish", "gelu", "mish"),
         founding=True,
-        vectors=4,
+        vectors=8,
     ),
 )
