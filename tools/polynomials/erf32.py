@@ -147,7 +147,7 @@ class Table:
 
 
 TABLES = (
-    Table("GELU", upper_tail, half_square, mpf("14.5"), mpf(2) ** 23 - 8, rounded=True, first_at_zero=True),
+    Table("GELU", upper_tail, half_square, mpf("15.5"), mpf(2) ** 23 - 8, rounded=True, first_at_zero=True),
     Table("GELU_SLOPE", without_root(gelu_slope, GELU_ROOT, NEAR), half_square, mpf("15.5"), mpf("1.25")),
     Table("GELU_TANH_SLOPE", without_root(gelu_tanh_slope, GELU_TANH_ROOT, NEAR), cubic, mpf("11.15"), mpf("1.75")),
 )
