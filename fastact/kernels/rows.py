@@ -29,7 +29,6 @@ from .row_sums import (
     add_exp_to_three,
     add_pair_to_three,
     add_three,
-    add_to_three,
     exact_at_largest,
     exp_fine,
     exp_of_row,
@@ -83,7 +82,7 @@ class Reduction:
 
     `repeats` says that an element may be taken in more than once and in any order, as for a maximum. `few` is what
     may take the place of `initial` and `merge` where a state is that of `FEW` elements at most: it is faster, and the
-    same to the last bit.
+    same to the last bit. So may `begin(row, values, position, known)` be: it is the state of one element alone.
     """
 
     initial: tuple[float, ...]
@@ -95,6 +94,11 @@ class Reduction:
     repeats: bool = False
     when: Callable[[State, tuple[State, ...]], Lanes] | None = None
     few: tuple[tuple[float, ...], Callable[[State, State], State]] | None = None
+    begin: Callable[..., State] | None = None
+
+    def begun(self, initial: State, *element: Any) -> State:
+        """The state of the element, row and all, that `step` takes."""
+        return self.step(initial, *element) if self.begin is None else self.begin(*element)
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,24 +385,36 @@ def _step_dot(state: State, row: State, *_: Any) -> State:
     return add_pair_to_three(state, *two_prod(*row))
 
 
+def _begin_dot(row: State, *_: Any) -> State:
+    p, p_low = two_prod(*row)
+    return p + 0.0, p_low + 0.0, p.const(0.0)  # no sum begins with -0
+
+
 def _write_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
+    # Where g comes near the sum the difference is exact, and never smaller than the sum's low part.
     g, y = row
-    hi, lo = two_diff(g, done[0])
-    return (y * (hi + (lo - done[1])),)
+    return (fma(y, g - done[0], -(y * done[1])),)
 
 
 SOFTMAX_VJP = RowFunction(
     name="softmax_vjp",
     signature="(n),(n)->(n)",
     rows=(0.0, 0.0),
-    passes=(Reduction((0.0, 0.0, 0.0), _step_dot, add_three),),
+    passes=(Reduction((0.0, 0.0, 0.0), _step_dot, add_three, begin=_begin_dot),),
     finish=lambda values, known: normal(known[0]),
     write=_write_softmax_vjp,
 )
 
 
 def _step_total(state: State, row: State, *_: Any) -> State:
-    return add_to_three(state, row[0], row[0].const(0.0))
+    hi, e = two_sum(state[0], row[0])
+    mid, e = two_sum(state[1], e)
+    return hi, mid, state[2] + e
+
+
+def _begin_total(row: State, *_: Any) -> State:
+    zero = row[0].const(0.0)
+    return row[0] + 0.0, zero, zero
 
 
 def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
@@ -434,7 +450,7 @@ LOG_SOFTMAX_VJP = RowFunction(
     name="log_softmax_vjp",
     signature="(n),(n)->(n)",
     rows=(0.0, 0.0),
-    passes=(Reduction((0.0, 0.0, 0.0), _step_total, add_three),),
+    passes=(Reduction((0.0, 0.0, 0.0), _step_total, add_three, begin=_begin_total),),
     finish=_finish_log_softmax_vjp,
     write=_write_log_softmax_vjp,
 )
