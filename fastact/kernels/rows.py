@@ -12,25 +12,21 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
-from .language import fabs, fma, rarely, select
-from .pairs import two_diff, two_prod, two_sum
+from .language import fabs, fma, select
+from .pairs import two_prod, two_sum
 from .row_rests import (
     add_exp_triple,
     log_of_triple,
-    log_softmax_vjp_rest,
     log_sum_cancels,
     merge_exp_triples,
 )
 from .row_sums import (
     EXP_SUM,
     EXP_SUM_OF_FEW,
-    FINE_LIFT,
     add_exp,
     add_exp_to_three,
-    add_pair_to_three,
     add_three,
     exact_at_largest,
-    exp_fine,
     exp_of_row,
     inverse,
     join_exp,
@@ -44,7 +40,6 @@ from .row_sums import (
     settle_exp,
     total_exp,
 )
-from .triples import settled
 
 Lanes = Any
 State = tuple[Lanes, ...]
@@ -378,82 +373,7 @@ LOGSUMEXP = RowFunction(
     results=1,
 )
 
-# --- vector-Jacobian products, from the saved output
-
-
-def _step_dot(state: State, row: State, *_: Any) -> State:
-    return add_pair_to_three(state, *two_prod(*row))
-
-
-def _begin_dot(row: State, *_: Any) -> State:
-    p, p_low = two_prod(*row)
-    return p + 0.0, p_low + 0.0, p.const(0.0)  # no sum begins with -0
-
-
-def _write_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
-    # Where g comes near the sum the difference is exact, and never smaller than the sum's low part.
-    g, y = row
-    return (fma(y, g - done[0], -(y * done[1])),)
-
-
-SOFTMAX_VJP = RowFunction(
-    name="softmax_vjp",
-    signature="(n),(n)->(n)",
-    rows=(0.0, 0.0),
-    passes=(Reduction((0.0, 0.0, 0.0), _step_dot, add_three, begin=_begin_dot),),
-    finish=lambda values, known: normal(known[0]),
-    write=_write_softmax_vjp,
-)
-
-
-def _step_total(state: State, row: State, *_: Any) -> State:
-    hi, e = two_sum(state[0], row[0])
-    mid, e = two_sum(state[1], e)
-    return hi, mid, state[2] + e
-
-
-def _begin_total(row: State, *_: Any) -> State:
-    zero = row[0].const(0.0)
-    return row[0] + 0.0, zero, zero
-
-
-def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
-    """The sum, which takes the 2^-FINE_LIFT of the exponentials if it is large, else what the product is to take."""
-    hi, mid, low = settled(*known[0])
-    down = 2.0 ** -FINE_LIFT[hi.width]
-    large = fabs(hi) >= LARGE[hi.width]
-    before, after = select(large, hi.const(down), 1.0), select(large, hi.const(1.0), down)
-    return hi * before, mid * before, after, low * before
-
-
-LARGE = {32: 2.0**24, 64: 2.0**200}
-CANCELLED = 1.25 * 2.0**-10
-
-
-def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
-    g, y = row
-    total, total_low, after, rest = done
-    s, r, q = exp_fine(y)
-    p, p_low = two_prod(s, total)
-    low = fma(s, total_low, p_low)
-    more = fma(p, q, fma(low, r, low))
-    p = p * after
-    d, d_low = two_diff(g, p)
-    left = fma(-p, r, d)
-    result = left + fma(-after, more, d_low)
-    # Next to y = 0 only g - total may cancel: e^y - 1 has as many bits as r.
-    cancelled = fabs(result * 1.25) < fabs(g * select(y > -CANCELLED, y, -CANCELLED))
-    return rarely(cancelled, log_softmax_vjp_rest, (g, y, total, total_low, rest, after), (result,))
-
-
-LOG_SOFTMAX_VJP = RowFunction(
-    name="log_softmax_vjp",
-    signature="(n),(n)->(n)",
-    rows=(0.0, 0.0),
-    passes=(Reduction((0.0, 0.0, 0.0), _step_total, add_three, begin=_begin_total),),
-    finish=_finish_log_softmax_vjp,
-    write=_write_log_softmax_vjp,
-)
+# --- the vector-Jacobian product of logsumexp
 
 
 def _finish_logsumexp_vjp(values: State, known: tuple[State, ...]) -> State:
