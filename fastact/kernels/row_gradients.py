@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from math import inf
 from typing import Any
 
 from .exp32 import POWERS, POWERS_LOW, STEP_HIGH, STEP_LOW, STEPS_PER_LOG, TAIL_FINE
@@ -101,7 +100,7 @@ TAIL = {32: TAIL_FINE, 64: TAYLOR[2:]}  # of (e^r - 1 - r) / r^2
 # and the result may be 2^-9 of it, is not lost below the least float.
 LEAST, MOST = {32: 2.0**-90, 64: 2.0**-900}, {32: 2.0**120, 64: 2.0**1000}
 FLOOR = {32: -112, 64: -1000}
-NEVER = -1e4  # further down than any of these, and not so far that r^5 overflows where s is 0
+NEVER = -1e4  # further down than any of these, and not so far that r^5 overflows
 NEAR = {32: -(2.0**-20), 64: -(2.0**-49)}  # y next to 0, where the rounding of s shows if g = s
 CANCELLED, PART = 2.0**-9, 0.8
 LN2 = 0.6931471805599453
@@ -114,15 +113,19 @@ def _power_times(power: Lanes, low: Lanes, inverse: Lanes, j: Lanes, s: Lanes, s
 
 
 def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
-    """The sum, its inverse, its low part over it: 0 if it is 0 or not for here; what follows for y; all its parts."""
+    """The sum, its inverse, its low part over it, what follows for y; all its parts.
+
+    Where the sum is 0 so is all that is made of it, and any y will do. A sum that is not for here is as if it were 0,
+    but no y will do.
+    """
     total, low, rest = settled(*known[0])
     w = total.width
     usual = (fabs(total) >= LEAST[w]) & (fabs(total) <= MOST[w])
     inverse = select(usual, 1.0 / select(usual, total, 1.0), 0.0)
     bottom = to_float(exponent_field(total) - (BIAS[w] + FLOOR[w])) * -LN2
-    top = select(usual, select(low == 0.0, total.const(0.0), NEAR[w]), select(total == 0.0, total.const(0.0), -inf))
+    top = select(usual, select(low == 0.0, total.const(0.0), NEAR[w]), select(total == 0.0, total.const(0.0), NEVER))
     return (
-        select(usual, total, 0.0),
+        select(usual, total, total - total),  # NaN or 0
         inverse,
         select(usual, low * inverse, 0.0),
         select(usual, total.const(STEPS[w]), 0.0),
@@ -139,6 +142,7 @@ def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: Sta
     s, s_inverse, s_low, steps_per_log, bottom, top, *total = done
     w = g.width
     d = select(y < bottom, bottom, y)
+    d = select(d > top, top, d)
     shifted = fma(d, steps_per_log, ROUND[w])
     steps = shifted - ROUND[w]
     r = fma(steps, -HIGH[w], d)
@@ -151,7 +155,7 @@ def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: Sta
     result = (g - near) - fma(power, q, fma(power, r, power - near))
     # Next to y = 0 only g - s may cancel: e^y - 1 has as many bits as r.
     least = power * (select(y > -CANCELLED, y, -CANCELLED) * copysign(s.const(PART), -s))
-    right = (y >= bottom) & (y <= top) & (fabs(result) >= least)
+    right = (d == y) & (fabs(result) >= least)
     return rarely(~right, _log_softmax_vjp_anywhere, (g, y, *total), (result,))
 
 
