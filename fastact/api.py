@@ -9,7 +9,7 @@ from typing import Any
 from .activation import Activation, Form, Parameter, all_forms, both, times_g
 from .documentation import docstring
 from .documentation_rows import ROW_DOCS
-from .kernels import row_options, rows, sparse
+from .kernels import row_gradients, row_options, rows, sparse
 from .kernels.catalogue import CATALOGUE
 from .parametrised import parametrised
 
@@ -78,8 +78,8 @@ _ROW_FUNCTIONS = (
     rows.SOFTMAX,
     rows.LOG_SOFTMAX,
     rows.LOGSUMEXP,
-    rows.SOFTMAX_VJP,
-    rows.LOG_SOFTMAX_VJP,
+    row_gradients.SOFTMAX_VJP,
+    row_gradients.LOG_SOFTMAX_VJP,
     rows.LOGSUMEXP_VJP,
     row_options.SOFTMIN,
     row_options.LOGMEANEXP,

@@ -87,6 +87,43 @@ def test_one_entry_and_many_small_ones(dtype: Any, n: int) -> None:
             assert errors(gradient[[top, other]], mpmath.expm1(-log), true[1]) < 2
 
 
+@both
+@pytest.mark.parametrize("top", [0.0, -0.0, -1e-9, -3e-8, -1e-7, -1e-4, -2e-3, 1e-7])
+def test_log_softmax_vjp_next_to_one_probability(dtype: Any, top: float) -> None:
+    """The sum of g is rounded to the one of its terms that e^y is next to 1 for, or is it."""
+    rng = np.random.default_rng(4)
+    y = np.append(rng.uniform(-40, -9, 130), top).astype(dtype)
+    for size in (0.0, 1e-8, 1e-3, 1e4):
+        g = np.append(rng.normal(size=130) * size, -3.3).astype(dtype)
+        with mpmath.workdps(80):
+            assert errors(fa.log_softmax_vjp(g, y), *exact_vjp(g, y)) < 2
+
+
+@both
+@pytest.mark.parametrize("size", [1e-30, 1e-6, 1.0, 1e15, 1e30])
+def test_log_softmax_vjp_far_down(dtype: Any, size: float) -> None:
+    y = np.append(-np.linspace(20, 160, 281), [-1e-3, -400.0, -1e30, -np.inf]).astype(dtype)
+    g = np.zeros_like(y)
+    g[280:] = size, -0.3 * size, 0, 0, 0
+    with mpmath.workdps(80):
+        assert errors(fa.log_softmax_vjp(g, y), *exact_vjp(g, np.maximum(y, dtype(-1e5)))) < 2
+
+
+@both
+def test_softmax_vjp_next_to_its_zeros(dtype: Any) -> None:
+    rng = np.random.default_rng(6)
+    for n in (2, 7, 40, 200):
+        y = fa.softmax((rng.normal(size=n) * 3).astype(dtype))
+        g = rng.normal(size=n).astype(dtype)
+        k = int(np.argmin(y))
+        others = np.delete(np.arange(n), k)
+        g[k] = float(np.dot(g[others].astype(np.float64), y[others])) / (1 - float(y[k]))
+        with mpmath.workdps(80):
+            dot = mpmath.fsum(a * b for a, b in zip(numbers(g), numbers(y), strict=True))
+            true = [b * (a - dot) for a, b in zip(numbers(g), numbers(y), strict=True)]
+            assert errors(fa.softmax_vjp(g, y), *true) < 2
+
+
 rows = st.integers(1, 40).flatmap(
     lambda n: st.tuples(
         *(st.lists(st.floats(-size, size, width=32), min_size=n, max_size=n) for size in (1.0, 30.0)),

@@ -182,6 +182,8 @@ def row_digest(function: RowFunction | Projection, dtype: str) -> str:
             term = function.term(lanes, values, position, tuple(known))
         parts.append(struct.pack(f"<{size}d", *reduction.initial))
         parts += [part.digest for part in reduction.step(state, (*lanes, *term), values, position, tuple(known))]
+        if reduction.begin is not None:
+            parts += [part.digest for part in reduction.begin((*lanes, *term), values, position, tuple(known))]
         parts += [part.digest for part in reduction.merge(state, other)]
         total = reduction.settle(state)
         parts += [part.digest for part in (reduction.join or reduction.merge)(total, total)]

@@ -246,6 +246,25 @@ class Lanes:
 
     lookup_plus = lookup
 
+    def lookup_made(
+        self, kernel: Callable[..., Sequence[Lanes]], tables: Sequence[Sequence[float]], numbers: Sequence[Lanes]
+    ) -> list[Lanes]:
+        """On AVX-512 the kernel makes tables that stay in registers, if the numbers are the same for all lanes."""
+        native, size = 512 // self.width, len(tables[0])
+        fits = self.count % native == 0 and self.target.has("avx512f") and native <= size <= 2 * native
+        if not (fits and all(_is_splat(number.value) for number in numbers)):
+            return list(kernel(*(self.lookup(table) for table in tables), self & (size - 1), *numbers))
+        ones = [number.like(shuffle(self.builder, number.value, range(native)), count=native) for number in numbers]
+        made = []
+        for start in range(0, size, native):
+            floats, integers = (ir.VectorType(kind, native) for kind in (_FLOAT[self.width], ir.IntType(self.width)))
+            entries = [
+                self.like(ir.Constant(floats, list(table[start : start + native])), "float", native) for table in tables
+            ]
+            places = self.like(ir.Constant(integers, list(range(start, start + native))), count=native)
+            made.append([result.value for result in kernel(*entries, places, *ones)])
+        return [self._permuted(list(halves), native) for halves in zip(*made, strict=True)]
+
     def rarely(
         self, kernel: Callable[..., Sequence[Lanes]], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
     ) -> list[Lanes]:
@@ -266,14 +285,18 @@ class Lanes:
 
     def _permute(self, table: Sequence[float], native: int, plus: Lanes | None = None) -> Lanes:
         """AVX-512: the table lives in one or two registers and each register of indices costs one instruction."""
-        builder, letter = self.builder, "s" if self.width == 32 else "d"
-        chunk = ir.VectorType(_FLOAT[self.width], native)
+        builder, chunk = self.builder, ir.VectorType(_FLOAT[self.width], native)
         # The instruction reads as many bits of an index as it needs: a shorter table is repeated.
         padded = list(table) * max(native // len(table), 1)
         halves = [ir.Constant(chunk, padded[k : k + native]) for k in range(0, len(padded), native)]
         if plus is not None:
             halves = [builder.fadd(half, shuffle(builder, plus.value, range(native))) for half in halves]
-        parts = []
+        return self._permuted(halves, native)
+
+    def _permuted(self, halves: Sequence[Any], native: int) -> Lanes:
+        """Entries of a table in one or two registers."""
+        builder, letter = self.builder, "s" if self.width == 32 else "d"
+        chunk, parts = halves[0].type, []
         for start in range(0, self.count, native):
             index = shuffle(builder, self.value, range(start, start + native))
             if len(halves) == 1:

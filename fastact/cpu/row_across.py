@@ -28,7 +28,7 @@ AHEAD = 256 << 10  # bytes of an operand up to which those of the next group are
 
 Place = tuple[Any, Any]  # where the first element is, and how many bytes on the next one
 Merge = Callable[[State, State], State]
-Step = Callable[[Any, Any, State], State]
+Step = Callable[..., State]
 Leaf = Callable[[Any, Any], None]
 
 
@@ -281,7 +281,7 @@ class Across:
         def merged(first: int, stride: int) -> State:
             """That of elements first, first + stride, ..."""
             if stride == FEW:
-                return step(INTP(first), tile, fresh)
+                return step(INTP(first), tile, fresh, begins=True)
             left = merged(first, 2 * stride)
             rooms = [frame.room(frame.vector) for _ in left]
             self._keep(rooms, left)
@@ -335,7 +335,7 @@ class Across:
         places = self._inputs(start)
         terms = self._kept(start) if last and self.keeps else None
 
-        def step(i: Any, tile: Any, state: State) -> State:
+        def step(i: Any, tile: Any, state: State, begins: bool = False) -> State:
             for place in ahead:
                 for line in range(0, self.bytes, LINE):
                     frame.prefetch(frame.offset(self._at(place, i, tile), INTP(line)), False)
@@ -346,7 +346,7 @@ class Across:
                 if terms is not None:
                     self._save(terms, i, tile, term[0])
                 row = (*row, *term)
-            return reduction.step(state, row, numbers, position, results)
+            return (reduction.begun if begins else reduction.step)(state, row, numbers, position, results)
 
         return step
 
@@ -357,7 +357,7 @@ class Across:
 
         def residue(number: Any, depth: Any) -> None:
             with frame.loop(self.tiles) as tile:
-                self._put(self._waiting(tile, depth), step(number, tile, fresh))
+                self._put(self._waiting(tile, depth), step(number, tile, fresh, begins=True))
             others = builder.sdiv(builder.sub(frame.plus(elements, -1), number), INTP(frame.residues))
             with frame.loop(others) as k, frame.loop(self.tiles) as tile:
                 i = builder.add(number, frame.plus(frame.times(k, frame.residues), frame.residues))

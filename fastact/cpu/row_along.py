@@ -365,7 +365,7 @@ class Along:
                     frame.put(room, part)
             to = items.address(item, self.output) if keep and self.output is not None else None
 
-            def one(vector: int, start: Any, mask: Any, known: tuple[State, ...] = known) -> None:
+            def one(vector: int, start: Any, mask: Any, known: tuple[State, ...] = known, begins: bool = False) -> None:
                 row = self._lanes(sources, start, mask)
                 position = frame.places(builder.add(offset, start))
                 if last and function.term is not None:
@@ -374,7 +374,7 @@ class Along:
                     if to is not None:
                         frame.save(frame.offset(to, frame.times(start, frame.width // 8)), term[0].value, mask)
                 state = tuple(frame.get(room) for room in rooms[vector])
-                state = reduction.step(state, row, values, position, known)
+                state = (reduction.begun if begins else reduction.step)(state, row, values, position, known)
                 for room, part in zip(rooms[vector], state, strict=True):
                     frame.put(room, part)
 
@@ -382,19 +382,26 @@ class Along:
             ahead = self._ahead(items, item) if last and reduction is not function.passes[0] else []
             near = self.keeps or not self.plain  # then what is asked for, and what is at work, fit the first cache
 
-            def fours(first: Any, count: Any, known: tuple[State, ...], ahead: Sequence[Any] = ahead) -> None:
+            def fours(
+                first: Any, count: Any, known: tuple[State, ...], ahead: Sequence[Any] = ahead, begins: bool = False
+            ) -> None:
                 with frame.loop(count) as index:
                     for vector in range(VECTORS):
                         start = frame.plus(frame.times(index, frame.residues), vector * frame.lanes)
                         start = builder.add(first, start)
                         for pointer, operand, writes in ahead:
                             frame.prefetch(frame.offset(pointer, frame.times(start, operand.size)), writes, near)
-                        one(vector, start, None, known)
+                        one(vector, start, None, known, begins)
 
             def in_order() -> None:
                 whole = builder.sdiv(elements, INTP(frame.residues))
                 for chosen in frame.branches(known):
-                    fours(INTP(0), whole, chosen)
+                    if reduction.begin is None:
+                        fours(INTP(0), whole, chosen)
+                        continue
+                    with builder.if_then(frame.is_positive(whole)):
+                        fours(INTP(0), 1, chosen, begins=True)
+                        fours(INTP(frame.residues), frame.plus(whole, -1), chosen)
                 done = frame.times(whole, frame.residues)
                 left = builder.sub(elements, done)
                 for vector in range(VECTORS):

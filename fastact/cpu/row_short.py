@@ -202,18 +202,20 @@ class Short:
         initial, merge_few = reduction.few or (reduction.initial, reduction.merge)
         fresh = frame.state(initial)
 
-        def step(k: int, state: State = fresh) -> State:
+        def step(k: int, state: State | None = None) -> State:
             row, position = rows[k], frame.integer(INTP(k))
             if term is not None:
                 made = term(row, numbers, position, known)
                 if self.terms is not None:
                     frame.put(self._at(self.terms, tile, k), made[0])
                 row = (*row, *made)
+            if state is None:
+                return reduction.begun(fresh, row, numbers, position, known)
             return reduction.step(state, row, numbers, position, known)
 
         def in_turn(k: int) -> State:
             """Every `CHAINS`th element."""
-            return step(k, in_turn(k - CHAINS) if k >= CHAINS else fresh)
+            return step(k, in_turn(k - CHAINS) if k >= CHAINS else None)
 
         def merged(first: int, stride: int) -> State:
             """Elements first, first + stride, ..."""

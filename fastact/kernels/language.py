@@ -27,6 +27,7 @@ __all__ = [
     "from_bits",
     "kernel",
     "lookup",
+    "lookup_made",
     "lookup_plus",
     "rarely",
     "select",
@@ -119,6 +120,18 @@ def lookup(table: Sequence[float], i: Lanes) -> Lanes:
 def lookup_plus(table: Sequence[float], i: Lanes, plus: Lanes) -> Lanes:
     """``table[i] + plus``; a backend may add to the table where `plus` is one number for many elements."""
     return i.lookup_plus(table, plus) if hasattr(i, "lookup_plus") else i.lookup(table) + plus
+
+
+def lookup_made(
+    kernel: Callable[..., tuple[Lanes, ...]], tables: Sequence[Sequence[float]], i: Lanes, numbers: Sequence[Lanes]
+) -> tuple[Lanes, ...]:
+    """``kernel(*(table[j] for table in tables), j, *numbers)`` with j = i % the length of the tables.
+
+    A backend may apply the kernel to whole tables where each of `numbers` is one number for many elements.
+    """
+    if hasattr(i, "lookup_made"):
+        return tuple(i.lookup_made(kernel, tables, tuple(numbers)))
+    return kernel(*(lookup(table, i) for table in tables), i & (len(tables[0]) - 1), *numbers)
 
 
 def rarely(

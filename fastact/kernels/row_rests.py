@@ -27,7 +27,7 @@ State = tuple[Lanes, ...]
 # --- log_softmax_vjp
 
 
-def _exponent(x: Lanes) -> Lanes:
+def exponent_field(x: Lanes) -> Lanes:
     """The exponent field of a float."""
     return (bits(x) >> MANTISSA[x.width]) & (2 * BIAS[x.width] + 1)
 
@@ -39,9 +39,9 @@ def log_softmax_vjp_rest(
     power, p, n = exp_parts3(y)
     bias = BIAS[g.width]
     # All is done on numbers about 1: total is divided by a power of two, g by that and by 2^n, in two steps.
-    exponent = _exponent(total)
+    exponent = exponent_field(total)
     scale = power_of_two(bias - exponent)
-    lifted = _exponent(after) - (bias - FINE_LIFT[g.width])
+    lifted = exponent_field(after) - (bias - FINE_LIFT[g.width])
     shift = bias - exponent - n - lifted
     first = shift >> 1
     second = shift - first

@@ -12,26 +12,21 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
-from .language import fabs, fma, rarely, select
-from .pairs import two_diff, two_prod, two_sum
+from .language import fabs, fma, select
+from .pairs import two_prod, two_sum
 from .row_rests import (
     add_exp_triple,
     log_of_triple,
-    log_softmax_vjp_rest,
     log_sum_cancels,
     merge_exp_triples,
 )
 from .row_sums import (
     EXP_SUM,
     EXP_SUM_OF_FEW,
-    FINE_LIFT,
     add_exp,
     add_exp_to_three,
-    add_pair_to_three,
     add_three,
-    add_to_three,
     exact_at_largest,
-    exp_fine,
     exp_of_row,
     inverse,
     join_exp,
@@ -45,7 +40,6 @@ from .row_sums import (
     settle_exp,
     total_exp,
 )
-from .triples import settled
 
 Lanes = Any
 State = tuple[Lanes, ...]
@@ -83,7 +77,7 @@ class Reduction:
 
     `repeats` says that an element may be taken in more than once and in any order, as for a maximum. `few` is what
     may take the place of `initial` and `merge` where a state is that of `FEW` elements at most: it is faster, and the
-    same to the last bit.
+    same to the last bit. So may `begin(row, values, position, known)` be: it is the state of one element alone.
     """
 
     initial: tuple[float, ...]
@@ -95,6 +89,11 @@ class Reduction:
     repeats: bool = False
     when: Callable[[State, tuple[State, ...]], Lanes] | None = None
     few: tuple[tuple[float, ...], Callable[[State, State], State]] | None = None
+    begin: Callable[..., State] | None = None
+
+    def begun(self, initial: State, *element: Any) -> State:
+        """The state of the element, row and all, that `step` takes."""
+        return self.step(initial, *element) if self.begin is None else self.begin(*element)
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,70 +373,7 @@ LOGSUMEXP = RowFunction(
     results=1,
 )
 
-# --- vector-Jacobian products, from the saved output
-
-
-def _step_dot(state: State, row: State, *_: Any) -> State:
-    return add_pair_to_three(state, *two_prod(*row))
-
-
-def _write_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
-    g, y = row
-    hi, lo = two_diff(g, done[0])
-    return (y * (hi + (lo - done[1])),)
-
-
-SOFTMAX_VJP = RowFunction(
-    name="softmax_vjp",
-    signature="(n),(n)->(n)",
-    rows=(0.0, 0.0),
-    passes=(Reduction((0.0, 0.0, 0.0), _step_dot, add_three),),
-    finish=lambda values, known: normal(known[0]),
-    write=_write_softmax_vjp,
-)
-
-
-def _step_total(state: State, row: State, *_: Any) -> State:
-    return add_to_three(state, row[0], row[0].const(0.0))
-
-
-def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
-    """The sum, which takes the 2^-FINE_LIFT of the exponentials if it is large, else what the product is to take."""
-    hi, mid, low = settled(*known[0])
-    down = 2.0 ** -FINE_LIFT[hi.width]
-    large = fabs(hi) >= LARGE[hi.width]
-    before, after = select(large, hi.const(down), 1.0), select(large, hi.const(1.0), down)
-    return hi * before, mid * before, after, low * before
-
-
-LARGE = {32: 2.0**24, 64: 2.0**200}
-CANCELLED = 1.25 * 2.0**-10
-
-
-def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
-    g, y = row
-    total, total_low, after, rest = done
-    s, r, q = exp_fine(y)
-    p, p_low = two_prod(s, total)
-    low = fma(s, total_low, p_low)
-    more = fma(p, q, fma(low, r, low))
-    p = p * after
-    d, d_low = two_diff(g, p)
-    left = fma(-p, r, d)
-    result = left + fma(-after, more, d_low)
-    # Next to y = 0 only g - total may cancel: e^y - 1 has as many bits as r.
-    cancelled = fabs(result * 1.25) < fabs(g * select(y > -CANCELLED, y, -CANCELLED))
-    return rarely(cancelled, log_softmax_vjp_rest, (g, y, total, total_low, rest, after), (result,))
-
-
-LOG_SOFTMAX_VJP = RowFunction(
-    name="log_softmax_vjp",
-    signature="(n),(n)->(n)",
-    rows=(0.0, 0.0),
-    passes=(Reduction((0.0, 0.0, 0.0), _step_total, add_three),),
-    finish=_finish_log_softmax_vjp,
-    write=_write_log_softmax_vjp,
-)
+# --- the vector-Jacobian product of logsumexp
 
 
 def _finish_logsumexp_vjp(values: State, known: tuple[State, ...]) -> State:

@@ -1,0 +1,196 @@
+"""The vector-Jacobian products of softmax and log_softmax, from the saved output."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from .exp32 import POWERS, POWERS_LOW, STEP_HIGH, STEP_LOW, STEPS_PER_LOG, TAIL_FINE
+from .language import bits, copysign, fabs, fma, from_bits, lookup_made, rarely, select, to_float
+from .pairs import two_diff, two_prod, two_sum
+from .polynomials import horner
+from .row_rests import exponent_field, log_softmax_vjp_rest
+from .row_sums import (
+    FINE_LIFT,
+    FINE_ZERO,
+    LIFT,
+    POWERS64,
+    POWERS_LOW64,
+    ROUND,
+    STEP_HIGH64,
+    STEP_LOW64,
+    STEPS_PER_LOG64,
+    TAYLOR,
+    add_pair_to_three,
+    add_three,
+    exp_fine,
+    normal,
+)
+from .rows import Reduction, RowFunction
+from .triples import BIAS, MANTISSA, settled
+
+Lanes = Any
+State = tuple[Lanes, ...]
+
+# --- softmax: y (g - s), s the sum of all g y
+
+
+def _step_dot(state: State, row: State, *_: Any) -> State:
+    return add_pair_to_three(state, *two_prod(*row))
+
+
+def _begin_dot(row: State, *_: Any) -> State:
+    p, p_low = two_prod(*row)
+    return p + 0.0, p_low + 0.0, p.const(0.0)  # no sum begins with -0
+
+
+def _write_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
+    # Where g comes near the sum the difference is exact, and never smaller than the sum's low part.
+    g, y = row
+    return (fma(y, g - done[0], -(y * done[1])),)
+
+
+SOFTMAX_VJP = RowFunction(
+    name="softmax_vjp",
+    signature="(n),(n)->(n)",
+    rows=(0.0, 0.0),
+    passes=(Reduction((0.0, 0.0, 0.0), _step_dot, add_three, begin=_begin_dot),),
+    finish=lambda values, known: normal(known[0]),
+    write=_write_softmax_vjp,
+)
+
+
+# --- log_softmax: g - e^y s, s the sum of all g
+#
+# e^y s = S (1 + r + q), S = 2^n (s 2^(j/16)) rounded, as in exp32: s goes into the table of powers, which is made once
+# a row where all lanes are of one row. r is exact; q < 2^-12 has an error of 2^-34. S (1 + r) is formed as a pair whose
+# first part is near g where the two cancel, so that their difference is exact.
+
+
+def _step_total(state: State, row: State, *_: Any) -> State:
+    hi, e = two_sum(state[0], row[0])
+    mid, e = two_sum(state[1], e)
+    return hi, mid, state[2] + e
+
+
+def _begin_total(row: State, *_: Any) -> State:
+    zero = row[0].const(0.0)
+    return row[0] + 0.0, zero, zero
+
+
+def _plain(powers: tuple[float, ...], width: int, scale: float) -> tuple[float, ...]:
+    """2^(j/16) from a table with j taken off the bits, as they are where an exponent is to be added."""
+    kinds = "<f<i" if width == 32 else "<d<q"
+    shift, found = MANTISSA[width] - 4, []
+    for j, power in enumerate(powers):
+        (pattern,) = struct.unpack(kinds[2:], struct.pack(kinds[:2], power * scale))
+        (value,) = struct.unpack(kinds[:2], struct.pack(kinds[2:], pattern + (j << shift)))
+        found.append(value)
+    return tuple(found)
+
+
+ROOTS = {32: _plain(POWERS, 32, 2.0**LIFT), 64: _plain(POWERS64, 64, 1.0)}
+ROOTS_LOW = {32: POWERS_LOW, 64: POWERS_LOW64}
+INVERSES = {width: tuple(1.0 / root for root in roots) for width, roots in ROOTS.items()}
+STEPS = {32: STEPS_PER_LOG, 64: STEPS_PER_LOG64}
+HIGH, LOW = {32: STEP_HIGH, 64: STEP_HIGH64}, {32: STEP_LOW, 64: STEP_LOW64}
+TAIL = {32: TAIL_FINE, 64: TAYLOR[2:]}  # of (e^r - 1 - r) / r^2
+
+# The sums for which all is done in this way, and the power of two that e^y s must exceed: what is 2^-48 (2^-106) of it,
+# and the result may be 2^-9 of it, is not lost below the least float.
+LEAST, MOST = {32: 2.0**-90, 64: 2.0**-900}, {32: 2.0**120, 64: 2.0**1000}
+FLOOR = {32: -112, 64: -1000}
+NEVER = -1e4  # further down than any of these, and not so far that r^5 overflows
+NEAR = {32: -(2.0**-20), 64: -(2.0**-49)}  # y next to 0, where the rounding of s shows if g = s
+CANCELLED, PART = 2.0**-9, 0.8
+LN2 = 0.6931471805599453
+
+
+def _power_times(power: Lanes, low: Lanes, inverse: Lanes, j: Lanes, s: Lanes, s_inverse: Lanes, s_low: Lanes) -> State:
+    """s 2^(j/16), with j taken off its bits, and what its rounding error is to it."""
+    product, error = two_prod(power, s)
+    return from_bits(bits(product) - (j << (MANTISSA[s.width] - 4))), fma(error, inverse * s_inverse, low + s_low)
+
+
+def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
+    """The sum, its inverse, its low part over it, what follows for y; all its parts.
+
+    Where the sum is 0 so is all that is made of it, and any y will do. A sum that is not for here is as if it were 0,
+    but no y will do.
+    """
+    total, low, rest = settled(*known[0])
+    w = total.width
+    usual = (fabs(total) >= LEAST[w]) & (fabs(total) <= MOST[w])
+    inverse = select(usual, 1.0 / select(usual, total, 1.0), 0.0)
+    bottom = to_float(exponent_field(total) - (BIAS[w] + FLOOR[w])) * -LN2
+    top = select(usual, select(low == 0.0, total.const(0.0), NEAR[w]), select(total == 0.0, total.const(0.0), NEVER))
+    return (
+        select(usual, total, total - total),  # NaN or 0
+        inverse,
+        select(usual, low * inverse, 0.0),
+        select(usual, total.const(STEPS[w]), 0.0),
+        select(usual, bottom, NEVER),
+        top,
+        total,
+        low,
+        rest,
+    )
+
+
+def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
+    g, y = row
+    s, s_inverse, s_low, steps_per_log, bottom, top, *total = done
+    w = g.width
+    d = select(y < bottom, bottom, y)
+    d = select(d > top, top, d)
+    shifted = fma(d, steps_per_log, ROUND[w])
+    steps = shifted - ROUND[w]
+    r = fma(steps, -HIGH[w], d)
+    i = bits(shifted)
+    power, low = lookup_made(_power_times, (ROOTS[w], ROOTS_LOW[w], INVERSES[w]), i, (s, s_inverse, s_low))
+    power = from_bits(bits(power) + (i << (MANTISSA[w] - 4)))
+    low = fma(steps, -LOW[w], low)
+    q = fma(r, fma(r, horner(r, TAIL[w]), low), low)
+    near = fma(power, r, power)
+    result = (g - near) - fma(power, q, fma(power, r, power - near))
+    # Next to y = 0 only g - s may cancel: e^y - 1 has as many bits as r.
+    least = power * (select(y > -CANCELLED, y, -CANCELLED) * copysign(s.const(PART), -s))
+    right = (d == y) & (fabs(result) >= least)
+    return rarely(~right, _log_softmax_vjp_anywhere, (g, y, *total), (result,))
+
+
+LARGE = {32: 2.0**24, 64: 2.0**200}
+
+
+def _log_softmax_vjp_anywhere(g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, rest: Lanes) -> tuple[Lanes]:
+    """The same for any y, and any sum; and where the two terms cancel."""
+    # The sum takes the 2^-FINE_LIFT of the exponentials if it is large, else the product is to take it.
+    down = 2.0 ** -FINE_LIFT[total.width]
+    large = fabs(total) >= LARGE[total.width]
+    before, after = select(large, total.const(down), 1.0), select(large, total.const(1.0), down)
+    total, total_low, rest = total * before, total_low * before, rest * before
+    s, r, q = exp_fine(y)
+    p, p_low = two_prod(s, total)
+    low = fma(s, total_low, p_low)
+    more = fma(p, q, fma(low, r, low))
+    p = p * after
+    d, d_low = two_diff(g, p)
+    left = fma(-p, r, d)
+    result = left + fma(-after, more, d_low)
+    cancelled = fabs(result * 1.25) < fabs(g * select(y > -FINELY, y, -FINELY))
+    # or where the exponential was too small, but not for a sum that is so large
+    zero = FINE_ZERO[g.width]
+    cancelled = cancelled | (large & (y < zero + 1.0) & (y > 2.0 * zero))
+    return rarely(cancelled, log_softmax_vjp_rest, (g, y, total, total_low, rest, after), (result,))
+
+
+FINELY = 1.25 * 2.0**-10
+
+LOG_SOFTMAX_VJP = RowFunction(
+    name="log_softmax_vjp",
+    signature="(n),(n)->(n)",
+    rows=(0.0, 0.0),
+    passes=(Reduction((0.0, 0.0, 0.0), _step_total, add_three, begin=_begin_total),),
+    finish=_finish_log_softmax_vjp,
+    write=_write_log_softmax_vjp,
+)
