@@ -16,6 +16,7 @@
 #define __align__(n) __attribute__((aligned(n)))
 
 struct float2 { float x, y; };
+struct float4 { float x, y, z, w; };
 struct uint4 { unsigned x, y, z, w; };
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 struct Position { unsigned x; };

@@ -69,11 +69,10 @@ class Tables:
             self.entries += table
         return self.offsets[table]
 
-    def pair_offset(self, pair: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
-        """Where two tables begin whose entries alternate, in pairs."""
-        if len(self.entries) % 2:
-            self.entries.append(0)
-        return self.offset(tuple(entry for both in zip(*pair, strict=True) for entry in both)) // 2
+    def group_offset(self, group: tuple[tuple[int, ...], ...]) -> int:
+        """Where two or four tables begin whose entries alternate, in groups of them."""
+        self.entries += [0] * (-len(self.entries) % len(group))
+        return self.offset(tuple(entry for all in zip(*group, strict=True) for entry in all)) // len(group)
 
     def definition(self) -> str:
         """The C definition of the entries, which a kernel copies to its shared memory."""
@@ -134,20 +133,24 @@ def _expression(node: Node, a: Sequence[str], tables: Tables, form: str | None) 
     return f"{ROUNDED[op, width]}({', '.join(a)})"
 
 
-def _paired(graph: Graph, numbers: Sequence[int]) -> dict[int, int]:
-    """Lookups to be read in one: the number of the second by that of the first.
+def _grouped(graph: Graph, numbers: Sequence[int]) -> dict[int, list[int]]:
+    """Lookups to be read in one, two or four of them, by the number of the first.
 
     They have the same index. Pairs of 16 entries lie in every bank of shared memory once; of 32 entries, two threads
-    meet at a bank only if their indices are 16 apart.
+    meet at a bank only if their indices are 16 apart, and among four tables 8 apart, a quarter of a warp at a time.
     """
     same: dict[tuple[tuple[int, ...], int], list[int]] = {}
     for k in numbers:
         node = graph.nodes[k]
         if node.op == "lookup" and node.width == 32 and 2 <= len(node.value) <= 32:
             same.setdefault((node.operands, len(node.value)), []).append(k)
-    found: dict[int, int] = {}
+    found: dict[int, list[int]] = {}
     for lookups in same.values():
-        found.update(zip(lookups[::2], lookups[1::2], strict=False))
+        start = 0
+        while len(lookups) - start > 1:
+            group = lookups[start : start + (4 if len(lookups) - start > 3 else 2)]
+            found[group[0]] = group
+            start += len(group)
     return found
 
 
@@ -163,10 +166,10 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
     parameters = {}
     rare: dict[Graph, list[str]] = {}
     before = ""
-    pairs = _paired(graph, graph.used())
+    groups = _grouped(graph, graph.used())
     for number in graph.used():
         node = graph.nodes[number]
-        if number in names:  # the second of a pair
+        if number in names:  # not the first of a group
             continue
         if node.op == "const":
             names[number] = literal(node.kind, node.width, node.value)
@@ -190,12 +193,12 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
             names[number] = rare[inside][k]
             continue
         names[number] = f"v{number}"
-        if number in pairs:
-            other = pairs[number]
-            place = tables.pair_offset((node.value, graph.nodes[other].value))
-            index = f"{place} + ({operands[0]} & {len(node.value) - 1})"
-            lines.append(f"  const float2 v{number}_{other} = ((const float2 *)table)[{index}];")
-            names[number], names[other] = f"v{number}_{other}.x", f"v{number}_{other}.y"
+        if number in groups:
+            group = groups[number]
+            place = tables.group_offset(tuple(graph.nodes[k].value for k in group))
+            index, kind = f"{place} + ({operands[0]} & {len(node.value) - 1})", f"const float{len(group)}"
+            lines.append(f"  {kind} v{number}_all = (({kind} *)table)[{index}];")
+            names.update((k, f"v{number}_all.{part}") for k, part in zip(group, "xyzw", strict=False))
             continue
         lines.append(f"  const {_c_type(node)} v{number} = {_expression(node, operands, tables, cheap.get(number))};")
     inputs = [n for n in graph.nodes if n.op == "input"]
