@@ -33,8 +33,8 @@ FORMS = frozenset(
         "mish": ("", "_derivative", "_with_derivative", "_vjp"),
         "softplus": ("", "_derivative_beta", "_with_derivative", "_vjp"),
         "log_sigmoid": ("", "_with_derivative"),
-        "celu": ("_with_derivative", "_derivative_alpha"),
-        "swish": ("_derivative", "_derivative_beta", "_with_derivative", "_vjp"),
+        "celu": ("_with_derivative",),
+        "swish": ("_derivative", "_with_derivative", "_vjp"),
         "tanh": ("_with_derivative",),
         "bipolar_sigmoid": ("_with_derivative",),
     }.items()
