@@ -29,7 +29,7 @@ from .functions import SHAPES, arrays, call, same_bits, sample
 from .test_row_threads import CALLS
 
 ROOT = Path(__file__).parents[1]
-FRAME = 48 << 10
+FRAME = 64 << 10
 STACK = 128 << 10
 RESERVE = re.compile(rb"\x48\x81\xec(....)", re.DOTALL)  # sub rsp, as all functions with more than 127 bytes begin
 
