@@ -187,6 +187,9 @@ def row_digest(function: RowFunction | Projection, dtype: str) -> str:
         parts += [part.digest for part in reduction.merge(state, other)]
         total = reduction.settle(state)
         parts += [part.digest for part in (reduction.join or reduction.merge)(total, total)]
+        if function.by_parts and number == 1 and reduction.rebase is not None:
+            of_part, of_row = (named(f"{whose}.", len(known[0])) for whose in ("part", "whole"))
+            parts += [part.digest for part in reduction.rebase(total, of_part, of_row, values)]
         result = reduction.result(total, values, tuple(known))
         if reduction.when is not None:
             wanted = reduction.when(values, tuple(known))

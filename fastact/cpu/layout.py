@@ -122,6 +122,7 @@ class Loop(ctypes.Structure):
             "phases",  # steps in which threads can share one row of a gufunc; 0 if they cannot
             "part",  # elements of a part of such a row
             "arena",  # bytes that the loop of a gufunc wants for rows that are not contiguous, and many short ones
+            "long",  # elements of a row above which its first two passes are one, made in the second's steps; 0: never
             "error_type",  # what `resolve` could not do, for set_error
             "error_value",
             "dtype",  # the dtype of all operands, for calls that do without NumPy; 0 if there are several

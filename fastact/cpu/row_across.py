@@ -16,7 +16,7 @@ from typing import Any
 from llvmlite import ir
 
 from ..kernels.language import select
-from ..kernels.rows import BLOCK, FEW, Reduction, State
+from ..kernels.rows import BLOCK, FEW, LONG, Reduction, State
 from .emit import INTP, ITEMSIZE, POINTER
 from .lanes import Lanes, call_intrinsic
 from .row_arena import NUMBERS, SMALL, STACK, TILES, parts, scratches, tile
@@ -65,6 +65,8 @@ class Across:
     def emit(self, count: Any, length: Any) -> None:
         frame, builder = self.frame, self.frame.builder
         self.length, self.blocks = length, frame.parts(length, BLOCK)
+        long = builder.icmp_signed(">", length, INTP(LONG[frame.width]))
+        self.long = long if frame.function.by_parts else ir.IntType(1)(0)  # terms are relative to parts at first
         self.zero = builder.lshr(length, INTP(63))
         self.several = builder.icmp_signed(">", self.blocks, INTP(1))
         self.short = builder.and_(frame.is_positive(length), builder.icmp_signed("<=", length, INTP(FEW)))
@@ -110,12 +112,12 @@ class Across:
             values = self._remember(frame.values(self.values, self.inputs[0], first, present), tile)
         with builder.if_then(builder.and_(self.staged, builder.not_(self.several))):
             self._stage(INTP(0), self.length)
-        known: list[list[int]] = []
-        for reduction in function.passes:
+        known = self._two_passes(values) if function.by_parts else []
+        for reduction in function.passes[len(known) :]:
             if reduction.when is not None:
                 known.append(self._again(reduction, values, known))
                 continue
-            self._pass(reduction, values, known, reduction is function.last)
+            self._pass(reduction, values, known)
             with frame.loop(self.tiles) as tile:
                 total = self._get(self._numbers(tile), reduction)
                 found = reduction.result(total, self._recall(values, tile), self._all(known, tile))
@@ -133,13 +135,46 @@ class Across:
             start, size = self._extent(block)
             with builder.if_then(builder.and_(self.staged, self.several)):
                 self._stage(start, size)
-                if self.keeps and function.term is not None:
+            if self.keeps and function.term is not None:
+                with builder.if_then(builder.or_(builder.and_(self.staged, self.several), self.long)):
                     places, to = self._inputs(start), self._kept(start)
                     with frame.loop(size) as i, frame.loop(self.tiles) as tile:
                         row, position = self._row(places, i, tile), frame.integer(builder.add(start, i))
                         term = function.term(row, self._recall(values, tile), position, self._all(known, tile))
                         self._save(to, i, tile, term[0])
             self._write(start, size, values, done)
+
+    def _two_passes(self, values: Sequence[int]) -> list[list[int]]:
+        """What the first two leave behind: both over one part of long rows, then over the next."""
+        frame, builder = self.frame, self.frame.builder
+        largest, sums = frame.function.passes[:2]
+        every = frame.parts(self.blocks, frame.blocks)
+        rounds, parts = builder.select(self.long, every, INTP(1)), builder.select(self.long, INTP(1), every)
+        size = len(largest.initial)
+        count = size + len(sums.initial)
+        so_far = range(len(self.numbers), len(self.numbers) + count)
+        self.numbers += ["float"] * count
+        with frame.loop(rounds) as part:
+            self._pass(largest, values, [], (part, parts))
+            with frame.loop(self.tiles) as tile:
+                total = self._get(self._numbers(tile), largest)
+                top = self._remember(total, tile)
+                known = self._remember(largest.result(total, self._recall(values, tile), ()), tile)
+            self._pass(sums, values, [known], (part, parts))
+            with frame.loop(self.tiles) as tile:
+                both = *self._recall(top, tile), *self._get(self._numbers(tile), sums)
+                with builder.if_else(frame.is_positive(part), likely=False) as (then, otherwise):
+                    with then:
+                        before = self._recall(so_far, tile)
+                        self._replace(so_far, frame.join_parts(before, both, self._recall(values, tile)), tile)
+                    with otherwise:
+                        self._replace(so_far, both, tile)
+        with frame.loop(self.tiles) as tile:
+            numbers, both = self._recall(values, tile), self._recall(so_far, tile)
+            with builder.if_then(self.long, likely=False):
+                self._replace(known, largest.result(both[:size], numbers, ()), tile)
+            left = self._remember(sums.result(both[size:], numbers, self._all([known], tile)), tile)
+        return [known, left]
 
     def _again(self, reduction: Reduction, values: Sequence[int], known: Sequence[Sequence[int]]) -> list[int]:
         """A second attempt at the pass before, if there is a row that wants it."""
@@ -178,6 +213,10 @@ class Across:
         if len(self.numbers) > NUMBERS:
             raise ValueError(f"{self.frame.function.name} needs more than {NUMBERS} numbers of a row")
         return places
+
+    def _replace(self, places: Sequence[int], numbers: Sequence[Lanes], tile: Any) -> None:
+        for place, number in zip(places, numbers, strict=True):
+            self.frame.put(self._numbers(tile, place), number)
 
     def _recall(self, places: Sequence[int], tile: Any) -> State:
         found = []
@@ -220,6 +259,12 @@ class Across:
         assert self.output is not None
         return self._place(self.terms, self.output, start)
 
+    def _kept_by_pass(self, start: Any) -> Place:
+        """The same while the last pass is made: of a long row, nothing is kept."""
+        builder, (base, step) = self.frame.builder, self._kept(start)
+        base = builder.select(self.long, self.terms, base)
+        return base, builder.select(self.long, INTP(0), step)
+
     def _at(self, place: Place, i: Any, tile: Any) -> Any:
         frame, (base, step) = self.frame, place
         return frame.offset(frame.offset(base, frame.builder.mul(i, step)), frame.times(tile, self.bytes))
@@ -261,16 +306,25 @@ class Across:
 
     # --- passes
 
-    def _pass(self, reduction: Reduction, values: Sequence[int], known: Sequence[Sequence[int]], last: bool) -> None:
-        """Leaves the totals of the rows in the first of their numbers."""
-        frame, builder = self.frame, self.frame.builder
+    def _pass(
+        self,
+        reduction: Reduction,
+        values: Sequence[int],
+        known: Sequence[Sequence[int]],
+        parts: tuple[Any, Any] | None = None,
+    ) -> None:
+        """Leaves the totals of the rows in the first of their numbers.
+
+        `parts` are the first of the parts of long rows to do, and their number.
+        """
+        frame, builder, last = self.frame, self.frame.builder, reduction is self.frame.function.last
         with builder.if_else(self.few) as (then, otherwise):
             with then, frame.loop(self.tiles) as tile:
                 ahead = self._ahead(INTP(0), last, last)
                 state = self._few(self._step(reduction, INTP(0), values, known, last, ahead), reduction, tile)
                 self._put(self._numbers(tile), reduction.settle(state))
             with otherwise:
-                self._many(reduction, values, known, last)
+                self._many(reduction, values, known, last, parts)
 
     def _few(self, step: Step, reduction: Reduction, tile: Any) -> State:
         """The state of a row of at most `FEW` elements, each with one of its own, which is never in memory."""
@@ -295,12 +349,20 @@ class Across:
         for room, part in zip(rooms, state, strict=True):
             self.frame.put(room, part)
 
-    def _many(self, reduction: Reduction, values: Sequence[int], known: Sequence[Sequence[int]], last: bool) -> None:
+    def _many(
+        self,
+        reduction: Reduction,
+        values: Sequence[int],
+        known: Sequence[Sequence[int]],
+        last: bool,
+        parts: tuple[Any, Any] | None = None,
+    ) -> None:
         frame, builder = self.frame, self.frame.builder
+        begin, turns = parts or (INTP(0), frame.parts(self.blocks, frame.blocks))
         with frame.loop(self.tiles) as tile:
             self._put(self._numbers(tile), reduction.settle(frame.state(reduction.initial)))
-        with frame.loop(frame.parts(self.blocks, frame.blocks)) as index:
-            before = frame.times(index, frame.blocks)
+        with frame.loop(turns) as turn:
+            before = frame.times(builder.add(begin, turn), frame.blocks)
             count = frame.min(INTP(frame.blocks), builder.sub(self.blocks, before))
 
             def block(number: Any, depth: Any, before: Any = before) -> None:
@@ -314,7 +376,7 @@ class Across:
                     self._put(place, reduction.settle(self._get(place, reduction)))
 
             self._fold(reduction, INTP(0), count, block, lambda a, b: frame.join(reduction, a, b))
-            first = builder.icmp_signed("==", index, INTP(0))
+            first = builder.icmp_signed("==", turn, INTP(0))
             with frame.loop(self.tiles) as tile:
                 total = self._get(self._waiting(tile, INTP(0)), reduction)
                 joined = frame.join(reduction, self._get(self._numbers(tile), reduction), total)
@@ -333,7 +395,7 @@ class Across:
         """What takes in an element of a tile; `start` is where the block begins."""
         frame, builder, function = self.frame, self.frame.builder, self.frame.function
         places = self._inputs(start)
-        terms = self._kept(start) if last and self.keeps else None
+        terms = self._kept_by_pass(start) if last and self.keeps else None
 
         def step(i: Any, tile: Any, state: State, begins: bool = False) -> State:
             for place in ahead:

@@ -14,13 +14,15 @@ from typing import Any
 from llvmlite import ir
 
 from ..kernels.language import select
-from ..kernels.rows import BLOCK, PART, VECTORS, Reduction, State
-from .emit import INTP, ITEMSIZE, POINTER, narrow
-from .lanes import Lanes, splat, split
+from ..kernels.rows import BLOCK, LONG, PART, VECTORS, Reduction, State
+from .emit import INTP, ITEMSIZE, POINTER
+from .lanes import splat, split
 from .layout import NUMBERS, PIECE, SLOT, STREAM
 from .row_arena import STACK, parts
 from .row_frame import LINE, Frame, Operand, folded
 from .row_items import Items
+from .row_numbers import Numbers, Places
+from .row_writing import LINES, SOON, write_items
 
 # Elements of rows that are taken together, so that they are still in the first cache for the next pass, with what is
 # kept of them if terms are; and how many rows at least, for the numbers of rows are computed once for all of them.
@@ -28,9 +30,6 @@ TOGETHER, TOGETHER_KEPT = 4096, 2304
 AT_LEAST, AT_LEAST_KEPT = 4, 2
 FEW = 4
 YES, NO = ir.IntType(1)(1), ir.IntType(1)(0)
-KEPT = 256 << 10  # bytes of a row up to which it and its output are in the second cache, and terms are kept
-LINES = 128  # elements from which on it pays to read and write whole lines
-SOON = 16 << 10  # bytes by which a pass over what is in no cache asks for it ahead
 
 
 class Along:
@@ -65,17 +64,20 @@ class Along:
         counts = [NUMBERS, *[lanes] * parts(function)]
         # rows that are not strided leave the stages free
         rooms = frame.laid_out(stack, counts) if self.plain else [frame.room(frame.vector, k) for k in counts]
-        self.own, *self.states = rooms
-        self.slot = frame.room(frame.float, parts(function))
+        own, *self.states = rooms
+        self.by_parts = function.by_parts and not self.plain
+        self.slot = frame.room(frame.float, SLOT * 8 // frame.width)
         # what a term is kept in between the last pass and the output: the output itself
         self.keeps = function.term is not None and output is not None and ITEMSIZE[output.dtype] * 8 == frame.width
         self.piece = (
             SimpleNamespace(**{name: INTP(usual) for name, usual in PIECE}) if self.plain else self._read(piece)
         )
         self.everything = YES if self.plain else frame.builder.icmp_signed("<", self.piece.phase, INTP(0))
-        shared = frame.builder.inttoptr(self.piece.numbers, self.own.type)
-        self.shared = frame.builder.select(self.everything, self.own, shared)
-        self.numbers: list[tuple[Any, str]] = []  # of rows: where a vector of them is, what kind
+        self.numbers = Numbers(frame, own, self._shared(own))
+
+    def _shared(self, own: Any) -> Any:
+        builder = self.frame.builder
+        return builder.select(self.everything, own, builder.inttoptr(self.piece.numbers, own.type))
 
     def _read(self, piece: Any) -> Any:
         """The fields at that address, or the usual ones."""
@@ -90,13 +92,14 @@ class Along:
     def emit(self, count: Any, length: Any) -> None:
         frame, builder, piece = self.frame, self.frame.builder, self.piece
         self.length = length
-        self.long, self.supers, self.streaming = NO, INTP(1), NO
+        self.long, self.supers, self.streaming, self.parted = NO, INTP(1), NO, NO
         self.cached = self.kept = YES  # whether a row stays in the second cache, whether terms are kept in its output
         if not self.plain:
             self.long = builder.icmp_signed(">", length, INTP(BLOCK))
             supers = builder.select(self.long, frame.parts(length, PART[frame.width]), INTP(1))
             self.supers = builder.select(self.everything, supers, builder.sub(piece.last, piece.first))
-            few = builder.icmp_signed("<=", length, INTP(KEPT * 8 // frame.width))
+            few = builder.icmp_signed("<=", length, INTP(LONG[frame.width]))
+            self.parted = builder.not_(few) if self.by_parts else NO
             self.cached = self.kept = builder.and_(few, builder.not_(self.staged))
         elements, least = (TOGETHER_KEPT, AT_LEAST_KEPT) if self.keeps else (TOGETHER, AT_LEAST)
         together = builder.sdiv(INTP(elements), frame.plus(length, 1))
@@ -121,139 +124,151 @@ class Along:
             builder.fence("seq_cst")
 
     def _group(self, first: Any, present: Any) -> None:
-        frame, builder, function = self.frame, self.frame.builder, self.frame.function
-        whole = PART[frame.width]
+        frame, builder, function, numbers = self.frame, self.frame.builder, self.frame.function, self.numbers
+        self.first, self.present = first, present
+        values = self.given = tuple(frame.values(self.values, self.inputs[0], first, present))
+        self.wide = numbers.places([number.kind for number in values], numbers.own)
+        numbers.keep(self.wide, values)
+        remembered: list[Places] = self._two_passes() if self.by_parts else []
+        known = [numbers.all(places) for places in remembered]
+        for k, reduction in enumerate(function.passes[len(known) :], len(known)):
+            kinds = [place.kind for place in remembered[-1]] if reduction.when is not None else None
+            places = [] if kinds is None else numbers.places(kinds)
 
-        def blocks(index: Any) -> Items:
-            start = frame.times(index, whole)
-            count = frame.min(INTP(frame.lanes), frame.parts(builder.sub(self.length, start), BLOCK))
-            count = builder.select(self.long, count, present)
-            return Items(frame, self.length, count, first, start, INTP(BLOCK), self.long)
-
-        def anyhow(index: Any) -> Items:
-            """The same elements where their order does not matter: as one item, unless they are staged."""
-            items = blocks(index)
-            one = builder.and_(self.long, builder.not_(self.staged))
-            items.count = builder.select(one, INTP(1), items.count)
-            items.size = builder.select(one, INTP(whole), items.size)
-            return items
-
-        def each() -> Any:
-            return frame.loop(self.supers)
-
-        values = frame.values(self.values, self.inputs[0], first, present)
-        wide = self._places([number.kind for number in values], own=True)
-        self._keep(wide, values)
-        known: list[State] = []
-        remembered: list[list[int]] = []
-        for k, reduction in enumerate(function.passes):
-            kinds = [self.numbers[place][1] for place in remembered[-1]] if reduction.when is not None else None
-            places = [] if kinds is None else self._places(kinds)
-
-            def attempt(k: int = k, reduction: Reduction = reduction, places: list[int] = places) -> list[int]:
-                last = reduction is function.last
-                items = anyhow if reduction.repeats else blocks
-                running = self._places(["float"] * self._size(reduction))
-                with each() as turn:
+            def attempt(k: int = k, reduction: Reduction = reduction, places: Places = places) -> Places:
+                running = numbers.places(["float"] * len(reduction.initial))
+                with frame.loop(self.supers) as turn:
                     index = builder.add(turn, self.piece.first)
                     with builder.if_then(self._now(2 * k)):
-                        if last and self.keeps:
-                            with builder.if_else(self.kept) as (then, otherwise):
-                                with then:
-                                    self._reduce(reduction, items(index), wide, remembered, True, True)
-                                with otherwise:
-                                    self._reduce(reduction, items(index), wide, remembered, True, False)
-                        else:
-                            self._reduce(reduction, items(index), wide, remembered, last, False)
-                        self._total(reduction, running, items(index), index)
+                        self._pass(reduction, index, remembered, running)
                     with builder.if_then(builder.and_(self.long, self._now(2 * k + 1))):
-                        self._join(reduction, running, index)
+                        self._join(reduction, running, index, index)
                 with builder.if_then(self._now(2 * k + 1)):
-                    result = reduction.result(self._all(running), tuple(values), tuple(known))
+                    result = reduction.result(numbers.all(running), values, tuple(known))
                     if reduction.when is not None:
-                        wanted = reduction.when(tuple(values), tuple(known))
+                        wanted = reduction.when(values, tuple(known))
                         result = tuple(select(wanted, x, y) for x, y in zip(result, known[-1], strict=True))
                     else:
-                        places = self._places([number.kind for number in result])
-                    self._keep(places, result)
+                        places = numbers.places([number.kind for number in result])
+                    numbers.keep(places, result)
                 return places
 
             if reduction.when is None:
                 places = attempt()
             else:
                 with builder.if_then(self._now(2 * k + 1)):
-                    self._keep(places, known[-1])
-                with builder.if_then(reduction.when(tuple(values), tuple(known)).any(), likely=False):
+                    numbers.keep(places, known[-1])
+                with builder.if_then(reduction.when(values, tuple(known)).any(), likely=False):
                     attempt()
             remembered.append(places)
-            known.append(self._all(places))
+            known.append(numbers.all(places))
         last_join = 2 * len(function.passes) - 1
         with builder.if_then(self._now(last_join)):
-            finished = function.finish(tuple(values), tuple(known))
+            finished = function.finish(values, tuple(known))
             for operand, value in zip(self.results, finished[: function.results], strict=True):
                 frame.save_numbers(operand, value, first, present)
-            done = self._places([number.kind for number in finished])
-            self._keep(done, finished)
+            done = numbers.places([number.kind for number in finished])
+            numbers.keep(done, finished)
         if self.output is None:
             return
-        with builder.if_then(self._now(last_join + 1)), each() as turn:
-            part = anyhow(builder.add(turn, self.piece.first))
+        with builder.if_then(self._now(last_join + 1)), frame.loop(self.supers) as turn:
+            part = self._items(builder.add(turn, self.piece.first), True)
             if self.keeps:
                 with builder.if_else(self.kept) as (then, otherwise):
                     with then:
-                        self._write(part, wide, remembered, done, True)
+                        write_items(self, part, remembered, done, True)
                     with otherwise:
-                        self._write(part, wide, remembered, done, False)
+                        write_items(self, part, remembered, done, False)
             else:
-                self._write(part, wide, remembered, done, False)
+                write_items(self, part, remembered, done, False)
 
-    def _now(self, step: int) -> Any:
+    def _two_passes(self) -> list[Places]:
+        """The first two, of a long row that is in no cache part by part: each part is read from memory once for both.
+
+        Threads that share such a row do the first with the second. What is known of a part is no one else's.
+        """
+        frame, builder, numbers = self.frame, self.frame.builder, self.numbers
+        largest, sums = self.frame.function.passes[:2]
+        size = len(largest.initial)
+        rounds = builder.select(self.parted, self.supers, INTP(1))
+        turns = builder.select(self.parted, INTP(1), self.supers)
+        passes, joins = (builder.select(self.parted, INTP(2), INTP(step)) for step in (0, 1))
+        own = builder.select(self.parted, numbers.own, numbers.shared)
+        so_far = numbers.places(["float"] * size)
+        running = numbers.places(["float"] * size, own)
+        totals = numbers.places(["float"] * len(sums.initial))
+        with frame.loop(rounds) as part:
+            before = builder.add(self.piece.first, part)
+            with frame.loop(turns) as turn:
+                index = builder.add(before, turn)
+                with builder.if_then(self._now(passes)):
+                    self._pass(largest, index, [], running)
+                with builder.if_then(builder.and_(self.long, self._now(joins))):
+                    self._join(largest, running, index, builder.select(self.parted, INTP(0), index))
+            with builder.if_then(self._now(joins)):
+                found = largest.result(numbers.all(running), self.given, ())
+                kinds, place = [number.kind for number in found], numbers.used
+                of_part = numbers.places(kinds, own)
+                numbers.keep(of_part, found)
+            with frame.loop(turns) as turn:
+                index = builder.add(before, turn)
+                with builder.if_then(self._now(2)):
+                    self._pass(sums, index, [of_part], totals, size)
+                now = builder.and_(self.long, self._now(3))
+                with builder.if_then(now), builder.if_else(self.parted) as (then, otherwise):
+                    with then:
+                        self._join_parts([*so_far, *totals], index)
+                    with otherwise:
+                        self._join(sums, totals, index, index, size)
+        of_row = numbers.in_room(numbers.shared, kinds, place)
+        with builder.if_then(self._now(3)):
+            with builder.if_then(self.parted):
+                numbers.keep(of_row, largest.result(numbers.all(so_far), self.given, ()))
+            result = sums.result(numbers.all(totals), self.given, (numbers.all(of_row),))
+            places = numbers.places([number.kind for number in result])
+            numbers.keep(places, result)
+        return [of_row, places]
+
+    def _now(self, step: Any) -> Any:
         """Whether this step is to be done: 2 k and 2 k + 1 are pass k and the joining of its totals, then all else."""
-        this = self.frame.builder.icmp_signed("==", self.piece.phase, INTP(step))
-        return self.frame.builder.or_(self.everything, this)
+        step = INTP(step) if isinstance(step, int) else step
+        return self.frame.builder.or_(self.everything, self.frame.builder.icmp_signed("==", self.piece.phase, step))
 
-    # --- numbers of rows, kept in memory so that each row can spread its own over all lanes
+    def _items(self, index: Any, at_once: bool) -> Items:
+        """The rows of the group, or the blocks of a part of a long one: `at_once` if their order does not matter."""
+        frame, builder, whole = self.frame, self.frame.builder, PART[self.frame.width]
+        start = frame.times(index, whole)
+        count = frame.min(INTP(frame.lanes), frame.parts(builder.sub(self.length, start), BLOCK))
+        count = builder.select(self.long, count, self.present)
+        items = Items(frame, self.length, count, self.first, start, INTP(BLOCK), self.long)
+        if at_once:  # unless they are staged
+            one = builder.and_(self.long, builder.not_(self.staged))
+            items.count = builder.select(one, INTP(1), items.count)
+            items.size = builder.select(one, INTP(whole), items.size)
+        return items
 
-    def _places(self, kinds: Sequence[str], own: bool = False) -> list[int]:
-        """A vector more for each; common to all who share a row, unless it is one's own."""
-        for kind in kinds:
-            self.numbers.append((self.own if own else self.shared, kind))
-        if len(self.numbers) > NUMBERS:
-            raise ValueError(f"{self.frame.function.name} needs more than {NUMBERS} numbers of a row")
-        return list(range(len(self.numbers) - len(kinds), len(self.numbers)))
-
-    def _room(self, place: int) -> Any:
-        return self.frame.at(self.numbers[place][0], place)
-
-    def _keep(self, places: Sequence[int], numbers: Sequence[Lanes]) -> None:
-        for place, number in zip(places, numbers, strict=True):
-            self.frame.put(self._room(place), number)
-
-    def _all(self, places: Sequence[int]) -> State:
-        found = [(self.frame.get(self._room(place)), self.numbers[place][1]) for place in places]
-        return tuple(number.bits() if kind == "int" else number for number, kind in found)
-
-    def _spread(self, places: Sequence[int], item: Any) -> State:
-        frame, builder = self.frame, self.frame.builder
-        found = []
-        for place in places:
-            numbers = builder.bitcast(self._room(place), frame.float.as_pointer())
-            one = frame.floats(builder.load(builder.gep(numbers, [item])), 1)
-            wide = splat(one, frame.lanes)
-            found.append(wide.bits() if self.numbers[place][1] == "int" else wide)
-        return tuple(found)
+    def _pass(
+        self, reduction: Reduction, index: Any, remembered: Sequence[Places], running: Places, place: int = 0
+    ) -> None:
+        """A pass over rows, or over a part of a long one, whose total is left in its slot from `place` on."""
+        items, last = self._items(index, reduction.repeats), reduction is self.frame.function.last
+        if last and self.keeps:
+            with self.frame.builder.if_else(self.kept) as (then, otherwise):
+                with then:
+                    self._reduce(reduction, items, remembered, True, True)
+                with otherwise:
+                    self._reduce(reduction, items, remembered, True, False)
+        else:
+            self._reduce(reduction, items, remembered, last, False)
+        self._total(reduction, running, items, index, place)
 
     def _few(self, items: Items) -> Any:
         """Whether there are so few items that it pays not to merge as many states as there are lanes."""
         return self.frame.builder.icmp_signed("<=", items.count, INTP(FEW))
 
-    @staticmethod
-    def _size(reduction: Reduction) -> int:
-        return len(reduction.initial)
-
-    def _total(self, reduction: Reduction, running: Sequence[int], items: Items, index: Any) -> None:
+    def _total(self, reduction: Reduction, running: Places, items: Items, index: Any, first: int) -> None:
         """From the states of the items to totals of rows, a lane each, or to that of a part of one long row."""
-        frame, size = self.frame, self._size(reduction)
+        frame, size = self.frame, len(reduction.initial)
 
         def settled(count: int) -> State:
             at = [[frame.at(room, item) for room in self.states[:size]] for item in range(count)]
@@ -264,7 +279,7 @@ class Along:
             with frame.builder.if_else(self._few(items)) as (then, otherwise):
                 for branch, count in ((then, FEW), (otherwise, frame.lanes)):
                     with branch:
-                        self._keep(running, settled(count))
+                        self.numbers.keep(running, settled(count))
             return
         total = settled(frame.lanes)
         with frame.builder.if_else(self.long) as (then, otherwise):
@@ -273,29 +288,44 @@ class Along:
                 while row[0].count > 1:
                     halves = [split(part) for part in row]
                     row = frame.join(reduction, tuple(h[0] for h in halves), tuple(h[1] for h in halves))
-                for slot, part in zip(self._slots(reduction, index), row, strict=True):
+                for slot, part in zip(self._slots(index, size, first), row, strict=True):
                     frame.builder.store(part.value, slot)
             with otherwise:
-                self._keep(running, total)
+                self.numbers.keep(running, total)
 
-    def _slots(self, reduction: Reduction, index: Any) -> list[Any]:
-        """Where the total of a part of a long row is left."""
+    def _slots(self, index: Any, count: int, first: int = 0) -> list[Any]:
+        """Where the total of a part of a long row is left: `count` numbers."""
         builder = self.frame.builder
         shared = builder.add(self.piece.totals, self.frame.times(index, SLOT))
         place = builder.select(self.everything, builder.ptrtoint(self.slot, INTP), shared)
-        first = builder.inttoptr(place, self.frame.float.as_pointer())
-        return [builder.gep(first, [INTP(k)]) for k in range(self._size(reduction))]
+        begin = builder.inttoptr(place, self.frame.float.as_pointer())
+        return [builder.gep(begin, [INTP(first + k)]) for k in range(count)]
 
-    def _join(self, reduction: Reduction, running: Sequence[int], index: Any) -> None:
-        """One more total of a part of a long row, in every lane, to those before."""
-        frame, builder = self.frame, self.frame.builder
-        parts = [frame.floats(builder.load(slot), 1) for slot in self._slots(reduction, index)]
-        wide = tuple(splat(part, frame.lanes) for part in parts)
+    def _totals(self, index: Any, count: int, first: int = 0) -> State:
+        """What is there, in every lane."""
+        frame = self.frame
+        loaded = [frame.floats(frame.builder.load(slot), 1) for slot in self._slots(index, count, first)]
+        return tuple(splat(part, frame.lanes) for part in loaded)
+
+    def _join(self, reduction: Reduction, running: Places, index: Any, before: Any, first: int = 0) -> None:
+        """One more total of a part of a long row to those before, if there are any."""
+        frame, builder, numbers = self.frame, self.frame.builder, self.numbers
+        part = self._totals(index, len(reduction.initial), first)
+        with builder.if_else(frame.is_positive(before)) as (then, otherwise):
+            with then:
+                numbers.keep(running, frame.join(reduction, numbers.all(running), part))
+            with otherwise:
+                numbers.keep(running, part)
+
+    def _join_parts(self, running: Places, index: Any) -> None:
+        """The same of the first two passes together."""
+        frame, builder, numbers = self.frame, self.frame.builder, self.numbers
+        part = self._totals(index, len(running))
         with builder.if_else(frame.is_positive(index)) as (then, otherwise):
             with then:
-                self._keep(running, frame.join(reduction, self._all(running), wide))
+                numbers.keep(running, frame.join_parts(numbers.all(running), part, self.given))
             with otherwise:
-                self._keep(running, wide)
+                numbers.keep(running, part)
 
     # --- the items: for each, where its operands are
 
@@ -311,12 +341,12 @@ class Along:
             if operand is not self.output:
                 step = builder.select(self.cached, rows, step)
             place = frame.offset(items.address(item, operand), step)
-            if operand is self.output:  # what is written past the caches must not be brought there
-                place = builder.select(self.streaming, found[0][0], place)
+            if operand is self.output:  # what is written past the caches, or much later, must not be brought there
+                place = builder.select(builder.or_(self.streaming, self.parted), found[0][0], place)
             found.append((place, operand, operand is self.output))
         return found
 
-    def _sources(self, items: Items, item: Any, size: Any) -> list[Any]:
+    def sources(self, items: Items, item: Any, size: Any) -> list[Any]:
         """Pointers to contiguous elements of the inputs."""
         frame, builder = self.frame, self.frame.builder
         places = []
@@ -330,7 +360,7 @@ class Along:
             places.append(place)
         return [builder.load(place) for place in places]
 
-    def _lanes(self, sources: Sequence[Any], start: Any, mask: Any) -> State:
+    def load(self, sources: Sequence[Any], start: Any, mask: Any) -> State:
         frame = self.frame
         return tuple(
             frame.load(frame.offset(source, frame.times(start, o.size)), o.dtype, mask, o.padding)
@@ -343,22 +373,21 @@ class Along:
         self,
         reduction: Reduction,
         items: Items,
-        wide: Sequence[int],
-        remembered: Sequence[Sequence[int]],
+        remembered: Sequence[Places],
         last: bool,
         keep: bool,
     ) -> None:
         frame, builder, function = self.frame, self.frame.builder, self.frame.function
-        size = self._size(reduction)
+        size = len(reduction.initial)
         room_for = builder.select(self._few(items), INTP(FEW), INTP(frame.lanes)) if self.plain else INTP(frame.lanes)
         with builder.if_then(builder.icmp_signed("<", items.count, room_for)), frame.loop(room_for) as item:
             for room, part in zip(self.states, frame.state(reduction.initial), strict=False):
                 frame.put(frame.at(room, item), part)
         with frame.loop(items.count) as item:
             offset, elements = items.extent(item)
-            sources = self._sources(items, item, elements)
-            values = self._spread(wide, item)
-            known = tuple(self._spread(places, item) for places in remembered)
+            sources = self.sources(items, item, elements)
+            values = self.numbers.spread(self.wide, item)
+            known = tuple(self.numbers.spread(places, item) for places in remembered)
             rooms = [[frame.room(frame.vector) for _ in range(size)] for _ in range(VECTORS)]
             for four in rooms:
                 for room, part in zip(four, frame.state(reduction.initial), strict=True):
@@ -366,7 +395,7 @@ class Along:
             to = items.address(item, self.output) if keep and self.output is not None else None
 
             def one(vector: int, start: Any, mask: Any, known: tuple[State, ...] = known, begins: bool = False) -> None:
-                row = self._lanes(sources, start, mask)
+                row = self.load(sources, start, mask)
                 position = frame.places(builder.add(offset, start))
                 if last and function.term is not None:
                     term = function.term(row, values, position, known)
@@ -380,7 +409,9 @@ class Along:
 
             # Before a first pass, the CPU finds by itself what is read next.
             ahead = self._ahead(items, item) if last and reduction is not function.passes[0] else []
-            near = self.keeps or not self.plain  # then what is asked for, and what is at work, fit the first cache
+            # Whether what is asked for, and what is at work, fit the first cache; of long rows neither does.
+            by_parts = self.by_parts and reduction is function.passes[1]
+            near = (self.keeps or not self.plain) and (keep or not by_parts)
 
             def fours(
                 first: Any, count: Any, known: tuple[State, ...], ahead: Sequence[Any] = ahead, begins: bool = False
@@ -417,7 +448,9 @@ class Along:
                 rest = builder.sub(elements, before)
                 whole = builder.sdiv(rest, INTP(frame.residues))
                 soon = [(frame.offset(p, INTP(SOON)), o, False) for p, o in zip(sources, self.inputs, strict=True)]
-                with builder.if_else(self.long) as (then, otherwise):
+                # a part was asked for while the one before was summed up
+                away = builder.and_(self.long, builder.not_(self.parted))
+                with builder.if_else(away) as (then, otherwise):
                     for branch, asked in ((then, soon), (otherwise, ahead)):
                         with branch:
                             fours(before, whole, known, asked)
@@ -441,83 +474,3 @@ class Along:
                     states = [merge(a, b) for a, b in zip(states[:half], states[half:], strict=True)]
                 for room, part in zip(self.states, states[0], strict=False):
                     frame.put(frame.at(room, item), part)
-
-    def _write(
-        self,
-        items: Items,
-        wide: Sequence[int],
-        remembered: Sequence[Sequence[int]],
-        done: Sequence[int],
-        kept: bool,
-    ) -> None:
-        frame, builder, function, output = self.frame, self.frame.builder, self.frame.function, self.output
-        assert output is not None
-        assert function.write is not None
-        write = function.write
-        with frame.loop(items.count) as item:
-            offset, elements = items.extent(item)
-            sources = self._sources(items, item, elements)
-            values, numbers = self._spread(wide, item), self._spread(done, item)
-            known = tuple(self._spread(places, item) for places in remembered)
-            real = items.address(item, output)
-            to = builder.select(self.staged, self.out_stage, real)
-
-            def place(start: Any) -> Any:
-                return frame.offset(to, frame.times(start, output.size))
-
-            def result(start: Any, mask: Any = None, known: tuple[State, ...] = known) -> Any:
-                row = self._lanes(sources, start, mask)
-                position = frame.places(builder.add(offset, start))
-                if kept:
-                    row = (*row, frame.load(place(start), output.dtype, mask))
-                elif function.term is not None:
-                    row = (*row, function.term(row, values, position, known)[0])
-                return narrow(write(row, values, position, numbers)[0], output.dtype)
-
-            def lines(first: Any, past_caches: bool) -> None:
-                whole = builder.sdiv(builder.sub(elements, first), INTP(frame.lanes))
-                for chosen in [known] if kept or function.term is None else frame.branches(known):
-                    with frame.loop(whole) as index:
-                        start = builder.add(frame.times(index, frame.lanes), first)
-                        if past_caches:
-                            for source, operand in zip(sources, self.inputs, strict=True):
-                                soon = frame.plus(frame.times(start, operand.size), SOON)
-                                frame.prefetch(frame.offset(source, soon), False)
-                        frame.save(place(start), result(start, None, chosen), None, past_caches)
-
-            def by_lines() -> None:
-                """Whole lines, for a store that crosses two takes as long as two; the ends overlap with them."""
-                before = builder.select(
-                    builder.icmp_signed("<", elements, INTP(LINES)), INTP(0), frame.to_line(to, output)
-                )
-                rest = builder.srem(builder.sub(elements, before), INTP(frame.lanes))
-                ends = [
-                    (INTP(0), frame.is_positive(before)),
-                    (frame.plus(elements, -frame.lanes), frame.is_positive(rest)),
-                ]
-                rooms = [frame.room(frame.memory(output.dtype, frame.lanes)) for _ in ends]
-                for (start, needed), room in zip(ends, rooms, strict=True):
-                    with builder.if_then(needed):  # before anything is written: it may be to where they lie
-                        builder.store(result(start), room)
-                if kept or not self.streams:
-                    lines(before, False)
-                else:
-                    with builder.if_else(self.streaming, likely=False) as (then, otherwise):
-                        with then:
-                            lines(before, True)
-                        with otherwise:
-                            lines(before, False)
-                for (start, needed), room in zip(ends, rooms, strict=True):
-                    with builder.if_then(needed):
-                        frame.save(place(start), builder.load(room))
-
-            few = builder.icmp_signed("<", elements, INTP(frame.lanes))
-            with builder.if_else(few, likely=False) as (then, otherwise):
-                with then:
-                    mask = frame.first(elements)
-                    frame.save(place(INTP(0)), result(INTP(0), mask), mask)
-                with otherwise:
-                    by_lines()
-            with builder.if_then(self.staged, likely=False):
-                size = INTP(output.size)
-                frame.copy(real, output.core, self.out_stage, size, elements, output.dtype)

@@ -34,7 +34,7 @@ ROWS = 32  # short rows are taken so many at a time
 MANY = 64  # so many short rows are worth a loop for their length
 PARTS = 256  # parts of a long row whose totals are kept at a time
 
-L_CORE_DIMS, L_PHASES, L_PART = (offset(Loop, f) for f in ("core_dims", "phases", "part"))
+L_CORE_DIMS, L_PHASES, L_PART, L_LONG = (offset(Loop, f) for f in ("core_dims", "phases", "part", "long"))
 P_ROWS_JOB, P_PARTS_JOB = offset(Pool, "rows_job"), offset(Pool, "parts_job")
 P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
 L_SCALARS, L_LONGEST, L_ROWS_OF = offset(Loop, "scalars"), offset(Loop, "longest"), offset(Loop, ROWS_OF[SHORTEST])
@@ -167,6 +167,7 @@ def _share_row(pool: int, threads: int, args: int, dims: int, steps: int, loop: 
     context, piece, body = record(), record(), peek(loop + L_BODY)
     phases, part = peek(loop + L_PHASES), peek(loop + L_PART)
     parts = (peek(dims + WORD) + part - 1) // part
+    begin = 1 if 0 < peek(loop + L_LONG) < peek(dims + WORD) else 0
     room = totals()
     poke(context, args)
     poke(context + WORD, dims)
@@ -175,7 +176,7 @@ def _share_row(pool: int, threads: int, args: int, dims: int, steps: int, loop: 
     poke(context + 4 * WORD, piece)
     usual(piece, others, 0)
     poke(piece + COMMON, numbers())
-    for half in range((phases + 1) // 2):
+    for half in range(begin, (phases + 1) // 2):
         phase = 2 * half
         joins = phase + 1 < phases
         at_once = PARTS if joins else parts

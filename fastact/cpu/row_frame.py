@@ -302,6 +302,16 @@ class Frame:
     def join(self, reduction: Reduction, a: State, b: State) -> State:
         return (reduction.join or reduction.merge)(a, b)
 
+    def join_parts(self, a: State, b: State, values: State) -> State:
+        """The totals of the first two passes over two parts of a row, the second one's relative to the first one's."""
+        largest, sums = self.function.passes[:2]
+        size = len(largest.initial)
+        tops = a[:size], b[:size], self.join(largest, a[:size], b[:size])
+        *parts, row = (largest.result(top, values, ()) for top in tops)
+        assert sums.rebase is not None
+        totals = [sums.rebase(x[size:], part, row, values) for x, part in zip((a, b), parts, strict=True)]
+        return *tops[2], *self.join(sums, *totals)
+
     def shuffle(self, a: Lanes, b: Lanes, positions: Sequence[int]) -> Lanes:
         """Lanes of a, then of b, at `positions`."""
         mask = ir.Constant(ir.VectorType(I32, len(positions)), list(positions))

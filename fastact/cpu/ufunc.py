@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..activation import Parameter
-from ..kernels.rows import PART, RowFunction
+from ..kernels.rows import LONG, PART, RowFunction
 from ..kernels.sparse import Projection
 from . import cache as disk
 from . import locks, machine, threads, vectorcall
@@ -425,5 +425,6 @@ def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outp
         loop.longest = LONGEST if machine.vector_bytes() == 64 else 0  # permutations of smaller vectors take more
         loop.scalars = len(function.values)
         loop.phases = 2 * len(function.passes) + (function.write is not None)
-        loop.part = PART[64 if dtype == "float64" else 32]
+        width = 64 if dtype == "float64" else 32
+        loop.part, loop.long = PART[width], LONG[width] if function.by_parts else 0
     return loop

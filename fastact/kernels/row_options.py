@@ -9,6 +9,7 @@ from typing import Any
 
 from .language import fabs, fma, select, to_float
 from .pairs import fast_two_sum, two_diff, two_sum
+from .row_parts import FURTHER, rebase_others, rebase_sum
 from .row_rests import log_mean_cancels
 from .row_sums import add_exp, exp_of_row, larger, log_of_pair, pair_at_largest, relative_to, total_exp
 from .rows import (
@@ -97,12 +98,17 @@ def _step_top(state: State, row: State, values: State, position: Lanes, known: t
 
 
 def _result_top(total: State, values: State, known: tuple[State, ...]) -> State:
-    """The largest entry, 1 / |temperature| as a pair, and what `exp_of_row` needs: the largest quotient is 0."""
+    """The largest entry, 1 / |temperature| as a pair, and what `exp_of_row` needs: the largest quotient is 0.
+
+    Last, the largest entry itself: the first number is 0 where none counts, so that x - 0 is -inf, and not NaN, in a
+    part of a row where no entry counts.
+    """
     temperature = fabs(values[0])
     r = 1.0 / temperature
     r = select(r == inf, LARGEST[r.width], r)
     rest = r * fma(-r, temperature, 1.0)
-    return total[0], r, select(fabs(rest) < inf, rest, 0.0), *relative_to(r.const(0.0))[1:]
+    m = select(total[0] == -inf, 0.0, total[0])
+    return m, r, select(fabs(rest) < inf, rest, 0.0), *relative_to(r.const(0.0))[1:], total[0]
 
 
 def _visible(row: State, values: State, position: Lanes) -> Lanes:
@@ -116,17 +122,25 @@ def _visible(row: State, values: State, position: Lanes) -> Lanes:
 
 def _quotient(row: State, values: State, position: Lanes, top: State) -> tuple[Lanes, Lanes]:
     """(x - max) / temperature as a pair, the low part 0 where it does not matter."""
+    return _quotient_of(_visible(row, values, position), top)
+
+
+def _quotient_of(x: Lanes, top: State) -> tuple[Lanes, Lanes]:
     m, r, r_low = top
-    hi, lo = two_diff(_visible(row, values, position), m)
+    hi, lo = two_diff(x, m)
     z = select(hi == -inf, -inf, hi * r)
     return z, select(z > -800.0, fma(hi, r, -z) + fma(hi, r_low, lo * r), 0.0)
 
 
 def _term(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     z, z_low = _quotient(row, values, position, known[0][:3])
-    _, s, m = exp_of_row(z, (None, *known[0][3:]))
-    m = fma(z_low, 1.0 + m, m)
+    s, m = _exp(z, z_low, (None, *known[0][3:6]))
     return fma(s, m, s), s, m
+
+
+def _exp(z: Lanes, z_low: Lanes, relative: State) -> State:
+    _, s, m = exp_of_row(z, relative)
+    return s, fma(z_low, 1.0 + m, m)
 
 
 def _parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
@@ -142,13 +156,22 @@ def _step_others(state: State, row: State, values: State, position: Lanes, known
 
 
 def _finish_log_softmax(values: State, known: tuple[State, ...]) -> State:
-    return (*log_of_pair(*sum_over(known[2], *pair_at_largest((None, *known[0][3:])))), *known[0][:3])
+    top = known[0]
+    log, log_low = log_of_pair(*sum_over(known[2], *pair_at_largest((None, *top[3:6]))))
+    return select(top[6] == -inf, nan, log), log_low, *top[:3]
 
 
 def _write_log_softmax(row: State, values: State, position: Lanes, done: State) -> State:
     z, z_low = _quotient(row, values, position, done[2:])
     hi, lo = two_diff(z, done[0])
     return (hi + select(hi == -inf, 0.0, lo + (z_low - done[1])),)
+
+
+def _units(part: State, row: State, values: State) -> tuple[Lanes, State, State, State, Lanes]:
+    relative, m = (None, *part[3:6]), part[6]
+    own = exp_of_row(relative[3], relative)[1:]
+    here = _exp(*_quotient_of(m, row[:3]), (None, row[3], row[4] - FURTHER[m.width]))
+    return m == row[6], pair_at_largest(relative), own, here, m.const(0.0)
 
 
 TOP = Reduction((-inf,), _step_top, larger, result=_result_top, repeats=True)
@@ -159,13 +182,13 @@ SOFTMAX_SCALED: RowFunction = replace(
     signature="(n),(),()->(n)",
     values=("float", "index"),
     zero=None,
-    passes=(TOP, SUM_OF_TERMS, sum_again(_parts)),
+    passes=(TOP, replace(SUM_OF_TERMS, rebase=rebase_sum(_units)), sum_again(_parts)),
     term=_term,
 )
 LOG_SOFTMAX_SCALED: RowFunction = replace(
     SOFTMAX_SCALED,
     name="log_softmax_scaled",
-    passes=(TOP, replace(OTHERS, step=_step_others), others_again(_parts)),
+    passes=(TOP, replace(OTHERS, step=_step_others, rebase=rebase_others(_units)), others_again(_parts)),
     term=None,
     finish=_finish_log_softmax,
     write=_write_log_softmax,

@@ -14,6 +14,7 @@ from typing import Any
 
 from .language import fabs, fma, select
 from .pairs import two_prod, two_sum
+from .row_parts import FURTHER, rebase_others, rebase_sum
 from .row_rests import (
     add_exp_triple,
     log_of_triple,
@@ -55,6 +56,9 @@ FEW = 16  # elements whose states may be merged in a faster way
 PART = {width: BLOCK * VECTOR // width for width in (32, 64)}
 """Elements whose totals, block by block, are joined before they are added to those before them."""
 
+LONG = {width: 4 * PART[width] for width in (32, 64)}
+"""Elements of a row that the second cache does not hold if there are more: 256 KB."""
+
 
 def _as_it_is(state: State, *_: Any) -> State:
     return state
@@ -75,6 +79,10 @@ class Reduction:
     What is beyond the end of the row reads as the row's padding, which a step must pass over, and `merge` and `join`
     with a state that has seen nothing must give the other state: both to the last bit.
 
+    With `rebase`, the pass looks for the results of the first pass only, and may have been given those of a part of the
+    row: `rebase(total, part, row, values)` is the total in a row, or more parts of it, of which the first pass finds
+    `row`. So if that `repeats`, rows of more than `LONG` elements can be read once for both.
+
     `repeats` says that an element may be taken in more than once and in any order, as for a maximum. `few` is what
     may take the place of `initial` and `merge` where a state is that of `FEW` elements at most: it is faster, and the
     same to the last bit. So may `begin(row, values, position, known)` be: it is the state of one element alone.
@@ -90,6 +98,7 @@ class Reduction:
     when: Callable[[State, tuple[State, ...]], Lanes] | None = None
     few: tuple[tuple[float, ...], Callable[[State, State], State]] | None = None
     begin: Callable[..., State] | None = None
+    rebase: Callable[[State, State, State, State], State] | None = None
 
     def begun(self, initial: State, *element: Any) -> State:
         """The state of the element, row and all, that `step` takes."""
@@ -131,6 +140,11 @@ class RowFunction:
     def last(self) -> Reduction:
         """The last pass that every row needs."""
         return next(reduction for reduction in reversed(self.passes) if reduction.when is None)
+
+    @property
+    def by_parts(self) -> bool:
+        """Whether the first two passes over a long row are made part by part."""
+        return len(self.passes) > 1 and self.passes[0].repeats and self.passes[1].rebase is not None
 
 
 # --- the largest entry, and sums of exponentials relative to it
@@ -177,9 +191,6 @@ def _exp_parts(row: State, values: State, position: Lanes, known: tuple[State, .
     return s, m, here
 
 
-FURTHER = {32: 20.0, 64: 6.0}
-
-
 def sum_again(parts: Parts = _exp_parts) -> Reduction:
     """After `SUM_OF_TERMS`: the same where small terms make up much of it, whose roundings add up."""
 
@@ -203,6 +214,7 @@ SUM_OF_TERMS = Reduction(
     join_exp,
     lambda total, *_: total_exp(total),
     few=EXP_SUM_OF_FEW,
+    rebase=rebase_sum(),
 )
 """The sum of the row's terms, as a pair."""
 
@@ -235,6 +247,7 @@ OTHERS = Reduction(
     lambda a, b: (a[0] + b[0], *join_exp(a[1:], b[1:])),
     lambda total, *_: (total[0], *total_exp(total[1:])),
     few=((0.0, *EXP_SUM_OF_FEW[0]), lambda a, b: (a[0] + b[0], *merge_few_exp(a[1:], b[1:]))),
+    rebase=rebase_others(),
 )
 OTHER_TERMS = replace(OTHERS, step=_step_other_terms)
 

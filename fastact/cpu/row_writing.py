@@ -1,0 +1,96 @@
+"""What a loop along rows writes once all is known of them: line by line, past the caches if there is much of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..kernels.rows import State
+from .emit import INTP, narrow
+from .row_items import Items
+from .row_numbers import Places
+
+if TYPE_CHECKING:
+    from .row_along import Along
+
+LINES = 128  # elements from which on it pays to read and write whole lines
+SOON = 16 << 10  # bytes by which a pass over what is in no cache asks for it ahead
+
+
+def write_items(
+    along: Along,
+    items: Items,
+    remembered: Sequence[Places],
+    done: Places,
+    kept: bool,
+) -> None:
+    """The output of rows, or of a part of one; `kept` says that there are terms in it."""
+    frame, builder, function, output = along.frame, along.frame.builder, along.frame.function, along.output
+    assert output is not None
+    assert function.write is not None
+    write = function.write
+    with frame.loop(items.count) as item:
+        offset, elements = items.extent(item)
+        sources = along.sources(items, item, elements)
+        values, numbers = along.numbers.spread(along.wide, item), along.numbers.spread(done, item)
+        known = tuple(along.numbers.spread(places, item) for places in remembered)
+        real = items.address(item, output)
+        to = builder.select(along.staged, along.out_stage, real)
+
+        def place(start: Any) -> Any:
+            return frame.offset(to, frame.times(start, output.size))
+
+        def result(start: Any, mask: Any = None, known: tuple[State, ...] = known) -> Any:
+            row = along.load(sources, start, mask)
+            position = frame.places(builder.add(offset, start))
+            if kept:
+                row = (*row, frame.load(place(start), output.dtype, mask))
+            elif function.term is not None:
+                row = (*row, function.term(row, values, position, known)[0])
+            return narrow(write(row, values, position, numbers)[0], output.dtype)
+
+        def lines(first: Any, past_caches: bool) -> None:
+            whole = builder.sdiv(builder.sub(elements, first), INTP(frame.lanes))
+            for chosen in [known] if kept or function.term is None else frame.branches(known):
+                with frame.loop(whole) as index:
+                    start = builder.add(frame.times(index, frame.lanes), first)
+                    if past_caches:
+                        for source, operand in zip(sources, along.inputs, strict=True):
+                            soon = frame.plus(frame.times(start, operand.size), SOON)
+                            frame.prefetch(frame.offset(source, soon), False)
+                    frame.save(place(start), result(start, None, chosen), None, past_caches)
+
+        def by_lines() -> None:
+            """Whole lines, for a store that crosses two takes as long as two; the ends overlap with them."""
+            before = builder.select(builder.icmp_signed("<", elements, INTP(LINES)), INTP(0), frame.to_line(to, output))
+            rest = builder.srem(builder.sub(elements, before), INTP(frame.lanes))
+            ends = [
+                (INTP(0), frame.is_positive(before)),
+                (frame.plus(elements, -frame.lanes), frame.is_positive(rest)),
+            ]
+            rooms = [frame.room(frame.memory(output.dtype, frame.lanes)) for _ in ends]
+            for (start, needed), room in zip(ends, rooms, strict=True):
+                with builder.if_then(needed):  # before anything is written: it may be to where they lie
+                    builder.store(result(start), room)
+            if kept or not along.streams:
+                lines(before, False)
+            else:
+                with builder.if_else(along.streaming, likely=False) as (then, otherwise):
+                    with then:
+                        lines(before, True)
+                    with otherwise:
+                        lines(before, False)
+            for (start, needed), room in zip(ends, rooms, strict=True):
+                with builder.if_then(needed):
+                    frame.save(place(start), builder.load(room))
+
+        few = builder.icmp_signed("<", elements, INTP(frame.lanes))
+        with builder.if_else(few, likely=False) as (then, otherwise):
+            with then:
+                mask = frame.first(elements)
+                frame.save(place(INTP(0)), result(INTP(0), mask), mask)
+            with otherwise:
+                by_lines()
+        with builder.if_then(along.staged, likely=False):
+            size = INTP(output.size)
+            frame.copy(real, output.core, along.out_stage, size, elements, output.dtype)

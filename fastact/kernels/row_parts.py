@@ -1,0 +1,76 @@
+"""Sums of exponentials over parts of a row, each relative to the largest entry of its own part.
+
+So a long row is read once for both. A part's sum is then brought to the units of the row, or of all the parts so far:
+the largest entries differ by a power of two only, but for those beyond `HUGE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .language import fma, select
+from .pairs import two_prod, two_sum
+from .row_sums import LIFT, exp_of_row, pair_at_largest
+
+Lanes = Any
+State = tuple[Lanes, ...]
+Units = Callable[[State, State, State], tuple[Lanes, State, State, State, Lanes]]
+"""units(part, row, values), the first two what the pass for the largest entry leaves -> whether these entries are the
+same; the exponential of the part's as a pair; it in the units of the part, and in those of the row, as (s, m) and not
+adjusted; and by how much more every m of the row is adjusted."""
+
+# Further down than where an entry's exponential alone would count.
+FURTHER = {32: 20.0, 64: 6.0}
+
+
+def usual_units(part: State, row: State, values: State) -> tuple[Lanes, State, State, State, Lanes]:
+    """Those of entries as they are."""
+    m = part[4]
+    own = None, *part[1:4]  # the largest entry of the part is less its c already
+    further = *row[:2], row[2] - FURTHER[m.width]
+    adjusted, more = (part[5], row[5] - part[5]) if len(part) > 5 else (None, m.const(0.0))
+    top = pair_at_largest(part, adjusted)
+    return m == row[4], top, exp_of_row(own[3], own)[1:], exp_of_row(m, further)[1:], more
+
+
+def _scaled(hi: Lanes, lo: Lanes, own: State, here: State, adjusted: Lanes) -> State:
+    """A sum in units in which a certain term is s (1 + m) = `own`, in units in which that is `here`.
+
+    Both m are the same and the quotient of both s is a power of two, unless x - max is formed first for one of them.
+    """
+    s, m = own
+    s = s * 2.0**-LIFT
+    q = here[0] / s
+    rest = fma(-q, s, here[0]) / s
+    more = ((here[1] - m) + adjusted) / (1.0 + m)
+    # Lest anything underflows, it is the sum that loses 2^LIFT.
+    hi, lo = hi * 2.0**-LIFT, lo * 2.0**-LIFT
+    p, p_low = two_prod(hi, q)
+    low = lo * q
+    return p, low + (p_low + fma(p + low, more, hi * rest))
+
+
+def rebase_sum(units: Units = usual_units) -> Callable[[State, State, State, State], State]:
+    """For a sum of all terms."""
+
+    def rebase(total: State, part: State, row: State, values: State) -> State:
+        same, _, own, here, adjusted = units(part, row, values)
+        hi, lo = _scaled(*total, own, here, adjusted)
+        return select(same, total[0], hi), select(same, total[1], lo)
+
+    return rebase
+
+
+def rebase_others(units: Units = usual_units) -> Callable[[State, State, State, State], State]:
+    """For a sum of all terms but the largest, and their count: they are no longer the largest."""
+
+    def rebase(total: State, part: State, row: State, values: State) -> State:
+        same, (top, top_low), own, here, adjusted = units(part, row, values)
+        count, hi, lo = total
+        p, p_low = two_prod(count, top)
+        h, e = two_sum(hi, p)
+        h, low = _scaled(h, lo + (e + fma(count, top_low, p_low)), own, here, adjusted)
+        return select(same, count, 0.0), select(same, hi, h), select(same, lo, low)
+
+    return rebase
