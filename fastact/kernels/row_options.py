@@ -75,7 +75,8 @@ def _log_mean(total: State, values: State, known: tuple[State, ...]) -> State:
     log, log_low = log_of_pair(q, (fma(-q, count_low, fma(-q, count, hi)) + lo) / count)
     h, e = two_sum(m, log)
     mean = select(fabs(m) == inf, m + others[1], h + (e + log_low))
-    return select(n == 0, nan, mean), doubtful(mean, log, others)
+    # Against a large entry no logarithm of a length can cancel, and its exponential might overflow.
+    return select(n == 0, nan, mean), select(m > 40.0, 0.0, doubtful(mean, log, others))
 
 
 LOGMEANEXP = replace(
@@ -148,6 +149,13 @@ def _parts(row: State, values: State, position: Lanes, known: tuple[State, ...])
     return *_term(row, values, position, known)[1:], z == 0.0
 
 
+def _further_parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    """The same further down than where one of them alone would count."""
+    z, z_low = _quotient(row, values, position, known[0][:3])
+    k, bottom = known[0][3:5]
+    return *_exp(z, z_low, (None, k, bottom - FURTHER[z.width])), z == 0.0
+
+
 def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     """As `OTHERS`: the largest entry is counted apart."""
     s, m, here = _parts(row, values, position, known)
@@ -182,13 +190,13 @@ SOFTMAX_SCALED: RowFunction = replace(
     signature="(n),(),()->(n)",
     values=("float", "index"),
     zero=None,
-    passes=(TOP, replace(SUM_OF_TERMS, rebase=rebase_sum(_units)), sum_again(_parts)),
+    passes=(TOP, replace(SUM_OF_TERMS, rebase=rebase_sum(_units)), sum_again(_further_parts)),
     term=_term,
 )
 LOG_SOFTMAX_SCALED: RowFunction = replace(
     SOFTMAX_SCALED,
     name="log_softmax_scaled",
-    passes=(TOP, replace(OTHERS, step=_step_others, rebase=rebase_others(_units)), others_again(_parts)),
+    passes=(TOP, replace(OTHERS, step=_step_others, rebase=rebase_others(_units)), others_again(_further_parts)),
     term=None,
     finish=_finish_log_softmax,
     write=_write_log_softmax,
