@@ -56,8 +56,9 @@ def rebase_sum(units: Units = usual_units) -> Callable[[State, State, State, Sta
 
     def rebase(total: State, part: State, row: State, values: State) -> State:
         same, _, own, here, adjusted = units(part, row, values)
-        hi, lo = _scaled(*total, own, here, adjusted)
-        return select(same, total[0], hi), select(same, total[1], lo)
+        hi, lo = total
+        h, low = _scaled(hi, lo, own, here, adjusted)
+        return select(same, hi, h), select(same, lo, low)
 
     return rebase
 
