@@ -153,9 +153,9 @@ CALLS: dict[str, Callable[..., Any]] = {
     "with a temperature": lambda x, axis=-1: fa.softmax(x, temperature=1.7, axis=axis),
     "with a mask": lambda x, axis=-1: fa.log_softmax(x, where=np.isfinite(x), axis=axis),
     "a class": lambda x, axis=-1: (
-        fa.cross_entropy_with_logits(x, np.full(x.shape[1 + axis], 40_000), axis=axis)
+        fa.cross_entropy_with_logits(x, np.full(x.shape[1 + axis], 30_000), axis=axis)
         if x.ndim > 1
-        else fa.cross_entropy_with_logits(x, 40_000)
+        else fa.cross_entropy_with_logits(x, 30_000)
     ),
 }
 

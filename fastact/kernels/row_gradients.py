@@ -89,6 +89,7 @@ def _plain(powers: tuple[float, ...], width: int, scale: float) -> tuple[float, 
     return tuple(found)
 
 
+# From the tables that tools/polynomials/exp32.py (float32) and tools/polynomials/row_sums.py (float64) compute:
 ROOTS = {32: _plain(POWERS, 32, 2.0**LIFT), 64: _plain(POWERS64, 64, 1.0)}
 ROOTS_LOW = {32: POWERS_LOW, 64: POWERS_LOW64}
 INVERSES = {width: tuple(1.0 / root for root in roots) for width, roots in ROOTS.items()}
