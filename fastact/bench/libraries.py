@@ -130,10 +130,10 @@ def _fastact(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case |
     out = _result(name, x, axis)
     if PEERS[name].rows:
         # a vjp is from the saved output, as the frameworks do it
-        rows = (g, getattr(fa, name)(x, axis=axis)) if form in GRADIENTS else (x,)
+        rows = (g, getattr(fa, name)(x, axis=axis, out=_result(name, x, axis))) if form in GRADIENTS else (x,)
         return _into(partial(function, *rows, out=out), out)
     if form in GRADIENTS:
-        saved = getattr(fa, name)(x) if public.endswith("_from_output") else x
+        saved = getattr(fa, name)(x, out=_result(name, x, axis)) if public.endswith("_from_output") else x
         operands = (g, saved, *parameters)
     else:
         operands = (x, *parameters)
