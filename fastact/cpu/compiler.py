@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,8 +22,9 @@ from .selection import emit_projection
 OPTIONS = {"error_model": "numpy", "boundscheck": False, "forceinline": True, "_nrt": False}
 
 # What object code may ask of the process. Anything else would not be there in a process that reads it from disk and has
-# not imported Numba, and LLVM ends the process on a symbol it cannot find.
-ALLOWED_SYMBOLS = {"memcpy", "memmove", "memset"}
+# not imported Numba, and LLVM ends the process on a symbol it cannot find. On Windows a frame of more than a page is
+# begun with a call of __chkstk, which ntdll has in every process.
+ALLOWED_SYMBOLS = {"memcpy", "memmove", "memset"} | ({"__chkstk"} if sys.platform == "win32" else set())
 
 
 def compile_function(
