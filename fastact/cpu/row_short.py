@@ -23,8 +23,8 @@ from .row_frame import LINE, Frame, Operand
 from .row_network import routed, stages
 
 ROOM = 96  # vectors of elements that are in flight: they and what comes of them are in the first cache
-TILES = 12  # and at most so many tiles: the numbers of each lie on the stack
-AGAIN = 4  # tiles whose rows that want a second attempt are brought together
+TILES = 24  # and at most so many tiles: the numbers of each lie on the stack
+AGAIN = 20 << 10  # bytes of the stack for the rows that want a second attempt: those of some tiles are brought together
 CHAINS = 2  # in which a maximum is found
 
 
@@ -243,11 +243,12 @@ class Short:
         """A second attempt at the pass before, for the rows that want it: they are brought together first."""
         frame, builder, when, n, lanes = self.frame, self.frame.builder, reduction.when, self.n, self.frame.lanes
         assert when is not None
-        mask_type, most = ir.IntType(lanes), min(AGAIN, self.most)
-        room_type = ir.ArrayType(frame.float, lanes * (most + 1))
-        found, masks = frame.room(INTP), frame.room(mask_type, most)
         # of those rows: their elements, then their numbers
         places = [*values, *(place for of_pass in known for place in of_pass)]
+        vectors = len(self.inputs) * n + len(places) + len(known[-1])
+        most = max(min(AGAIN // (vectors * lanes * frame.width // 8) - 1, self.most), 1)
+        mask_type, room_type = ir.IntType(lanes), ir.ArrayType(frame.float, lanes * (most + 1))
+        found, masks = frame.room(INTP), frame.room(mask_type, most)
         packed = [frame.room(room_type) for _ in range(len(self.inputs) * n + len(places))]
         results = [frame.room(room_type) for _ in known[-1]]
 
