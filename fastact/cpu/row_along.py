@@ -217,7 +217,7 @@ class Along:
                 now = builder.and_(self.long, self._now(3))
                 with builder.if_then(now), builder.if_else(self.parted) as (then, otherwise):
                     with then:
-                        self._join_parts([*so_far, *totals], index)
+                        self._join(None, [*so_far, *totals], index, index)
                     with otherwise:
                         self._join(sums, totals, index, index, size)
         of_row = numbers.in_room(numbers.shared, kinds, place)
@@ -307,23 +307,15 @@ class Along:
         loaded = [frame.floats(frame.builder.load(slot), 1) for slot in self._slots(index, count, first)]
         return tuple(splat(part, frame.lanes) for part in loaded)
 
-    def _join(self, reduction: Reduction, running: Places, index: Any, before: Any, first: int = 0) -> None:
-        """One more total of a part of a long row to those before, if there are any."""
+    def _join(self, reduction: Reduction | None, running: Places, index: Any, before: Any, first: int = 0) -> None:
+        """One more total of a part of a long row to those before, if there are any: of a pass, or of the first two."""
         frame, builder, numbers = self.frame, self.frame.builder, self.numbers
-        part = self._totals(index, len(reduction.initial), first)
+        part = self._totals(index, len(running), first)
         with builder.if_else(frame.is_positive(before)) as (then, otherwise):
             with then:
-                numbers.keep(running, frame.join(reduction, numbers.all(running), part))
-            with otherwise:
-                numbers.keep(running, part)
-
-    def _join_parts(self, running: Places, index: Any) -> None:
-        """The same of the first two passes together."""
-        frame, builder, numbers = self.frame, self.frame.builder, self.numbers
-        part = self._totals(index, len(running))
-        with builder.if_else(frame.is_positive(index)) as (then, otherwise):
-            with then:
-                numbers.keep(running, frame.join_parts(numbers.all(running), part, self.given))
+                a = numbers.all(running)
+                joined = frame.join_parts(a, part, self.given) if reduction is None else frame.join(reduction, a, part)
+                numbers.keep(running, joined)
             with otherwise:
                 numbers.keep(running, part)
 

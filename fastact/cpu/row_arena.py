@@ -10,7 +10,7 @@ from ..kernels.rows import BLOCK, VECTOR, VECTORS, RowFunction
 from ..kernels.sparse import Projection
 
 STACK = 24 << 10
-SOME, SMALL = 512, 30  # rows, and elements of a row: fewer of no more have room there
+SOME, SMALL = 512, 30  # rows, and elements of a row: fewer rows than that, of no more elements, have room there
 SHORT = 22  # rows of so few elements are transposed: a vector along them would be mostly empty
 FEW = 4  # so few rows that lie side by side are gathered one by one
 ACROSS = 2  # vectors of rows at once: the steps from a tile of short rows to its results hang on each other

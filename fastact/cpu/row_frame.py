@@ -11,10 +11,11 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from ..kernels.language import select
-from ..kernels.rows import FEW, VECTOR, VECTORS, Reduction, RowFunction, State
+from ..kernels.rows import FEW, VECTOR, Reduction, RowFunction, State
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow, widen
 from .lanes import Builder, Lanes, Target, call_intrinsic, splat
 from .layout import PIECE
+from .row_arena import residues, width
 
 LINE = 64  # bytes
 I32 = ir.IntType(32)
@@ -51,10 +52,10 @@ class Frame:
         self, builder: Builder, function: RowFunction, dtype: str, length: Any, target: Target, vectors: int = 1
     ) -> None:
         self.builder, self.function, self.dtype, self.target = builder, function, dtype, target
-        self.width = 64 if dtype == "float64" else 32
+        self.width = width(dtype)
         self.blocks = VECTOR // self.width  # whose totals are joined before they are added to those before
         self.lanes = self.blocks * vectors
-        self.residues = self.blocks * VECTORS
+        self.residues = residues(dtype)
         self.float = ir.DoubleType() if self.width == 64 else ir.FloatType()
         self.vector = ir.VectorType(self.float, self.lanes)
         self.length = length

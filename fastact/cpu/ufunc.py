@@ -31,7 +31,7 @@ from .layout import (
     Loop,
     UFunc,
 )
-from .row_arena import arena
+from .row_arena import arena, width
 
 Compiled = tuple[str, bytes]
 
@@ -425,6 +425,6 @@ def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outp
         loop.longest = LONGEST if machine.vector_bytes() == 64 else 0  # permutations of smaller vectors take more
         loop.scalars = len(function.values)
         loop.phases = 2 * len(function.passes) + (function.write is not None)
-        width = 64 if dtype == "float64" else 32
-        loop.part, loop.long = PART[width], LONG[width] if function.by_parts else 0
+        bits = width(dtype)
+        loop.part, loop.long = PART[bits], LONG[bits] if function.by_parts else 0
     return loop

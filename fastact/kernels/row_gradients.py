@@ -7,7 +7,7 @@ from typing import Any
 
 from .exp32 import POWERS, POWERS_LOW, STEP_HIGH, STEP_LOW, STEPS_PER_LOG, TAIL_FINE
 from .language import bits, copysign, fabs, fma, from_bits, lookup_made, rarely, select, to_float
-from .pairs import two_diff, two_prod, two_sum
+from .pairs import two_diff, two_prod
 from .polynomials import horner
 from .row_rests import exponent_field, log_softmax_vjp_rest
 from .row_sums import (
@@ -23,6 +23,7 @@ from .row_sums import (
     TAYLOR,
     add_pair_to_three,
     add_three,
+    add_to_three,
     exp_fine,
     normal,
 )
@@ -68,9 +69,7 @@ SOFTMAX_VJP = RowFunction(
 
 
 def _step_total(state: State, row: State, *_: Any) -> State:
-    hi, e = two_sum(state[0], row[0])
-    mid, e = two_sum(state[1], e)
-    return hi, mid, state[2] + e
+    return add_to_three(state, row[0])
 
 
 def _begin_total(row: State, *_: Any) -> State:

@@ -144,21 +144,20 @@ def _exp(z: Lanes, z_low: Lanes, relative: State) -> State:
     return s, fma(z_low, 1.0 + m, m)
 
 
-def _parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    z, _ = _quotient(row, values, position, known[0][:3])
-    return *_term(row, values, position, known)[1:], z == 0.0
+def _parts_down_to(bottom: Lanes, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    z, z_low = _quotient(row, values, position, known[0][:3])
+    return *_exp(z, z_low, (None, known[0][3], bottom)), z == 0.0
 
 
 def _further_parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    """The same further down than where one of them alone would count."""
-    z, z_low = _quotient(row, values, position, known[0][:3])
-    k, bottom = known[0][3:5]
-    return *_exp(z, z_low, (None, k, bottom - FURTHER[z.width])), z == 0.0
+    """Further down than where one of them alone would count."""
+    bottom = known[0][4]
+    return _parts_down_to(bottom - FURTHER[bottom.width], row, values, position, known)
 
 
 def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     """As `OTHERS`: the largest entry is counted apart."""
-    s, m, here = _parts(row, values, position, known)
+    s, m, here = _parts_down_to(known[0][4], row, values, position, known)
     count, *total = state
     return (select(here, count + 1.0, count), *add_exp(tuple(total), select(here, 0.0, s), select(here, 0.0, m)))
 

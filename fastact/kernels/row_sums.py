@@ -268,11 +268,11 @@ def add_three(a: State, b: State) -> State:
     return h, mid, a[2] + b[2] + (e2 + e3)
 
 
-def add_to_three(total: State, h: Lanes, rest: Lanes) -> State:
-    """A sum and the pair h + rest, |rest| <= ulp(h)."""
+def add_to_three(total: State, h: Lanes, rest: Lanes | None = None) -> State:
+    """A sum and h, or the pair h + rest, |rest| <= ulp(h)."""
     hi, e = two_sum(total[0], h)
     mid, e2 = two_sum(total[1], e)
-    return hi, mid, total[2] + (e2 + rest)
+    return hi, mid, total[2] + (e2 if rest is None else e2 + rest)
 
 
 def add_pair_to_three(total: State, h: Lanes, rest: Lanes) -> State:
