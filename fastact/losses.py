@@ -65,29 +65,29 @@ def _cross_entropy(
     weights = None if weight is None else np.asarray(weight, x.dtype)
     shape = None if weights is None else weights.shape
     place, smoothing = check_loss(name, x.shape, t.shape, _is_index(t), axis, shape, ignore_index, label_smoothing)
-    moved = x if place == x.ndim - 1 else np.moveaxis(x, place, -1)
-    classes = moved.shape[-1]
+    classes = x.shape[place]
     if _is_index(t):
         index, ignored = _check_indices(name, t, classes, ignore_index)
         if not smoothing:
-            factor = x.dtype.type(1) if weights is None else weights[index]
+            factor = np.ones((), x.dtype) if weights is None else weights[index]
             if ignored is not None:
                 factor = np.where(ignored, np.zeros((), x.dtype), factor)
-            results = _core(f"CROSS_ENTROPY{suffix}")(moved, index, factor)
+            results = _core(f"CROSS_ENTROPY{suffix}")(x, index, factor, axis=place)
             return results if isinstance(results, tuple) else (results,)
-        shares: list[Any] = [x.dtype.type(1 - smoothing + smoothing / classes), x.dtype.type(smoothing / classes)]
+        shares = [np.array(s, x.dtype) for s in (1 - smoothing + smoothing / classes, smoothing / classes)]
         if ignored is not None:
             shares = [np.where(ignored, np.zeros((), x.dtype), share) for share in shares]
         if weights is None:
             weights = np.ones(classes, x.dtype)
-        results = _core(f"SMOOTH_CROSS_ENTROPY{suffix}")(moved, weights, index, *shares)
+        row = weights.reshape([classes if k == place else 1 for k in range(x.ndim)])
+        results = _core(f"SMOOTH_CROSS_ENTROPY{suffix}")(x, row, index, *shares, axis=place)
     else:
-        q = np.moveaxis(t.astype(x.dtype, copy=False), place, -1)
+        q = t.astype(x.dtype, copy=False)
         if smoothing:
             q = (q * (1 - smoothing) + smoothing / classes).astype(x.dtype, copy=False)
         if weights is not None:
-            q = q * weights
-        results = _core(f"SOFT_CROSS_ENTROPY{suffix}")(moved, q)
+            q = q * weights.reshape([classes if k == place else 1 for k in range(x.ndim)])
+        results = _core(f"SOFT_CROSS_ENTROPY{suffix}")(x, q, axis=place)
     return results if isinstance(results, tuple) else (results,)
 
 
@@ -194,8 +194,7 @@ def cross_entropy_with_logits_with_gradient(
     (0.0, array([ 0., -0.]))
     """
     value, gradient = _cross_entropy("_WITH_GRADIENT", logits, targets, axis, weight, ignore_index, label_smoothing)
-    place = axis % gradient.ndim
-    return value, gradient if place == gradient.ndim - 1 else np.moveaxis(gradient, -1, place)
+    return value, gradient
 
 
 if cross_entropy_with_logits.__doc__ is not None:

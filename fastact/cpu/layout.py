@@ -76,6 +76,10 @@ class Pool(ctypes.Structure):
             "restore_thread",
             "as_long",  # PyLong_AsLongLongAndOverflow
             "axis_name",  # the interned "axis"
+            "keepdims_name",
+            "true",
+            "index_type",  # the dtype of operands that are an index a row
+            "new_tuple",  # PyTuple_New
             "rows",  # the loop over rows of driver.py, for quick_rows.py
             "slabs_job",
             "current_cpu",  # int (*)(void), or 0 where nobody says
@@ -114,7 +118,8 @@ class Loop(ctypes.Structure):
             "pool",
             "inputs",
             "outputs",
-            "scalars",  # number of trailing inputs that are parameters
+            "scalars",  # number of trailing inputs that are parameters, or one number a row
+            "indices",  # a bit for each of these that is an index
             "itemsize",
             "lanes",
             "threshold",  # elements (rows of a gufunc: core elements) above which threads pay

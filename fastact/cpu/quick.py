@@ -188,7 +188,7 @@ def call_ufunc(ufunc: int, args: int, count: int, keywords: int) -> int:
 
 
 @jit
-def _number(thing: int, to: int, pool: int) -> bool:
+def number_of(thing: int, to: int, pool: int) -> bool:
     """Write a Python float, or an int that is exactly one, to `to` as a double; False if it is anything else."""
     kind = peek(thing + TYPE)
     if kind == peek(pool + P_FLOAT):
@@ -215,7 +215,7 @@ def _with_numbers(function: int, args: int, count: int, keywords: int) -> int:
     for k in range(parameters):
         poke(given + WORD * k, peek(function + C_DEFAULTS + WORD * k))
         if arrays + k < count:
-            if not _number(peek(args + WORD * (arrays + k)), given + WORD * k, pool):
+            if not number_of(peek(args + WORD * (arrays + k)), given + WORD * k, pool):
                 return NOT_MINE
         elif peek(function + C_REQUIRED + WORD * k) != 0:
             missing += 1
@@ -226,7 +226,7 @@ def _with_numbers(function: int, args: int, count: int, keywords: int) -> int:
                 out, known = value, True
             for k in range(max(count - arrays, 0), parameters):
                 if name == peek(function + C_NAMES + WORD * k):
-                    if not _number(value, given + WORD * k, pool):
+                    if not number_of(value, given + WORD * k, pool):
                         return NOT_MINE
                     missing -= peek(function + C_REQUIRED + WORD * k)
                     known = True

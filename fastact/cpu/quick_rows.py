@@ -13,6 +13,7 @@ from .driver import (
     L_BODY,
     L_INPUTS,
     L_ITEMSIZE,
+    L_OUTPUTS,
     L_POOL,
     L_THRESHOLD,
     P_SHARE,
@@ -24,10 +25,11 @@ from .driver import (
     record,
     threads_of,
 )
-from .layout import Pool, offset
-from .memory import call, call_void, enter, leave, peek, poke
+from .layout import Loop, Pool, offset
+from .memory import call, call_void, enter, leave, peek, poke, stack, store_rounded
 from .quick import (
     A_DATA,
+    A_DTYPE,
     A_FLAGS,
     A_NDIM,
     A_SHAPE,
@@ -37,6 +39,8 @@ from .quick import (
     OFFSET_FLAG,
     P_ARRAY,
     P_AS_LONG,
+    P_DECREF,
+    P_INCREF,
     P_INT,
     P_NEW_LIKE,
     P_NUMPY_CALL,
@@ -49,11 +53,18 @@ from .quick import (
     handed_over,
     is_alike,
     loop_for,
+    number_of,
+    product,
     writable,
 )
-from .row_driver import COLUMNS, ROW_CHUNK, arena_at, arena_for, arenas, body_for, free, usual
+from .row_driver import COLUMNS, L_SCALARS, ROW_CHUNK, arena_at, arena_for, arenas, body_for, free, usual, writes
 
-P_AXIS, P_ROWS, P_SLABS_JOB = (offset(Pool, f) for f in ("axis_name", "rows", "slabs_job"))
+P_AXIS, P_KEEPDIMS, P_TRUE = (offset(Pool, f) for f in ("axis_name", "keepdims_name", "true"))
+P_ROWS, P_SLABS_JOB = offset(Pool, "rows"), offset(Pool, "slabs_job")
+P_INDEX, P_NEW_ARRAY, P_NEW_TUPLE = (offset(Pool, f) for f in ("index_type", "new_array", "new_tuple"))
+L_INDICES = offset(Loop, "indices")
+
+axis_numbers = stack(WORD * 64)  # NumPy's arrays have no more axes
 
 
 def slabs_chunk(context: int, chunk: int, me: int) -> None:
@@ -67,13 +78,17 @@ def slabs_chunk(context: int, chunk: int, me: int) -> None:
     parts = (inner + columns - 1) // columns
     start = chunk % parts * columns
     first = chunk // parts * slices
-    local, shape, piece, itemsize = operands(), record(), record(), peek(loop + L_ITEMSIZE)
+    local, shape, piece = operands(), record(), record()
+    inputs, nargs = peek(loop + L_INPUTS), peek(loop + L_INPUTS) + peek(loop + L_OUTPUTS)
+    rows = inputs - peek(loop + L_SCALARS)
     usual(piece, 0, arena_at(peek(context + 8 * WORD), peek(context + 9 * WORD), me))
     poke(shape, min(columns, inner - start))
     poke(shape + WORD, n)
     for k in range(first, min(first + slices, outer)):
-        for operand in range(peek(loop + L_INPUTS) + 1):
-            place = peek(args + WORD * operand) + (k * n * inner + start) * itemsize
+        for operand in range(nargs):
+            step = peek(steps + WORD * operand)
+            row = operand < rows or (operand == nargs - 1 and writes(loop))
+            place = peek(args + WORD * operand) + (k * (n if row else 1) * inner + start) * step
             poke(local + WORD * operand, place)
         call_void(peek(loop + L_BODY), local, shape, steps, piece)
 
@@ -117,57 +132,170 @@ def _slabs(args: int, steps: int, outer: int, n: int, inner: int, loop: int) -> 
 
 
 @jit
-def _overlap(array: int, out: int, size: int) -> bool:
-    a, b = peek(array + A_DATA), peek(out + A_DATA)
-    return a < b + size and b < a + size
+def _extent(array: int, itemsize: int) -> int:
+    """Bytes of a contiguous array."""
+    return product(peek(array + A_SHAPE), peek(array + A_NDIM) & INT) * itemsize
 
 
 @jit
-def _called(ufunc: int, args: int, inputs: int, axis: int, out: int, pool: int) -> int:
-    """Call `ufunc` with the arrays at `args`; -1, with nothing done, if they are not plain; 0 if an error is set."""
+def _overlap(array: int, bytes_each: int, out: int, itemsize: int) -> bool:
+    a, b = peek(array + A_DATA), peek(out + A_DATA)
+    return a < b + _extent(out, itemsize) and b < a + _extent(array, bytes_each)
+
+
+@jit
+def _is_index(loop: int, operand: int) -> bool:
+    """Whether an input is an index, one a row."""
+    value = operand - (peek(loop + L_INPUTS) - peek(loop + L_SCALARS))
+    return value >= 0 and (peek(loop + L_INDICES) >> value) & 1 != 0
+
+
+@jit
+def _has_shape(array: int, lengths: int, ndim: int, pool: int) -> bool:
+    """Whether `array` is a plain array in C order of this shape."""
+    if peek(array + TYPE) != peek(pool + P_ARRAY) or peek(array + A_NDIM) & INT != ndim:
+        return False
+    same = peek(array + A_FLAGS) & C_ORDER != 0
+    for k in range(ndim):
+        same &= peek(peek(array + A_SHAPE) + WORD * k) == peek(lengths + WORD * k)
+    return same
+
+
+@jit
+def _one_for_all(array: int, first: int, axis: int, pool: int) -> bool:
+    """Whether `array` is one row, along the same axis, for all rows of `first`."""
+    if peek(array + TYPE) != peek(pool + P_ARRAY) or peek(array + A_DTYPE) != peek(first + A_DTYPE):
+        return False
+    ndim = peek(first + A_NDIM) & INT
+    if peek(array + A_NDIM) & INT != ndim or peek(array + A_FLAGS) & C_ORDER == 0:
+        return False
+    same = True
+    for k in range(ndim):
+        same &= peek(peek(array + A_SHAPE) + WORD * k) == (peek(peek(first + A_SHAPE) + WORD * k) if k == axis else 1)
+    return same
+
+
+@jit
+def _value(thing: int, index: bool, first: int, lengths: int, number: int, itemsize: int, pool: int) -> int:
+    """The step of an operand of one number a row: 0 if it is one for all rows; -1 if it is not plain.
+
+    `lengths` is the shape it has if not. What a Python number is goes to `number`.
+    """
+    kind, ndim = peek(thing + TYPE), (peek(first + A_NDIM) & INT) - 1
+    if kind == peek(pool + P_ARRAY):
+        dtype = peek(pool + P_INDEX) if index else peek(first + A_DTYPE)
+        if peek(thing + A_DTYPE) != dtype:
+            return -1
+        if peek(thing + A_NDIM) & INT == 0:
+            return 0
+        if not _has_shape(thing, lengths, ndim, pool):
+            return -1
+        return WORD if index else itemsize
+    if index:
+        if kind != peek(pool + P_INT):
+            return -1
+        overflow = record()
+        poke(number, call(peek(pool + P_AS_LONG), thing, overflow))
+        return 0 if peek(overflow) & INT == 0 else -1
+    given = record()
+    return 0 if number_of(thing, given, pool) and store_rounded(number, given, itemsize) else -1
+
+
+@jit
+def _new_values(first: int, lengths: int, ndim: int, pool: int) -> int:
+    """A new array of the dtype of `first` and this shape, in C order; 0 if there is no memory."""
+    call_void(peek(pool + P_INCREF), peek(first + A_DTYPE))  # which the next call takes over
+    return call(peek(pool + P_NEW_ARRAY), peek(pool + P_ARRAY), peek(first + A_DTYPE), ndim, lengths, 0, 0, 0, 0)
+
+
+@jit
+def _pair(value: int, row: int, pool: int) -> int:
+    """A tuple of two new arrays, which it takes over; 0 if there is no memory for any of the three."""
+    made = call(peek(pool + P_NEW_TUPLE), 2) if value != 0 and row != 0 else 0
+    if made != 0:
+        poke(made + TUPLE_ITEMS, value)
+        poke(made + TUPLE_ITEMS + WORD, row)
+        return made
+    if value != 0:
+        call_void(peek(pool + P_DECREF), value)
+    if row != 0:
+        call_void(peek(pool + P_DECREF), row)
+    return 0
+
+
+@jit
+def _called(ufunc: int, args: int, inputs: int, axis: int, keep: bool, out: int, pool: int) -> int:
+    """Call `ufunc` with the operands at `args`; -1, with nothing done, if they are not plain; 0 if an error is set."""
     first = peek(args)
     if peek(first + TYPE) != peek(pool + P_ARRAY):
         return -1
     loop, ndim = loop_for(ufunc, first), peek(first + A_NDIM) & INT
-    if loop == 0 or axis >= ndim or axis < -ndim:
+    if loop == 0 or axis >= ndim or axis < -ndim or peek(first + A_FLAGS) & C_ORDER == 0:
         return -1
     axis += ndim * (axis < 0)
-    flags = peek(first + A_FLAGS)
-    for k in range(1, inputs):
-        if not is_alike(peek(args + WORD * k), first, pool):
-            return -1
-        flags &= peek(peek(args + WORD * k) + A_FLAGS)
-    if flags & C_ORDER == 0:
+    itemsize, outputs, rows = peek(loop + L_ITEMSIZE), peek(loop + L_OUTPUTS), inputs - peek(loop + L_SCALARS)
+    written = writes(loop)
+    if keep and (rows < inputs or rows > 1 or written):
         return -1
     outer, inner, n = numba.intp(1), numba.intp(1), peek(peek(first + A_SHAPE) + WORD * axis)
+    lengths, count = axis_numbers(), numba.intp(0)  # the shape of numbers of rows
     for k in range(ndim):
         length = peek(peek(first + A_SHAPE) + WORD * k)
         outer *= length if k < axis else 1
         inner *= length if k > axis else 1
-    itemsize = peek(loop + L_ITEMSIZE)
+        if k != axis or keep:
+            poke(lengths + WORD * count, 1 if k == axis else length)
+            count += 1
     size = outer * n * inner
-    if size <= 0:
+    if size <= 0 or (count == 0 and outputs > written):  # NumPy makes a number of it
         return -1
+
+    data, steps, numbers = operands(), operands(), record()
+    cores, nargs = inputs + outputs, inputs + outputs
+    for k in range(inputs):
+        thing, number = peek(args + WORD * k), numbers + WORD * (k - rows)
+        if k >= rows:
+            step = _value(thing, _is_index(loop, k), first, lengths, number, itemsize, pool)
+            if step < 0:
+                return -1
+        else:
+            step, core = itemsize * (n if inner == 1 else 1), itemsize * inner
+            if k > 0 and not (is_alike(thing, first, pool) and peek(thing + A_FLAGS) & C_ORDER != 0):
+                if not _one_for_all(thing, first, axis, pool):
+                    return -1
+                step, core = 0, itemsize
+            poke(steps + WORD * cores, core)
+            cores += 1
+        poke(data + WORD * k, peek(thing + A_DATA) if peek(thing + TYPE) == peek(pool + P_ARRAY) else number)
+        poke(steps + WORD * k, step)
+    result = value = row = out
     if out != 0:
-        if not is_alike(out, first, pool):
+        if outputs > 1 or peek(out + TYPE) != peek(pool + P_ARRAY) or peek(out + A_DTYPE) != peek(first + A_DTYPE):
             return -1
-        if peek(out + A_FLAGS) & C_ORDER == 0 or not writable(out):
+        alike = is_alike(out, first, pool) and peek(out + A_FLAGS) & C_ORDER != 0
+        if not (alike if written else _has_shape(out, lengths, count, pool)) or not writable(out):
             return -1
         for k in range(inputs):
-            if _overlap(peek(args + WORD * k), out, size * itemsize):
+            thing, bytes_each = peek(args + WORD * k), WORD if _is_index(loop, k) else itemsize
+            if peek(thing + TYPE) == peek(pool + P_ARRAY) and _overlap(thing, bytes_each, out, itemsize):
                 return -1
-    result = out
-    if out == 0:
-        result = call(peek(pool + P_NEW_LIKE), first, 0, 0, 0)
+    else:
+        if outputs > written:
+            result = value = _new_values(first, lengths, count, pool)
+        if written:
+            result = row = call(peek(pool + P_NEW_LIKE), first, 0, 0, 0)
+        if outputs > 1:
+            result = _pair(value, row, pool)
         if result == 0:
             return 0
-
-    data, steps, dims = operands(), operands(), record()
-    for k in range(inputs + 1):
-        array = peek(args + WORD * k) if k < inputs else result
-        poke(data + WORD * k, peek(array + A_DATA))
-        poke(steps + WORD * k, itemsize * (n if inner == 1 else 1))
-        poke(steps + WORD * (inputs + 1 + k), itemsize * inner)
+    if outputs > written:
+        poke(data + WORD * inputs, peek(value + A_DATA))
+        poke(steps + WORD * inputs, itemsize)
+    if written:
+        poke(data + WORD * (nargs - 1), peek(row + A_DATA))
+        poke(steps + WORD * (nargs - 1), itemsize * (n if inner == 1 else 1))
+        poke(steps + WORD * cores, itemsize * inner)
+    dims = record()
     poke(dims, outer)
     poke(dims + WORD, n)
     if inner == 1:
@@ -188,10 +316,10 @@ def _called(ufunc: int, args: int, inputs: int, axis: int, out: int, pool: int) 
 
 
 def call_rows(ufunc: int, args: int, count: int, keywords: int) -> int:
-    """The vectorcall of a gufunc (n),...,(n)->(n): plain arrays, and perhaps `axis` and `out`, are dealt with here."""
+    """The vectorcall of a gufunc of rows: plain arrays, perhaps `axis`, `keepdims` and `out`, are dealt with here."""
     loop = peek(peek(ufunc + U_DATA))
     pool, inputs = peek(loop + L_POOL), peek(loop + L_INPUTS)
-    given, out, axis = count & ~OFFSET_FLAG, numba.intp(0), numba.intp(-1)
+    given, out, axis, keep = count & ~OFFSET_FLAG, numba.intp(0), numba.intp(-1), False
     mine = given == inputs or given == inputs + 1
     if given == inputs + 1:
         out = peek(args + WORD * inputs)
@@ -204,10 +332,12 @@ def call_rows(ufunc: int, args: int, count: int, keywords: int) -> int:
                 overflow = record()
                 axis = call(peek(pool + P_AS_LONG), value, overflow)
                 mine &= peek(overflow) & INT == 0
+            elif name == peek(pool + P_KEEPDIMS) and value == peek(pool + P_TRUE):
+                keep = True
             else:
                 mine = False
     if mine:
-        result = _called(ufunc, args, inputs, axis, out, pool)
+        result = _called(ufunc, args, inputs, axis, keep, out, pool)
         if result != -1:
             return result
     return call(peek(pool + P_NUMPY_CALL), ufunc, args, count, keywords)

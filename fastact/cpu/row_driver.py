@@ -57,6 +57,13 @@ def refuse_empty(ufunc: int, sizes: int) -> int:
 
 
 @jit
+def writes(loop: int) -> int:
+    """How many outputs are rows, 1 or 0: the last one."""
+    phases = peek(loop + L_PHASES)
+    return 1 if phases == 0 else phases % 2
+
+
+@jit
 def body_for(dims: int, steps: int, loop: int) -> int:
     """The compiled loop for these rows; 0, with a Python error set, if it cannot be made."""
     longest, itemsize = peek(loop + L_LONGEST), peek(loop + L_ITEMSIZE)
@@ -64,7 +71,7 @@ def body_for(dims: int, steps: int, loop: int) -> int:
         n, inputs = peek(dims + WORD), peek(loop + L_INPUTS)
         nargs, arrays = inputs + peek(loop + L_OUTPUTS), inputs - peek(loop + L_SCALARS)
         dense = peek(steps) == n * itemsize and peek(steps + WORD * nargs) == itemsize
-        if peek(loop + L_PHASES) % 2 != 0:  # the last output is an array too
+        if writes(loop) != 0:
             dense &= peek(steps + WORD * (nargs - 1)) == n * itemsize
             dense &= peek(steps + WORD * (nargs + arrays)) == itemsize
         if dense:
@@ -97,10 +104,9 @@ def arena_for(n: int, count: int, every: int, beside: bool, loop: int) -> int:
 
 @jit
 def _arena_for(dims: int, steps: int, loop: int) -> int:
-    inputs, itemsize, phases = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE), peek(loop + L_PHASES)
+    inputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE)
     nargs, beside = inputs + peek(loop + L_OUTPUTS), False
-    arrays = inputs - peek(loop + L_SCALARS) + (1 if phases == 0 else phases % 2)  # the last output may be one
-    for k in range(arrays):
+    for k in range(inputs - peek(loop + L_SCALARS) + writes(loop)):
         step = peek(steps + WORD * (nargs + k))
         beside |= step not in (itemsize, 1)  # which is a mask's
     return arena_for(peek(dims + WORD), peek(dims), peek(dims), beside, loop)

@@ -187,13 +187,16 @@ def _set_up_calls() -> None:
     pool.numpy_call = UFunc.from_address(id(np.exp)).vectorcall
     pool.new_array, pool.new_like = (_numpy_table("_ARRAY_API")[k] for k in (94, 277))
     pool.array_type, pool.float_type, pool.int_type = id(np.ndarray), id(float), id(int)
-    pool.out_name, pool.axis_name = (id(vectorcall.KEYWORDS[vectorcall.KEYWORDS.index(k)]) for k in ("out", "axis"))
+    for name in ("out", "axis", "keepdims"):
+        setattr(pool, f"{name}_name", id(vectorcall.KEYWORDS[vectorcall.KEYWORDS.index(name)]))
+    pool.true, pool.index_type = id(True), id(np.dtype(np.int64))
     for field, function in (
         ("incref", python.Py_IncRef),
         ("decref", python.Py_DecRef),
         ("save_thread", python.PyEval_SaveThread),
         ("restore_thread", python.PyEval_RestoreThread),
         ("as_long", python.PyLong_AsLongLongAndOverflow),
+        ("new_tuple", python.PyTuple_New),
     ):
         setattr(pool, field, ctypes.cast(function, ctypes.c_void_p).value)
 
@@ -375,7 +378,7 @@ def projection(function: Projection, doc: str) -> np.ufunc:
 
 
 def _called_directly(made: np.ufunc, loops: Sequence[BuiltLoop]) -> np.ufunc:
-    """Let plain calls of a gufunc whose operands are all rows go past NumPy."""
+    """Let plain calls of a gufunc of rows go past NumPy."""
     for built in loops:
         built.loop.dtype = id(np.dtype(built.dtypes[0]))
     UFunc.from_address(id(made)).vectorcall = _address("call_rows")
@@ -402,7 +405,7 @@ def rows(function: RowFunction, doc: str) -> np.ufunc:
             arrays[-1] = np.dtype(np.bool_)
         loops.append(BuiltLoop([*arrays, *others, *[dtype] * outputs], loop, "rows"))
     made = make_ufunc(function.name, doc, (inputs, outputs), loops, function.signature)
-    if not function.values and not function.mask and not function.results:
+    if not function.mask:
         _called_directly(made, loops)
     return _without_empty_rows(made) if function.refuses_empty else made
 
@@ -424,6 +427,7 @@ def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outp
     if isinstance(function, RowFunction):
         loop.longest = LONGEST if machine.vector_bytes() == 64 else 0  # permutations of smaller vectors take more
         loop.scalars = len(function.values)
+        loop.indices = sum(1 << k for k, kind in enumerate(function.values) if kind == "index")
         loop.phases = 2 * len(function.passes) + (function.write is not None)
         bits = width(dtype)
         loop.part, loop.long = PART[bits], LONG[bits] if function.by_parts else 0
