@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..kernels.rows import State
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 LINES = 128  # elements from which on it pays to read and write whole lines
 SOON = 16 << 10  # bytes by which a pass over what is in no cache asks for it ahead
+# Vectors that are read before the one that is written past the caches. A load waits for every store before it whose
+# address has the same lowest twelve bits: so each vector would wait for the one before it, from beginning to end, if
+# the output lay a little ahead of the input, modulo 4 KB.
+AHEAD = 3
 
 
 def write_items(
@@ -40,8 +45,8 @@ def write_items(
         def place(start: Any) -> Any:
             return frame.offset(to, frame.times(start, output.size))
 
-        def result(start: Any, mask: Any = None, known: tuple[State, ...] = known) -> Any:
-            row = along.load(sources, start, mask)
+        def result(start: Any, mask: Any = None, known: tuple[State, ...] = known, given: State | None = None) -> Any:
+            row = along.load(sources, start, mask) if given is None else given
             position = frame.places(builder.add(offset, start))
             if kept:
                 row = (*row, frame.load(place(start), output.dtype, mask))
@@ -49,16 +54,39 @@ def write_items(
                 row = (*row, function.term(row, values, position, known)[0])
             return narrow(write(row, values, position, numbers)[0], output.dtype)
 
-        def lines(first: Any, past_caches: bool) -> None:
+        def raw(start: Any) -> list[Any]:
+            """What `along.load` widens; the last vector instead of what is beyond it."""
+            start = frame.min(start, frame.plus(elements, -frame.lanes))
+            return [
+                frame.raw(frame.offset(source, frame.times(start, o.size)), o.dtype, frame.lanes, None, o.padding)
+                for source, o in zip(sources, along.inputs, strict=True)
+            ]
+
+        def lines(first: Any) -> None:
             whole = builder.sdiv(builder.sub(elements, first), INTP(frame.lanes))
             for chosen in [known] if kept or function.term is None else frame.branches(known):
                 with frame.loop(whole) as index:
                     start = builder.add(frame.times(index, frame.lanes), first)
-                    if past_caches:
-                        for source, operand in zip(sources, along.inputs, strict=True):
-                            soon = frame.plus(frame.times(start, operand.size), SOON)
-                            frame.prefetch(frame.offset(source, soon), False)
-                    frame.save(place(start), result(start, None, chosen), None, past_caches)
+                    frame.save(place(start), result(start, None, chosen))
+
+        def lines_past_caches(first: Any) -> None:
+            whole = builder.sdiv(builder.sub(elements, first), INTP(frame.lanes))
+            for chosen in [known] if function.term is None else frame.branches(known):
+                queue = [raw(frame.plus(first, frame.lanes * k)) for k in range(AHEAD)]
+                rooms = [[frame.room(value.type) for value in values] for values in queue]
+                for room, value in zip(chain(*rooms), chain(*queue), strict=True):
+                    builder.store(value, room)
+                with frame.loop(whole) as index:
+                    start = builder.add(frame.times(index, frame.lanes), first)
+                    for source, operand in zip(sources, along.inputs, strict=True):
+                        soon = frame.plus(frame.times(start, operand.size), SOON)
+                        frame.prefetch(frame.offset(source, soon), False)
+                    queue = [[builder.load(room) for room in vectors] for vectors in rooms]
+                    queue.append(raw(frame.plus(start, frame.lanes * AHEAD)))
+                    for room, value in zip(chain(*rooms), chain(*queue[1:]), strict=True):
+                        builder.store(value, room)
+                    row = tuple(map(frame.widen, queue[0], (o.dtype for o in along.inputs)))
+                    frame.save(place(start), result(start, None, chosen, row), None, True)
 
         def by_lines() -> None:
             """Whole lines, for a store that crosses two takes as long as two; the ends overlap with them."""
@@ -73,13 +101,13 @@ def write_items(
                 with builder.if_then(needed):  # before anything is written: it may be to where they lie
                     builder.store(result(start), room)
             if kept or not along.streams:
-                lines(before, False)
+                lines(before)
             else:
                 with builder.if_else(along.streaming, likely=False) as (then, otherwise):
                     with then:
-                        lines(before, True)
+                        lines_past_caches(before)
                     with otherwise:
-                        lines(before, False)
+                        lines(before)
             for (start, needed), room in zip(ends, rooms, strict=True):
                 with builder.if_then(needed):
                     frame.save(place(start), builder.load(room))
