@@ -11,6 +11,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -26,6 +27,16 @@ ROOM = 96  # vectors of elements that are in flight: they and what comes of them
 TILES = 24  # and at most so many tiles: the numbers of each lie on the stack
 AGAIN = 20 << 10  # bytes of the stack for the rows that want a second attempt: those of some tiles are brought together
 CHAINS = 2  # in which a maximum is found
+
+
+@dataclass(frozen=True)
+class Together:
+    """Memory for rows that want a second attempt: their elements, then their numbers, and what it finds."""
+
+    most: int  # tiles whose rows it has room for, if all of them do
+    places: list[int]  # of the numbers
+    rooms: list[Any]
+    results: list[Any]
 
 
 class Short:
@@ -52,6 +63,10 @@ class Short:
         self.arrays = arrays
         self.flat = [frame.room(frame.memory(operand.dtype, frame.lanes), n) for operand in arrays]
         self.numbers: list[tuple[Any, str]] = []  # of rows, a vector a tile: where they are, and of what kind
+        *before, last = function.passes
+        # whether second attempts come last and may wait for each other, and how many rows do
+        self.later = output is None and last.when is not None and all(k.when is None for k in before)
+        self.waiting = frame.room(INTP)
 
     def _room(self, count: int) -> Any:
         return self.frame.room(self.frame.vector, count)
@@ -73,6 +88,7 @@ class Short:
             groups = builder.add(groups, builder.zext(frame.is_positive(some), INTP))
         done = frame.room(INTP)
         builder.store(INTP(0), done)
+        builder.store(INTP(0), self.waiting)
         with frame.loop(groups):
             self.first = builder.load(done)
             left = builder.sub(count, self.first)
@@ -82,7 +98,9 @@ class Short:
             self.staged = builder.or_(fewer, builder.not_(dense))
             self.tiles = builder.select(fewer, INTP(1), tiles)
             self.present = builder.select(fewer, some, frame.times(tiles, lanes))
-            builder.store(builder.add(self.first, self.present), done)
+            until = builder.add(self.first, self.present)
+            self.ends = builder.icmp_signed("==", until, count)
+            builder.store(until, done)
             self._group()
 
     def _lead(self) -> Any:
@@ -108,7 +126,8 @@ class Short:
         known: list[list[int]] = []
         for k, reduction in enumerate(function.passes):
             if reduction.when is not None:
-                self._again(reduction, values, known)
+                if not self.later:
+                    self._again(reduction, values, known)
                 known.append(known[-1])
                 continue
             last = reduction is function.last
@@ -130,6 +149,8 @@ class Short:
             for operand, value in zip(self.results, finished[: function.results], strict=True):
                 self._save_numbers(operand, value, tile)
             done = self._remember(finished, tile)
+        if self.later:
+            self._again_later(function.passes[-1], values, known[:-1])
         if self.output is not None:
             with frame.loop(self.tiles) as tile:
                 self._write(tile, self._recall(values, tile), self._recall(done, tile))
@@ -239,25 +260,60 @@ class Short:
             for line in range(0, frame.lanes * self.n * operand.size, LINE):
                 frame.prefetch(frame.offset(place, INTP(line)), operand is self.output, True)
 
+    def _together(self, values: Sequence[int], known: Sequence[Sequence[int]], more: int) -> Together:
+        """Room for the rows that want a second attempt, of as many tiles as there is memory for, and for `more`."""
+        frame, lanes = self.frame, self.frame.lanes
+        places = [*values, *(place for of_pass in known for place in of_pass)]
+        vectors = len(self.inputs) * self.n + len(places) + len(known[-1])
+        most = max(min(AGAIN // (vectors * lanes * frame.width // 8) - 1 - more, self.most), 1)
+        kind = ir.ArrayType(frame.float, lanes * (most + 1 + more))
+        rooms = [frame.room(kind) for _ in range(len(self.inputs) * self.n + len(places))]
+        return Together(most, places, rooms, [frame.room(kind) for _ in known[-1]])
+
+    def _start(self, room: Any, first: Any) -> Any:
+        return self.frame.builder.bitcast(self.frame.at(room, first), self.frame.vector.as_pointer())
+
+    def _add(self, tile: Any, wanted: Lanes, mask: Any, found: Any, together: Together) -> None:
+        """Bring the wanted rows of a tile to the others, of which there are `found`."""
+        frame, builder = self.frame, self.frame.builder
+        elements = [part for row in zip(*self._read(tile), strict=True) for part in row]
+        elements += [frame.get(frame.at(self.numbers[place][0], tile)) for place in together.places]
+        for room, value in zip(together.rooms, elements, strict=True):
+            self._packed(self._start(room, builder.load(found)), value, wanted)
+        self._further(mask, found)
+
+    def _further(self, mask: Any, found: Any) -> None:
+        builder = self.frame.builder
+        count = call_intrinsic(builder, f"llvm.ctpop.i{self.frame.lanes}", mask.type, [mask])
+        builder.store(builder.add(builder.load(found), builder.zext(count, INTP)), found)
+
+    def _attempt(
+        self,
+        reduction: Reduction,
+        first: Any,
+        together: Together,
+        values: Sequence[int],
+        known: Sequence[Sequence[int]],
+    ) -> tuple[State, tuple[State, ...], State]:
+        """A vector of those rows: their values, what is known of them, and what the second attempt finds."""
+        frame, n = self.frame, self.n
+        vectors = [frame.floats(frame.builder.load(self._start(room, first), align=64)) for room in together.rooms]
+        rows = list(zip(*(vectors[n * k : n * (k + 1)] for k in range(len(self.inputs))), strict=True))
+        left = [
+            value.bits() if self.numbers[place][1] == "int" else value
+            for place, value in zip(together.places, vectors[len(self.inputs) * n :], strict=True)
+        ]
+        parts = iter(left)
+        own, *others = (tuple(itertools.islice(parts, len(those))) for those in (values, *known))
+        total = reduction.settle(self._state(reduction, rows, own, tuple(others), None))
+        return own, tuple(others), reduction.result(total, own, tuple(others))
+
     def _again(self, reduction: Reduction, values: Sequence[int], known: Sequence[Sequence[int]]) -> None:
         """A second attempt at the pass before, for the rows that want it: they are brought together first."""
-        frame, builder, when, n, lanes = self.frame, self.frame.builder, reduction.when, self.n, self.frame.lanes
+        frame, builder, when, lanes = self.frame, self.frame.builder, reduction.when, self.frame.lanes
         assert when is not None
-        # of those rows: their elements, then their numbers
-        places = [*values, *(place for of_pass in known for place in of_pass)]
-        vectors = len(self.inputs) * n + len(places) + len(known[-1])
-        most = max(min(AGAIN // (vectors * lanes * frame.width // 8) - 1, self.most), 1)
-        mask_type, room_type = ir.IntType(lanes), ir.ArrayType(frame.float, lanes * (most + 1))
-        found, masks = frame.room(INTP), frame.room(mask_type, most)
-        packed = [frame.room(room_type) for _ in range(len(self.inputs) * n + len(places))]
-        results = [frame.room(room_type) for _ in known[-1]]
-
-        def start(room: Any, first: Any) -> Any:
-            return builder.bitcast(frame.at(room, first), frame.vector.as_pointer())
-
-        def further(mask: Any) -> None:
-            count = call_intrinsic(builder, f"llvm.ctpop.i{lanes}", mask_type, [mask])
-            builder.store(builder.add(builder.load(found), builder.zext(count, INTP)), found)
+        together, mask_type = self._together(values, known, 0), ir.IntType(lanes)
+        most, found, masks = together.most, frame.room(INTP), frame.room(mask_type, together.most)
 
         def some(first: Any) -> None:
             """Those of a few tiles from one on."""
@@ -265,49 +321,99 @@ class Short:
             builder.store(INTP(0), found)
             with frame.loop(tiles) as k:
                 tile = builder.add(first, k)
-                numbers, before = self._recall(values, tile), self._all(known, tile)
-                wanted = when(numbers, before)
+                wanted = when(self._recall(values, tile), self._all(known, tile))
                 mask = builder.bitcast(wanted.value, mask_type)
                 builder.store(mask, frame.at(masks, k))
                 with builder.if_then(wanted.any(), likely=False):
-                    elements = [part for row in zip(*self._read(tile), strict=True) for part in row]
-                    rooms = [self.numbers[place][0] for place in places]
-                    elements += [frame.get(frame.at(room, tile)) for room in rooms]
-                    for room, value in zip(packed, elements, strict=True):
-                        self._packed(start(room, builder.load(found)), value, wanted)
-                    further(mask)
+                    self._add(tile, wanted, mask, found, together)
             count = builder.load(found)
             with builder.if_then(frame.is_positive(count), likely=False):
-                attempt(count)
+                with frame.loop(frame.parts(count, lanes)) as turn:
+                    at = frame.times(turn, lanes)
+                    again = self._attempt(reduction, at, together, values, known)[-1]
+                    for room, value in zip(together.results, again, strict=True):
+                        builder.store(value.value, self._start(room, at), align=64)
                 builder.store(INTP(0), found)
                 with frame.loop(tiles) as k:
                     mask = builder.load(frame.at(masks, k))
                     with builder.if_then(builder.icmp_unsigned("!=", mask, mask_type(0)), likely=False):
                         wanted = builder.bitcast(mask, ir.VectorType(ir.IntType(1), lanes))
-                        for place, room in zip(known[-1], results, strict=True):
+                        for place, room in zip(known[-1], together.results, strict=True):
                             at = frame.at(self.numbers[place][0], builder.add(first, k))
-                            new = builder.load(start(room, builder.load(found)), align=frame.width // 8)
+                            new = builder.load(self._start(room, builder.load(found)), align=frame.width // 8)
                             frame.put(at, self._spread(frame.get(at), new, wanted))
-                        further(mask)
-
-        def attempt(count: Any) -> None:
-            with frame.loop(frame.parts(count, lanes)) as turn:
-                first = frame.times(turn, lanes)
-                vectors = [frame.floats(builder.load(start(room, first), align=64)) for room in packed]
-                rows = list(zip(*(vectors[n * k : n * (k + 1)] for k in range(len(self.inputs))), strict=True))
-                left = [
-                    value.bits() if self.numbers[place][1] == "int" else value
-                    for place, value in zip(places, vectors[len(self.inputs) * n :], strict=True)
-                ]
-                parts = iter(left)
-                own, *others = (tuple(itertools.islice(parts, len(those))) for those in (values, *known))
-                total = reduction.settle(self._state(reduction, rows, own, tuple(others), None))
-                again = reduction.result(total, own, tuple(others))
-                for room, value in zip(results, again, strict=True):
-                    builder.store(value.value, start(room, first), align=64)
+                        self._further(mask, found)
 
         with frame.loop(frame.parts(self.tiles, most)) as turn:
             some(frame.times(turn, most))
+
+    def _again_later(self, reduction: Reduction, values: Sequence[int], known: Sequence[Sequence[int]]) -> None:
+        """The same where rows become numbers: the rows wait until they fill a vector, or there are no more.
+
+        A second attempt is one long chain, which takes as long for a row as for all that fit into a vector. The first
+        attempt's results have been written by now; those of the second one are put in their places.
+        """
+        frame, builder, when, lanes = self.frame, self.frame.builder, reduction.when, self.frame.lanes
+        assert when is not None
+        together, mask_type = self._together(values, known, 1), ir.IntType(lanes)
+        most, indices = together.most, frame.room(INTP, lanes * (together.most + 2))
+
+        def note(tile: Any, mask: Any) -> None:
+            """Which rows they are."""
+            left, end = frame.room(mask_type), frame.room(INTP)
+            builder.store(mask, left)
+            builder.store(builder.load(self.waiting), end)
+            count = call_intrinsic(builder, f"llvm.ctpop.i{lanes}", mask_type, [mask])
+            with frame.loop(builder.zext(count, INTP)):
+                now, place = builder.load(left), builder.load(end)
+                lane = call_intrinsic(builder, f"llvm.cttz.i{lanes}", mask_type, [now, ir.IntType(1)(1)])
+                row = builder.add(self._row(tile), builder.zext(lane, INTP))
+                builder.store(row, frame.at(indices, place))
+                builder.store(builder.and_(now, builder.sub(now, mask_type(1))), left)
+                builder.store(frame.plus(place, 1), end)
+
+        def finish(turn: Any) -> None:
+            at = frame.times(turn, lanes)
+            own, others, again = self._attempt(reduction, at, together, values, known)
+            finished = frame.function.finish(own, (*others, again))
+            present = frame.min(INTP(lanes), builder.sub(builder.load(self.waiting), at))
+            for operand, value in zip(self.results, finished, strict=False):
+                out = narrow(value, operand.dtype)
+                room = frame.room(out.type)
+                builder.store(out, room)
+                source = builder.bitcast(room, POINTER)
+                with frame.loop(present) as k:
+                    row = builder.load(frame.at(indices, builder.add(at, k)))
+                    to = frame.offset(operand.base, builder.mul(row, operand.outer))
+                    one = frame.offset(source, frame.times(k, operand.size))
+                    frame.copy(to, INTP(0), one, INTP(0), INTP(1), operand.dtype)
+
+        with frame.loop(frame.parts(self.tiles, most)) as part:
+            first = frame.times(part, most)
+            tiles = frame.min(INTP(most), builder.sub(self.tiles, first))
+            with frame.loop(tiles) as k:
+                tile = builder.add(first, k)
+                wanted = when(self._recall(values, tile), self._all(known, tile))
+                there = builder.bitcast(frame.first(self._present()), mask_type)
+                mask = builder.and_(builder.bitcast(wanted.value, mask_type), there)
+                with builder.if_then(builder.icmp_unsigned("!=", mask, mask_type(0)), likely=False):
+                    note(tile, mask)
+                    chosen = wanted.like(builder.bitcast(mask, ir.VectorType(ir.IntType(1), lanes)), "mask")
+                    self._add(tile, chosen, mask, self.waiting, together)
+            count = builder.load(self.waiting)
+            last = builder.and_(self.ends, builder.icmp_signed("==", builder.add(first, tiles), self.tiles))
+            turns = builder.select(last, frame.parts(count, lanes), builder.sdiv(count, INTP(lanes)))
+            with builder.if_then(frame.is_positive(turns), likely=False):
+                with frame.loop(turns) as turn:
+                    finish(turn)
+                rest = frame.times(turns, lanes)  # those that wait on, fewer than a vector
+                for room in together.rooms:
+                    builder.store(builder.load(self._start(room, rest), align=64), self._start(room, INTP(0)), align=64)
+                left = builder.sub(count, rest)
+                with frame.loop(builder.select(last, INTP(0), left)) as k:
+                    moved = builder.load(frame.at(indices, builder.add(rest, k)))
+                    builder.store(moved, frame.at(indices, k))
+                builder.store(left, self.waiting)
 
     def _packed(self, pointer: Any, value: Lanes, wanted: Lanes) -> None:
         """Store the wanted lanes side by side; what comes after them is overwritten or not looked at."""
