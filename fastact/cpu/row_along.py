@@ -322,7 +322,10 @@ class Along:
     # --- the items: for each, where its operands are
 
     def _ahead(self, items: Items, item: Any) -> list[tuple[Any, Operand, bool]]:
-        """Where the same item of the rows or blocks that are taken next lies, in every array."""
+        """Where the same item of the rows or blocks that are taken next lies, in every array that is wanted by then.
+
+        An output that nothing is kept in is written when this pass is over: of that, it is the item itself.
+        """
         frame, builder = self.frame, self.frame.builder
         found: list[tuple[Any, Operand, bool]] = []
         for operand in [*self.inputs, *([] if self.output is None else [self.output])]:
@@ -332,6 +335,8 @@ class Along:
             step = builder.select(items.long, parts, rows)
             if operand is not self.output:
                 step = builder.select(self.cached, rows, step)
+            elif not self.keeps:
+                step = INTP(0)
             place = frame.offset(items.address(item, operand), step)
             if operand is self.output:  # what is written past the caches, or much later, must not be brought there
                 place = builder.select(builder.or_(self.streaming, self.parted), found[0][0], place)
