@@ -29,6 +29,7 @@ from .memory import call, call_void, enter, leave, peek, poke, stack
 from .row_arena import FEW, LONG, SHORT, SMALL, SOME
 
 ROW_CHUNK = 1 << 15  # elements a thread takes at a time, in whole rows
+NEXT = 8  # rows that follow on each other that a thread takes if there are enough
 COLUMNS = 128  # that a thread takes at least: less of each line of an array is slow to come by
 ROWS = 32  # short rows are taken so many at a time
 MANY = 64  # so many short rows are worth a loop for their length
@@ -242,7 +243,8 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
                 elif n > 1:
                     context = record()
                     beside = core_dims == 1 and peek(steps) == peek(loop + L_ITEMSIZE) and core > 1
-                    size = max(ROW_CHUNK // core, COLUMNS if beside else 1)
+                    # several, for what is asked for in time is the next row
+                    size = max(ROW_CHUNK // core, COLUMNS if beside else min(n // (8 * threads), NEXT), 1)
                     size = min(size, (n + 4 * threads - 1) // (4 * threads))
                     if size > ROWS:
                         size -= size % ROWS
