@@ -98,3 +98,16 @@ def test_operands_that_do_not_follow_on_each_other() -> None:
     assert not out[:, [0, 11, 12]].any()
     again = x.copy()
     assert same_bits(fa.softmax(again, out=again), y)
+
+
+@pytest.mark.parametrize("n", [2, 10])
+def test_rows_that_wait_for_a_second_attempt(n: int) -> None:
+    """A few among very many, the first and the last among them, or hardly any; results that lie apart."""
+    x = np.random.default_rng(n).normal(size=(6000, n)).astype(np.float32) + 9
+    for few in (slice(0, None, 97), slice(5999, None), slice(0, 1), slice(3000, 3050)):
+        x[few] = np.log(np.float32(1 / n)) + x[few] * 1e-6
+        check(fa.logsumexp, x)
+        out = np.zeros(2 * len(x), np.float32)
+        fa.logsumexp(x, out=out[::2])
+        assert same_bits(out[::2], fa.logsumexp(strided(x)))
+        assert not out[1::2].any()
