@@ -19,7 +19,7 @@ from ..kernels.language import select
 from ..kernels.rows import BLOCK, FEW, LONG, Reduction, State
 from .emit import INTP, ITEMSIZE, POINTER
 from .lanes import Lanes, call_intrinsic
-from .row_arena import NUMBERS, SMALL, STACK, TILES, parts, scratches, tile
+from .row_arena import OF_A_TILE, SMALL, STACK, TILES, parts, scratches, tile
 from .row_frame import LINE, Frame, Operand
 from .row_staging import Staging
 
@@ -210,8 +210,8 @@ class Across:
             places.append(len(self.numbers))
             self.frame.put(self._numbers(tile, places[-1]), number)
             self.numbers.append(number.kind)
-        if len(self.numbers) > NUMBERS:
-            raise ValueError(f"{self.frame.function.name} needs more than {NUMBERS} numbers of a row")
+        if len(self.numbers) > OF_A_TILE:
+            raise ValueError(f"{self.frame.function.name} needs more than {OF_A_TILE} numbers of a row")
         return places
 
     def _replace(self, places: Sequence[int], numbers: Sequence[Lanes], tile: Any) -> None:
@@ -232,7 +232,7 @@ class Across:
 
     def _waiting(self, tile: Any, depth: Any) -> Any:
         """Where it keeps the state that so many bytes of others wait before."""
-        return self.frame.offset(self._numbers(tile, NUMBERS), depth)
+        return self.frame.offset(self._numbers(tile, OF_A_TILE), depth)
 
     def _all(self, known: Sequence[Sequence[int]], tile: Any) -> tuple[State, ...]:
         return tuple(self._recall(places, tile) for places in known)

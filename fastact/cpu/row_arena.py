@@ -15,7 +15,7 @@ SHORT = 22  # rows of so few elements are transposed: a vector along them would 
 FEW = 4  # so few rows that lie side by side are gathered one by one
 ACROSS = 2  # vectors of rows at once: the steps from a tile of short rows to its results hang on each other
 TILES = 16  # of so many rows that go through every pass together
-NUMBERS = 36  # vectors for numbers of rows, a tile
+OF_A_TILE = 36  # vectors for numbers of rows, a tile
 WIDE, MOST = 4, 1024  # vectors of rows in a panel of `row_columns`, and elements of a row at most
 LONG = 64  # entries of a row up to which one lies in a lane in `selection`; longer ones
 STRIDED = 1 << 16  # that are not contiguous are copied into so many bytes, as many at once as share cache lines
@@ -39,7 +39,7 @@ def parts(function: RowFunction) -> int:
 def tile(function: RowFunction, dtype: str) -> int:
     """Vectors of numbers of rows, and of states that wait to be merged: those of residues above those of blocks."""
     blocks = VECTOR // width(dtype)
-    return NUMBERS + parts(function) * (residues(dtype).bit_length() + blocks.bit_length() - 1)
+    return OF_A_TILE + parts(function) * (residues(dtype).bit_length() + blocks.bit_length() - 1)
 
 
 def scratches(function: RowFunction) -> int:
