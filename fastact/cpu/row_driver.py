@@ -30,7 +30,7 @@ from .row_arena import FEW, LONG, SHORT, SMALL, SOME
 
 ROW_CHUNK = 1 << 15  # elements a thread takes at a time, in whole rows
 NEXT = 8  # rows that follow on each other that a thread takes if there are enough
-COLUMNS = 128  # that a thread takes at least: less of each line of an array is slow to come by
+COLUMNS = 64  # that a thread takes at least: less of each line of an array is slow to come by
 ROWS = 32  # short rows are taken so many at a time
 MANY = 64  # so many short rows are worth a loop for their length
 PARTS = 256  # parts of a long row whose totals are kept at a time
