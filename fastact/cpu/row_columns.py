@@ -24,7 +24,7 @@ SEVERAL = 2  # panels from which on it pays to begin them at whole lines, though
 
 def has_columns(function: RowFunction) -> bool:
     """Whether there is one array to be read, of which a panel can be staged while its largest entries are found."""
-    return len(function.rows) == 1 and not function.pick and function.passes[0].repeats
+    return len(function.rows) == 1 and function.passes[0].repeats
 
 
 class Columns:
@@ -98,8 +98,9 @@ class Columns:
     def _row(self, first: Any, vector: Any) -> Any:
         return self.frame.builder.add(first, self.frame.times(vector, self.frame.lanes))
 
-    def _numbers(self, row: Any) -> State:
-        return tuple(self.frame.values(self.values, self.source, row, INTP(self.frame.lanes)))
+    def _numbers(self, row: Any, pick: bool = False) -> State:
+        """Numbers of rows. What is picked is in no cache before the first pass, which finds the largest entry only."""
+        return tuple(self.frame.values(self.values, self.source, row, INTP(self.frame.lanes), pick))
 
     def _ask(self, operand: Operand, element: Any, row: Any, writes: bool) -> None:
         """For what will be needed soon."""
@@ -122,7 +123,7 @@ class Columns:
         present = frame.min(frame.parts(frame.builder.sub(self.count, first), frame.lanes), INTP(WIDE))
         with frame.loop(present) as vector:
             row = self._row(first, vector)
-            values = self._numbers(row)
+            values = self._numbers(row, True)
             done = self._rows(vector, row, values, tuple(frame.get(frame.at(room, vector)) for room in largest))
             for operand, value in zip(self.results, done[: function.results], strict=True):
                 frame.save_numbers(operand, value, row, INTP(frame.lanes))

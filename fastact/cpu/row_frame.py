@@ -210,10 +210,13 @@ class Frame:
 
     # --- numbers of rows: one lane a row
 
-    def values(self, operands: Sequence[Operand], rows: Operand, first: Any, present: Any) -> list[Lanes]:
+    def values(
+        self, operands: Sequence[Operand], rows: Operand, first: Any, present: Any, pick: bool = True
+    ) -> list[Lanes]:
         """The operands of one number a row, for rows first..first+present; the lanes beyond repeat the last row.
 
-        With `pick`, also the element of `rows` at the last of them, which is an index; with `length`, also that.
+        With the function's `pick`, also the element of `rows` at the last of them, which is an index, unless that is
+        not to be read yet; with `length`, also that.
         """
         builder, found = self.builder, []
         index_room = None
@@ -232,7 +235,7 @@ class Frame:
                 found.append(Lanes(builder, kept, "int", self.width, self.lanes, self.target))
             else:
                 found.append(self.load(room, self.dtype))
-        if self.function.pick:
+        if self.function.pick and pick:
             room = self.room(element(rows.dtype), self.lanes)
             with self.loop(self.lanes) as lane:
                 row = self.plus(first, self.min(lane, self.plus(present, -1)))
