@@ -271,7 +271,9 @@ def run(name: str) -> None:
     bar, file = BARS[name], RESULTS / f"{name}.json"
     print(f"\n== {name}: {bar.what}\n$ {command_of(bar)}", flush=True)
     if bar.command in MODULES:
-        file.write_text(json.dumps({"command": command_of(bar), "results": MODULES[bar.command]()}, indent=1) + "\n")
+        file.write_text(
+            json.dumps({"command": command_of(bar), "results": MODULES[bar.command]()}, indent=1) + "\n", "utf-8"
+        )
         return
     options = [*shlex.split(bar.command), "--brief", "--json", str(file)]
     subprocess.run([sys.executable, "-m", "fastact", "bench", *options], check=True)
@@ -282,7 +284,7 @@ def judge(name: str) -> list[Verdict]:
     file = RESULTS / f"{name}.json"
     if not file.exists():
         return [Verdict("not measured", "", "", False)]
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text("utf-8"))
     records = content["results"]
     if BARS[name].command not in MODULES and content["format"] != FORMAT:
         return [Verdict(f"measured by an older version ({content['format']})", "", "", False)]

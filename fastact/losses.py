@@ -27,7 +27,7 @@ def _check_logits(name: str, logits: Any) -> np.ndarray[Any, Any]:
     array: np.ndarray[Any, Any] = np.asanyarray(logits)
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
-    if array.dtype.kind not in "fV" or array.dtype == np.longdouble:
+    if array.dtype.kind not in "fV" or array.dtype.itemsize > 8:  # a long double is a double on some systems
         raise TypeError(f"{name}(): logits must be real floating-point numbers, not {array.dtype}")
     return array
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -89,7 +90,8 @@ def run(options: argparse.Namespace) -> int:
         load_rows()
     load_views()
     # spawned, not forked: a forked child may not use this process's threads
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool, _progress(len(names)) as advance:
+    jobs = min(options.jobs, 61) if sys.platform == "win32" else options.jobs  # Windows waits for no more at once
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool, _progress(len(names)) as advance:
         for done in as_completed([pool.submit(warm, name, dtypes) for name in names]):
             advance(done.result())
     from .cpu import cache

@@ -216,7 +216,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert main([*arguments, "--json", str(target)]) == 0
     text = capsys.readouterr().out
     assert "all within their bounds" in text
-    (row,) = json.loads(target.read_text())
+    (row,) = json.loads(target.read_text("utf-8"))
     assert row["inputs"] == -(-(2**32) // 100003)
     assert row["max_ulp"] < row["bound"] == 1.0
     assert row["holds"]
@@ -235,7 +235,7 @@ def test_the_command_keeps_what_it_found(capsys: pytest.CaptureFixture[str], tmp
     arguments = ["accuracy", "silu", "softmax", "--quiet", "--save", str(kept), "--stride"]
     assert main([*arguments, "1000003"]) == 0
     assert "(kept)" not in capsys.readouterr().out
-    rows = {(row["function"], row["form"]): row for row in json.loads(kept.read_text())["rows"]}
+    rows = {(row["function"], row["form"]): row for row in json.loads(kept.read_text("utf-8"))["rows"]}
     assert list(rows) == [("silu", "forward"), ("silu", "derivative"), ("silu", "with_derivative"), ("softmax", "rows")]
     both = rows["silu", "with_derivative"]
     assert both["same_bits_as"] == ["forward", "derivative"]
@@ -247,12 +247,12 @@ def test_the_command_keeps_what_it_found(capsys: pytest.CaptureFixture[str], tmp
     assert main([*arguments, "500009"]) == 0
     assert capsys.readouterr().out.count("(kept)") == 1  # softmax has no inputs to be strided through
     # a changed kernel is measured again
-    content = json.loads(kept.read_text())
+    content = json.loads(kept.read_text("utf-8"))
     content["rows"][0]["digest"] = "another"
-    kept.write_text(json.dumps(content))
+    kept.write_text(json.dumps(content), "utf-8")
     assert main([*arguments, "500009"]) == 0
     assert capsys.readouterr().out.count("(kept)") == len(rows) - 1
-    assert json.loads(kept.read_text())["rows"][0]["digest"] == rows["silu", "forward"]["digest"]
+    assert json.loads(kept.read_text("utf-8"))["rows"][0]["digest"] == rows["silu", "forward"]["digest"]
 
 
 def test_what_joins_two_functions_is_compared_bit_for_bit() -> None:

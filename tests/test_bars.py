@@ -86,10 +86,14 @@ def test_commands_are_listed_and_kept_results_judged(
     monkeypatch.setattr(bars, "RESULTS", tmp_path)
     assert bars.main(["--check", "startup"]) == 1
     assert "not measured" in capsys.readouterr().out
-    (tmp_path / "startup.json").write_text(json.dumps({"results": [{"what": "x", "seconds_above_numpy": 0.1}]}))
+    (tmp_path / "startup.json").write_text(
+        json.dumps({"results": [{"what": "x", "seconds_above_numpy": 0.1}]}), "utf-8"
+    )
     assert bars.main(["--check", "startup"]) == 0
     assert "all bars are met" in capsys.readouterr().out
-    (tmp_path / "rows-1-thread.json").write_text(json.dumps({"format": "fastact-bench-1", "results": [{"x": 1}]}))
+    (tmp_path / "rows-1-thread.json").write_text(
+        json.dumps({"format": "fastact-bench-1", "results": [{"x": 1}]}), "utf-8"
+    )
     assert bars.main(["--check", "rows-1-thread"]) == 1
     assert "measured by an older version (fastact-bench-1)" in capsys.readouterr().out
     with pytest.raises(SystemExit):
@@ -105,7 +109,7 @@ def test_measuring_keeps_the_results(
     monkeypatch.setitem(BARS, "quick", quick)
     monkeypatch.setitem(MODULES, "calls", lambda: made)
     assert bars.main(["quick", "calls"]) == 0
-    assert json.loads((tmp_path / "calls.json").read_text())["results"] == made
-    command = json.loads((tmp_path / "quick.json").read_text())["command"]
+    assert json.loads((tmp_path / "calls.json").read_text("utf-8"))["results"] == made
+    command = json.loads((tmp_path / "quick.json").read_text("utf-8"))["command"]
     assert command == "fastact bench --functions relu --sizes 1 --libraries numpy --quick --no-accuracy"
     assert "quick: a look" in capsys.readouterr().out

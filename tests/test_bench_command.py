@@ -78,7 +78,7 @@ def test_json_holds_everything_that_is_needed_to_judge_it(tmp_path: Path) -> Non
     file = tmp_path / "bench.json"
     options = ["--libraries", "numpy", "--functions", "relu,softsign", "--json", str(file)]
     assert bench(*SHORT, *options, "--threads", "1", "--form", "with_derivative") == 0
-    document = json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    document = json.loads(file.read_text("utf-8"), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     assert document["threads"] == 1
     assert document["forms"] == ["with_derivative"]
     assert document["dtypes"] == ["float32"]
@@ -107,7 +107,7 @@ def test_json_holds_everything_that_is_needed_to_judge_it(tmp_path: Path) -> Non
 def test_csv_has_one_line_a_measurement(tmp_path: Path) -> None:
     file = tmp_path / "bench.csv"
     assert bench(*SHORT, "--libraries", "numpy", "--functions", "relu", "--csv", str(file)) == 0
-    with file.open(newline="") as opened:
+    with file.open(newline="", encoding="utf-8") as opened:
         rows = list(csv.DictReader(opened))
     assert [(row["elements"], row["library"]) for row in rows] == [
         ("1", "fastact"),
@@ -139,7 +139,7 @@ def test_an_interrupted_run_keeps_what_it_has(
     file = tmp_path / "bench.json"
     options = ["--libraries", "numpy", "--functions", "relu", "--json", str(file)]
     assert bench(*SHORT, *options) == 130
-    assert len(json.loads(file.read_text())["results"]) == 2
+    assert len(json.loads(file.read_text("utf-8"))["results"]) == 2
     assert "interrupted, so far:" in capsys.readouterr().out
 
 
@@ -373,7 +373,7 @@ def test_rows_have_shapes_and_an_axis(capsys: pytest.CaptureFixture[str], tmp_pa
     out = capsys.readouterr().out
     assert "softmax, float32, forward" in out
     assert "6x8x5@1" in out
-    document = json.loads(file.read_text())
+    document = json.loads(file.read_text("utf-8"))
     assert {(r["function"], r["setting"], r["axis"], r["elements"]) for r in document["results"]} == {
         (name, *rest) for name in ("softmax", "logsumexp") for rest in (("6x8x5@1", 1, 240), ("40x3", -1, 120))
     }
@@ -386,7 +386,7 @@ def test_layouts_are_beside_a_contiguous_input(capsys: pytest.CaptureFixture[str
     options = ["--layout", "contiguous,strided2,transposed", "--functions", "relu", "--libraries", "numpy"]
     assert bench(*SHORT, *options, "--no-accuracy", "--csv", str(file)) == 0
     assert "1K elements, strided2, float32, forward" in capsys.readouterr().out
-    with file.open(newline="") as opened:
+    with file.open(newline="", encoding="utf-8") as opened:
         rows = list(csv.DictReader(opened))
     assert {row["layout"] for row in rows} == {"contiguous", "strided2", "transposed"}
     assert all((row["fastact_over_contiguous"] != "") == (row["layout"] != "contiguous") for row in rows)
@@ -412,7 +412,7 @@ def test_limits_with_llvm_mca(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert bench(*SHORT, *options, "--plot", str(tmp_path / "limits.png")) == 0
     out = capsys.readouterr().out
     assert "fastact/bound" in out
-    document = json.loads(file.read_text())
+    document = json.loads(file.read_text("utf-8"))
     assert document["llvm_mca"]
     for r in document["results"]:
         assert r["fastact_over_limit"] > 0

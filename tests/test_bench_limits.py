@@ -86,7 +86,9 @@ def test_more_arithmetic_has_a_higher_bound(dtype: str) -> None:
 
 def _stand_in(directory: Path, text: str, status: int) -> str:
     program = directory / "llvm-mca"
-    program.write_text(f"#!{sys.executable}\nimport sys\nprint({text!r}, file=sys.stderr)\nsys.exit({status})\n")
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nprint({text!r}, file=sys.stderr)\nsys.exit({status})\n", "utf-8"
+    )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return str(program)
 

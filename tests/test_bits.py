@@ -170,7 +170,7 @@ def test_the_bits_are_those_of_every_other_machine(dtype: str) -> None:
     """Against the digests in the repository; they were made on another machine, or with another version."""
     if dtype == "bfloat16":
         pytest.importorskip("ml_dtypes")
-    stored = json.loads((ROOT / "tests" / "bits.json").read_text())[dtype]
+    stored = json.loads((ROOT / "tests" / "bits.json").read_text("utf-8"))[dtype]
     assert list(stored) == [title(name, parameters) for name, parameters in subjects()]
     done = bits("--dtype", dtype)
     assert done.returncode == 0, (

@@ -60,9 +60,9 @@ def test_a_change_in_a_kernel_is_noticed(cache: Path, tmp_path: Path) -> None:
     where = {"PYTHONPATH": str(tmp_path / "copy")}
     assert run(CALL, cache, **where).stdout.strip() == ANSWER
     assert len(list(cache.iterdir())) == 1
-    source = kernels.read_text()
+    source = kernels.read_text("utf-8")
     assert "select(x <= 0.0, 0.0, x)" in source
-    kernels.write_text(source.replace("select(x <= 0.0, 0.0, x)", "select(x <= 0.0, 5.0, x)"))
+    kernels.write_text(source.replace("select(x <= 0.0, 0.0, x)", "select(x <= 0.0, 5.0, x)"), "utf-8")
     assert compiles_anew(cache, **where) == "[5.0, 2.0]"
 
 
@@ -123,7 +123,7 @@ def test_damaged_code_does_not_run(cache: Path) -> None:
 def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     """No directory was chosen, and the user's cannot be made."""
     home = tmp_path / "file"
-    home.write_text("a file where the directory should be")
+    home.write_text("a file where the directory should be", "utf-8")
     code = "import os; del os.environ['FASTACT_CACHE_DIR']; " + CALL
     done = run(code, tmp_path, HOME=str(home), XDG_CACHE_HOME="")
     assert done.stdout.strip() == ANSWER
@@ -134,7 +134,7 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions work differently")
 def test_the_warning_comes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("a file where the directory should be")
+    (tmp_path / "file").write_text("a file where the directory should be", "utf-8")
     monkeypatch.setenv("FASTACT_CACHE_DIR", str(tmp_path / "file" / "cache"))
     made = "symbol", b"code"
     with pytest.warns(RuntimeWarning, match="cannot keep compiled code in .*cache"):

@@ -107,7 +107,7 @@ def test_all_and_dir() -> None:
     space: dict[str, Any] = {}
     exec("from fastact import *", space)
     assert set(listed) <= set(space)
-    stub = ast.parse((ROOT / "fastact" / "__init__.pyi").read_text())
+    stub = ast.parse((ROOT / "fastact" / "__init__.pyi").read_text("utf-8"))
     declared = {n.target.id for n in stub.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
     declared |= {n.name for n in stub.body if isinstance(n, ast.FunctionDef)}
     assert set(listed) == declared - {"__version__"}
@@ -145,4 +145,4 @@ def test_limits_and_range_are_what_the_kernels_give(record: Activation) -> None:
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("fastact/**/*.py")), ids=lambda f: str(f.relative_to(ROOT)))
 def test_files_stay_readable(file: Path) -> None:
-    assert len(file.read_text().splitlines()) <= 520, f"split {file.name}: it has grown past 500 lines"
+    assert len(file.read_text("utf-8").splitlines()) <= 520, f"split {file.name}: it has grown past 500 lines"

@@ -29,7 +29,7 @@ sass: Any = pytest.importorskip("fastact.cuda.sass")
 ARCHITECTURES = (75, 80, 90, 100)
 # Every way to compute: nothing but selects, tables, a reciprocal, a quotient of any numerator, two results.
 COMPILED = ("relu", "gelu", "sigmoid", "softplus", "elu_vjp", "mish_with_derivative", "leaky_relu")
-RECORDED = json.loads(cuda_budget.TARGET.read_text())
+RECORDED = json.loads(cuda_budget.TARGET.read_text("utf-8"))
 
 
 def have_nvdisasm() -> bool:

@@ -261,7 +261,7 @@ def test_the_command_prints_draws_and_writes(tmp_path: Path, capsys: pytest.Capt
     assert code == 0
     assert output.splitlines()[-1].startswith("Best test accuracy ")
     assert picture.read_bytes().startswith(b"\x89PNG")
-    content = json.loads(figures.read_text())
+    content = json.loads(figures.read_text("utf-8"))
     assert [entry["activation"] for entry in content["training"]] == ["sigmoid", "gelu"]
     assert content["summary"] == output.splitlines()[-1]
     entry = content["training"][1]
@@ -285,7 +285,7 @@ def test_lessons_are_printed(
     output = capsys.readouterr().out
     for text in ("Vanishing gradient:", "Self-normalising:", "Dead units:"):
         assert text in output
-    content = json.loads(figures.read_text())
+    content = json.loads(figures.read_text("utf-8"))
     assert [len(stack["layers"]) for stack in content["deep"]] == [6, 6, 6]
     assert [entry["activation"] for entry in content["switched_off"]] == ["relu", "elu"]
 
@@ -296,7 +296,7 @@ def test_divergence_is_reported_not_raised(tmp_path: Path, capsys: pytest.Captur
     arguments = ("--activation", "leaky_relu", "--learning-rate", "1e30", "--no-lessons")
     assert call(*arguments, "--epochs", "2", "--json", str(figures)) == 0
     assert "diverged: leaky_relu" in capsys.readouterr().out
-    content = json.loads(figures.read_text())
+    content = json.loads(figures.read_text("utf-8"))
     assert content["training"][0]["runs"]["fastact"]["losses"][-1] is None
 
 

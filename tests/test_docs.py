@@ -30,6 +30,6 @@ def test_docstring(name: str) -> None:
 
 
 def test_readme() -> None:
-    blocks = re.findall(r"```pycon\n(.*?)```", README.read_text(), re.DOTALL)
+    blocks = re.findall(r"```pycon\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
     assert blocks
     run("\n".join(blocks), "README.md")

@@ -178,6 +178,6 @@ def test_a_row_survives_the_file(tmp_path: Path) -> None:
     assert again.current(Key("swish", "derivative", "float32", True, (0.5,)), "abc") is not None
     assert again.current(Key("swish", "derivative", "float32", True, (0.5,)), "abd") is None
     assert [row.found.examples for row in again.rows.values()] == [{}, {}]
-    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "other.json").write_text("{}", "utf-8")
     with pytest.raises(ValueError, match="fastact-accuracy"):
         Results(tmp_path / "other.json")

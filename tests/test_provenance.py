@@ -64,7 +64,7 @@ def coefficients(value: object) -> int:
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_table_names_its_script(name: str) -> None:
     module = importlib.import_module(f"fastact.kernels.{name}")
-    source = (ROOT / "fastact" / "kernels" / f"{name}.py").read_text()
+    source = (ROOT / "fastact" / "kernels" / f"{name}.py").read_text("utf-8")
     own = {n for n, value in vars(module).items() if coefficients(value) > 2 and re.search(rf"(?m)^{n}\b.* = ", source)}
     cited = set(re.findall(r"tools/polynomials/(\w+\.py)", source))
     assert cited <= set(SCRIPTS)

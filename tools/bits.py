@@ -37,7 +37,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.left_out and not args.check:
         parser.error("--except goes with --check")
-    stored = json.loads(FILE.read_text()) if FILE.exists() else {}
+    stored = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
     found = digests(args.dtype or list(DTYPES), set((args.left_out or "").split(",")))
     if args.check:
         different = [
@@ -48,7 +48,7 @@ def main() -> int:
         ]
         print("\n".join(different), file=sys.stderr)
         return 1 if different else 0
-    FILE.write_text(json.dumps({**stored, **found}, indent=1) + "\n")
+    FILE.write_text(json.dumps({**stored, **found}, indent=1) + "\n", "utf-8")
     return 0
 
 

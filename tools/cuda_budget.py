@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtypes", nargs="*", choices=DTYPES, default=("bfloat16", "float32"))
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     options = parser.parse_args(arguments)
-    recorded: dict[str, dict[str, Any]] = json.loads(TARGET.read_text()) if TARGET.exists() else {}
+    recorded: dict[str, dict[str, Any]] = json.loads(TARGET.read_text("utf-8")) if TARGET.exists() else {}
     names = options.names or [n for n in elementwise_forms() if not (options.missing and n in recorded)]
     table = recorded if options.names or options.missing else {}
     failed = 0
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if row:
             table[name] = {**table.get(name, {}), **row}
     if not options.dry_run:
-        TARGET.write_text(json.dumps(table, indent=1) + "\n")
+        TARGET.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
     return 1 if failed else 0
 
 

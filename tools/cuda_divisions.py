@@ -110,7 +110,9 @@ def different(graph: Graph, number: int, count: int) -> int:
     entries = "".join(f"static const int table{k}[] = {{{', '.join(map(str, t))}}};\n" for t, k in tables.items())
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "compare.cpp"
-        file.write_text(f"{_CODE}{entries}static inline ints one(floats x) {{\n{body}  return {ends};\n}}\n{_LOOP}")
+        file.write_text(
+            f"{_CODE}{entries}static inline ints one(floats x) {{\n{body}  return {ends};\n}}\n{_LOOP}", "utf-8"
+        )
         subprocess.run(["g++", *_OPTIONS, str(file), "-o", f"{folder}/compare.so"], check=True)
         compare = ctypes.CDLL(f"{folder}/compare.so").compare
     compare.restype = ctypes.c_longlong
@@ -138,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 lost += found > 0
             elif not found:
                 recorded[key] = name
-                quotients.FILE.write_text(json.dumps(recorded, indent=1) + "\n")
+                quotients.FILE.write_text(json.dumps(recorded, indent=1) + "\n", "utf-8")
     return 1 if lost else 0
 
 

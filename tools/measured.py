@@ -38,7 +38,7 @@ def functions() -> str:
 
 def table(name: str, command: str) -> str:
     """One run as a table: time, the fastest peer's, their ratio, and the largest error on the run's sample."""
-    run = json.loads((RESULTS / f"{name}.json").read_text())
+    run = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
     command = run.get("command", command)
     versions = ", ".join(f"{k} {v}" for k, v in run["versions"].items() if k not in ("fastact", "llvmlite"))
     machine = f"{run['machine']['cpu']}, {run['machine']['cores']} cores, {run['machine']['system'].split('-')[0]}"
@@ -124,14 +124,14 @@ def main() -> int:
     """Write the README or check it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the README is out of date")
-    before = README.read_text()
+    before = README.read_text("utf-8")
     after = readme(before)
     if parser.parse_args().check:
         if after == before:
             return 0
         print("README.md is out of date: run python tools/measured.py", file=sys.stderr)
         return 1
-    README.write_text(after)
+    README.write_text(after, "utf-8")
     return 0
 
 

@@ -78,11 +78,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the stub is out of date")
     text = stub()
     if parser.parse_args().check:
-        if TARGET.read_text() == text:
+        if TARGET.read_text("utf-8") == text:
             return 0
         print(f"{TARGET} is out of date: run python tools/stub.py", file=sys.stderr)
         return 1
-    TARGET.write_text(text)
+    TARGET.write_text(text, "utf-8")
     return 0
 
 

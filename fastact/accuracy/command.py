@@ -216,7 +216,7 @@ def _write(target: str, found: list[tuple[Measurement, float]], peers: list[tupl
     if target == "-":
         print(text)
     else:
-        Path(target).write_text(text + "\n")
+        Path(target).write_text(text + "\n", "utf-8")
 
 
 @contextmanager

@@ -123,7 +123,7 @@ class Results:
         """Read the file, if there is one."""
         if not self.path.exists():
             return
-        content = json.loads(self.path.read_text())
+        content = json.loads(self.path.read_text("utf-8"))
         if content.get("format") != FORMAT:
             raise ValueError(f"{self.path} is not a file of {FORMAT}")
         self.environments = content["environments"]
@@ -169,7 +169,7 @@ class Results:
         ]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".new")
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + "\n", "utf-8")
         temporary.replace(self.path)
 
 

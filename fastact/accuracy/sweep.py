@@ -115,7 +115,7 @@ def _load(state: Path | None, about: Measurement) -> tuple[set[int], Measurement
     if state is None or not state.exists():
         return set(), about
     try:
-        content = json.loads(state.read_text())
+        content = json.loads(state.read_text("utf-8"))
         found = content["found"]
         same = (found["name"], found["form"], found["dtype"], tuple(found["parameters"]))
         if same != (about.name, about.form, about.dtype, about.parameters):
@@ -131,5 +131,5 @@ def _save(state: Path | None, total: Measurement, done: set[int]) -> None:
         return
     state.parent.mkdir(parents=True, exist_ok=True)
     temporary = state.with_suffix(".new")
-    temporary.write_text(json.dumps({"found": asdict(total), "done": sorted(done)}))
+    temporary.write_text(json.dumps({"found": asdict(total), "done": sorted(done)}), "utf-8")
     temporary.replace(state)

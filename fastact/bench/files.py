@@ -23,7 +23,7 @@ FORMAT = "fastact-bench-2"
 
 def _cpu() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
@@ -139,13 +139,13 @@ def to_json(report: Report, path: Path, date: str) -> None:
         "notes": report.notes,
         "summary": summary(report),
     }
-    path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def to_csv(report: Report, path: Path) -> None:
     """Write one line for each function, form, dtype, setting and library."""
     rows = records(report)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         if rows:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -102,7 +103,8 @@ def _write(file: Path, symbol: str, code: bytes) -> None:
     except OSError as error:
         # On Windows a file that another process has open cannot be replaced; it holds the same code, so all is well.
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            with suppress(OSError):
+                os.unlink(temporary)
         if not file.exists():
             _complain(root(), error.strerror or str(error))
 

@@ -7,6 +7,7 @@ has compiled it; addresses are integers and the structures are those of `fastact
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -48,6 +49,7 @@ CHUNK = 1 << 13  # elements a thread takes at a time at least: taking them is fr
 CHUNKS = 16  # for each thread, so that none waits long for the last, though some have less of their core than others
 HUGE_PAGE = 1 << 21  # and bytes at most
 WORD = 8
+IDENTITY = -1 if ctypes.sizeof(ctypes.c_long) == WORD else (1 << 32) - 1  # the bits of a C long: Windows' has 32
 
 L_BLOCK, L_BODY = offset(Loop, "block"), offset(Loop, "body")
 L_RESOLVE, L_POOL, L_INPUTS, L_OUTPUTS = (offset(Loop, f) for f in ("resolve", "pool", "inputs", "outputs"))
@@ -303,7 +305,7 @@ def _run(args: int, steps: int, n: int, loop: int) -> bool:
 def threads_of(pool: int) -> int:
     """How many threads this call may use: what this thread asked for, else what the process is set to."""
     if peek(pool + P_OVERRIDES) > 0:
-        me = call(peek(pool + P_IDENTIFY))
+        me = call(peek(pool + P_IDENTIFY)) & IDENTITY
         for k in range(SLOTS):
             if peek(pool + P_SLOTS + 2 * WORD * k) == me:
                 return peek(pool + P_SLOTS + 2 * WORD * k + WORD)

@@ -35,7 +35,7 @@ def digest(graph: Graph, number: int) -> str:
 @cache
 def recorded() -> dict[str, str]:
     """The divisions that are right with fewer corrections, and where each was found."""
-    found: dict[str, str] = json.loads(FILE.read_text())
+    found: dict[str, str] = json.loads(FILE.read_text("utf-8"))
     return found
 
 
