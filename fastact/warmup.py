@@ -32,9 +32,10 @@ def warm(name: str, dtypes: tuple[str, ...]) -> str:
     for dtype in dtypes:
         x = np.zeros(2, dtype)
         if name not in elementwise_forms():
-            ufunc = function
-            columns = ufunc.signature.split("->")[0].split(",")
-            ufunc(*(x if column == "(n)" else x[0] for column in columns))
+            columns = function.signature.split("->")[0].split(",")
+            for n in (2, 64):  # rows that are short, for which each lane is a row, and others
+                row = np.zeros(n, dtype)
+                function(*(row if column == "(n)" else row[0] for column in columns))
             continue
         record, form = elementwise_forms()[name]
         arrays = [x] * len(form.arrays)

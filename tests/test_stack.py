@@ -48,9 +48,9 @@ def frame(code: bytes) -> int:
     return max((int.from_bytes(found[1], "little") for found in RESERVE.finditer(code)), default=0)
 
 
-def compiled(function: RowFunction | Projection, dtype: str, length: int | None = None) -> bytes:
-    label = f"{function.name}-{dtype}" + (f"-{length}" if length else "")
-    return cache.load_or_compile(label, lambda: compiler.compile_rows(label, function, dtype, length))[1]
+def compiled(function: RowFunction | Projection, dtype: str, length: int | None = None, beside: bool = False) -> bytes:
+    label = f"{function.name}-{dtype}" + (f"-{length}" if length else "") + "-beside" * beside
+    return cache.load_or_compile(label, lambda: compiler.compile_rows(label, function, dtype, length, beside))[1]
 
 
 @x86
@@ -58,6 +58,8 @@ def compiled(function: RowFunction | Projection, dtype: str, length: int | None 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_frames_of_rows(name: str, dtype: str) -> None:
     assert 0 < frame(compiled(FUNCTIONS[name], dtype)) <= FRAME
+    if isinstance(FUNCTIONS[name], RowFunction):
+        assert 0 < frame(compiled(FUNCTIONS[name], dtype, beside=True)) <= FRAME
 
 
 @x86

@@ -15,7 +15,7 @@ from ..kernels.rows import RowFunction
 from ..kernels.sparse import Projection
 from .emit import Block, emit_block
 from .machine import target
-from .rows import emit_rows, emit_short_rows
+from .rows import emit_beside, emit_rows, emit_short_rows
 from .selection import emit_projection
 
 # error_model="numpy": without it Numba tests every divisor for zero, which alone stops vectorisation.
@@ -104,12 +104,13 @@ def _function_of(emit: Callable[[Any, Any, Any], None]) -> Callable[..., None]:
 
 
 def compile_rows(
-    name: str, function: RowFunction | Projection, dtype: str, length: int | None = None
+    name: str, function: RowFunction | Projection, dtype: str, length: int | None = None, beside: bool = False
 ) -> tuple[str, bytes]:
     """Compile the loop of `function`, as NumPy calls a gufunc's but for its last argument: the fields of
     `fastact.cpu.layout.PIECE`, or 0.
 
-    With `length`, it is for rows of that many elements, and best for those that follow on each other.
+    With `length`, it is for rows of that many elements, and best for those that follow on each other. A row function
+    has two loops for all others: that for rows that are short or lie side by side is made with `beside`.
     """
 
     def emit(builder: Any, args: Any, dims: Any, steps: Any, piece: Any) -> None:
@@ -118,7 +119,8 @@ def compile_rows(
         elif length is not None:
             emit_short_rows(builder, args, dims, steps, function, dtype, target(), length)
         else:
-            emit_rows(builder, args, dims, steps, piece, function, dtype, target())
+            loop = emit_beside if beside else emit_rows
+            loop(builder, args, dims, steps, piece, function, dtype, target())
 
     body = _appended(emit)
 

@@ -67,7 +67,7 @@ U_DATA = offset(UFunc, "data")
 
 operands = stack(WORD * MAX_OPERANDS)
 buffers = stack(BUFFERS)
-record = stack(WORD * 10)
+record = stack(WORD * 11)
 
 
 @jit

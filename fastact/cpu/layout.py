@@ -96,6 +96,7 @@ class Pool(ctypes.Structure):
 
 
 SHORTEST, LONGEST = 2, 32
+BESIDE = LONGEST - SHORTEST + 2  # the number of that kind of loop: after `body` and those of one length
 ROWS_OF = {n: f"rows_of_{n}" for n in range(SHORTEST, LONGEST + 1)}
 """Where a `Loop` has the loop over rows of so many elements."""
 
@@ -114,11 +115,13 @@ class Loop(ctypes.Structure):
             "block_every_second",
             "block_scalars_every_second",
             "body",  # or a whole NumPy loop, void (*)(char **, intp *, intp *, void *)
+            "beside",  # the one over rows that are short, or lie side by side, if there are two; 0 until it is compiled
             "resolve",  # intp (*)(Loop *, intp kind): compile; 0 if that failed
             "pool",
             "inputs",
             "outputs",
             "scalars",  # number of trailing inputs that are parameters, or one number a row
+            "mask",  # 1 if the last of the rows that are read is an array of bool
             "indices",  # a bit for each of these that is an index
             "itemsize",
             "lanes",

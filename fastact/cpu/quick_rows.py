@@ -10,7 +10,6 @@ from __future__ import annotations
 import numba
 
 from .driver import (
-    L_BODY,
     L_INPUTS,
     L_ITEMSIZE,
     L_OUTPUTS,
@@ -19,7 +18,6 @@ from .driver import (
     P_SHARE,
     U_DATA,
     WORD,
-    block,
     jit,
     operands,
     record,
@@ -57,7 +55,19 @@ from .quick import (
     product,
     writable,
 )
-from .row_driver import COLUMNS, L_SCALARS, ROW_CHUNK, arena_at, arena_for, arenas, body_for, free, usual, writes
+from .row_driver import (
+    COLUMNS,
+    L_SCALARS,
+    ROW_CHUNK,
+    arena_at,
+    arena_for,
+    arenas,
+    body_for,
+    body_with,
+    free,
+    usual,
+    writes,
+)
 
 P_AXIS, P_KEEPDIMS, P_TRUE = (offset(Pool, f) for f in ("axis_name", "keepdims_name", "true"))
 P_ROWS, P_SLABS_JOB = offset(Pool, "rows"), offset(Pool, "slabs_job")
@@ -70,7 +80,7 @@ axis_numbers = stack(WORD * 64)  # NumPy's arrays have no more axes
 def slabs_chunk(context: int, chunk: int, me: int) -> None:
     """Some slices of arrays (outer, n, inner), or some columns of one slice.
 
-    context: args, steps, loop, outer, n, inner, slices a chunk, columns a chunk, arenas, their size.
+    context: args, steps, loop, outer, n, inner, slices a chunk, columns a chunk, arenas, their size, body.
     """
     args, steps, loop = peek(context), peek(context + WORD), peek(context + 2 * WORD)
     outer, n, inner = peek(context + 3 * WORD), peek(context + 4 * WORD), peek(context + 5 * WORD)
@@ -90,11 +100,12 @@ def slabs_chunk(context: int, chunk: int, me: int) -> None:
             row = operand < rows or (operand == nargs - 1 and writes(loop))
             place = peek(args + WORD * operand) + (k * (n if row else 1) * inner + start) * step
             poke(local + WORD * operand, place)
-        call_void(peek(loop + L_BODY), local, shape, steps, piece)
+        call_void(peek(context + 10 * WORD), local, shape, steps, piece)
 
 
 @jit
-def _slabs(args: int, steps: int, outer: int, n: int, inner: int, loop: int) -> None:
+def _slabs(args: int, steps: int, outer: int, n: int, inner: int, loop: int, body: int) -> bool:
+    """Do all slices; False, with a Python error set, if that takes a loop that cannot be made."""
     pool, context = peek(loop + L_POOL), record()
     poke(context, args)
     poke(context + WORD, steps)
@@ -119,16 +130,23 @@ def _slabs(args: int, steps: int, outer: int, n: int, inner: int, loop: int) -> 
             chunks = (outer + slices - 1) // slices * ((inner + columns - 1) // columns)
             memory = arenas(arena, min(threads, chunks), pool)
             poke(context + 8 * WORD, memory)
+            poke(context + 10 * WORD, body_with(memory, arena, body, n, loop))
+            if peek(context + 10 * WORD) == 0:
+                return False
             shared = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_SLABS_JOB), context, chunks) != 0
             free(memory, pool)
             if shared:
-                return
+                return True
     poke(context + 6 * WORD, outer)
     poke(context + 7 * WORD, inner)
     memory = arenas(arena, 1, pool)
     poke(context + 8 * WORD, memory)
+    poke(context + 10 * WORD, body_with(memory, arena, body, n, loop))
+    if peek(context + 10 * WORD) == 0:
+        return False
     call_void(peek(pool + P_SLABS_JOB), context, 0, 0)
     free(memory, pool)
+    return True
 
 
 @jit
@@ -296,19 +314,17 @@ def _called(ufunc: int, args: int, inputs: int, axis: int, keep: bool, out: int,
         poke(steps + WORD * (nargs - 1), itemsize * (n if inner == 1 else 1))
         poke(steps + WORD * cores, itemsize * inner)
     dims = record()
-    poke(dims, outer)
+    poke(dims, outer if inner == 1 else inner)
     poke(dims + WORD, n)
-    if inner == 1:
-        fine = body_for(dims, steps, loop) != 0
-    else:
-        fine = peek(loop + L_BODY) != 0 or block(loop, False, 0) != 0
+    body = body_for(dims, steps, loop)
+    fine = body != 0
     if fine:
         thread = call(peek(pool + P_SAVE)) if size >= ALONE else 0
         before = enter()
         if inner == 1:
             call_void(peek(pool + P_ROWS), data, dims, steps, loop)
         else:
-            _slabs(data, steps, outer, n, inner, loop)
+            fine = _slabs(data, steps, outer, n, inner, loop, body)
         leave(before)
         if thread != 0:
             call_void(peek(pool + P_RESTORE), thread)

@@ -24,7 +24,7 @@ from .driver import (
     resolved,
     threads_of,
 )
-from .layout import NUMBERS, PIECE, ROWS_OF, SHORTEST, SLOT, Loop, Pool, offset
+from .layout import BESIDE, NUMBERS, PIECE, ROWS_OF, SHORTEST, SLOT, Loop, Pool, offset
 from .memory import call, call_void, enter, leave, peek, poke, stack
 from .row_arena import FEW, LONG, SHORT, SMALL, SOME
 
@@ -40,7 +40,7 @@ P_ROWS_JOB, P_PARTS_JOB = offset(Pool, "rows_job"), offset(Pool, "parts_job")
 P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
 L_SCALARS, L_LONGEST, L_ROWS_OF = offset(Loop, "scalars"), offset(Loop, "longest"), offset(Loop, ROWS_OF[SHORTEST])
 P_MALLOC, P_FREE = offset(Pool, "raw_malloc"), offset(Pool, "raw_free")
-L_ARENA = offset(Loop, "arena")
+L_ARENA, L_BESIDE, L_MASK = (offset(Loop, f) for f in ("arena", "beside", "mask"))
 FIELDS = len(PIECE)
 OTHERS, PHASE, FIRST, LAST, TOTALS, COMMON, ARENA = (WORD * k for k in range(FIELDS))
 
@@ -65,6 +65,39 @@ def writes(loop: int) -> int:
 
 
 @jit
+def lies_beside(dims: int, steps: int, loop: int) -> bool:
+    """Whether each lane is to be a row: because rows are short, or lie side by side."""
+    if peek(loop + L_PHASES) == 0:
+        return False
+    rows, nargs = peek(loop + L_INPUTS) - peek(loop + L_SCALARS), peek(loop + L_INPUTS) + peek(loop + L_OUTPUTS)
+    along, simple = True, True
+    for k in range(rows + writes(loop)):
+        size = peek(loop + L_ITEMSIZE) if peek(loop + L_MASK) == 0 or k != rows - 1 else 1
+        one = peek(steps + WORD * (nargs + k)) == size
+        along &= one
+        simple &= one or peek(steps + WORD * (k if k < rows else nargs - 1)) == size
+    if along or peek(dims + WORD) <= 1:
+        return peek(dims + WORD) <= SHORT
+    return simple and peek(dims) >= FEW
+
+
+@jit
+def body_of(loop: int, beside: bool) -> int:
+    """One of the two compiled loops for rows of any length; 0, with a Python error set, if it cannot be made."""
+    if beside:
+        return peek(loop + L_BESIDE) if peek(loop + L_BESIDE) != 0 else resolved(loop, BESIDE)
+    return peek(loop + L_BODY) if peek(loop + L_BODY) != 0 else block(loop, False, 0)
+
+
+@jit
+def body_with(memory: int, arena: int, body: int, n: int, loop: int) -> int:
+    """`body`, or the loop that can do without an arena of so many bytes if there is no memory for one."""
+    if memory != 0 or arena == 0 or body != peek(loop + L_BESIDE) or n <= SMALL:
+        return body
+    return body_of(loop, False)
+
+
+@jit
 def body_for(dims: int, steps: int, loop: int) -> int:
     """The compiled loop for these rows; 0, with a Python error set, if it cannot be made."""
     longest, itemsize = peek(loop + L_LONGEST), peek(loop + L_ITEMSIZE)
@@ -78,7 +111,7 @@ def body_for(dims: int, steps: int, loop: int) -> int:
         if dense:
             function = peek(loop + L_ROWS_OF + WORD * (n - SHORTEST))
             return function if function != 0 else resolved(loop, n - SHORTEST + 1)
-    return peek(loop + L_BODY) if peek(loop + L_BODY) != 0 else block(loop, False, 0)
+    return body_of(loop, lies_beside(dims, steps, loop))
 
 
 @jit
@@ -166,12 +199,12 @@ def parts_chunk(context: int, chunk: int, me: int) -> None:
 
 
 @jit
-def _share_row(pool: int, threads: int, args: int, dims: int, steps: int, loop: int, others: int) -> None:
+def _share_row(pool: int, threads: int, args: int, dims: int, steps: int, loop: int, body: int, others: int) -> None:
     """Do one long row with several threads, step by step.
 
     Each step but those that join is shared; totals of parts are joined in their order, whoever found them.
     """
-    context, piece, body = record(), record(), peek(loop + L_BODY)
+    context, piece = record(), record()
     phases, part = peek(loop + L_PHASES), peek(loop + L_PART)
     parts = (peek(dims + WORD) + part - 1) // part
     begin = 1 if 0 < peek(loop + L_LONG) < peek(dims + WORD) else 0
@@ -227,7 +260,8 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
         for k in range(core_dims):
             core *= max(peek(dims + WORD * (k + 1)), 1)
         pool = peek(loop + L_POOL)
-        arena = _arena_for(dims, steps, loop) if core_dims == 1 and body == peek(loop + L_BODY) else 0
+        general = body == peek(loop + L_BODY) or body == peek(loop + L_BESIDE)
+        arena = _arena_for(dims, steps, loop) if core_dims == 1 and general else 0
         alone = True
         in_order = core_dims == 0 and must_go_one_by_one(args, steps, n, loop)
         if n * core >= peek(loop + L_THRESHOLD) and not in_order:
@@ -236,9 +270,10 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
                 together = _threads_in_rows(args, dims, steps, loop, threads)
                 if together > 1:
                     local, shape = operands(), record()
-                    for row in range(n):
+                    body = body_of(loop, False)
+                    for row in range(n if body != 0 else 0):
                         _rows_of(args, dims, steps, loop, row, 1, local, shape)
-                        _share_row(pool, together, local, shape, steps, loop, n - 1)
+                        _share_row(pool, together, local, shape, steps, loop, body, n - 1)
                     alone = False
                 elif n > 1:
                     context = record()
@@ -253,18 +288,22 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
                     poke(context + 2 * WORD, steps)
                     poke(context + 3 * WORD, loop)
                     poke(context + 4 * WORD, size)
-                    poke(context + 5 * WORD, body)
                     chunks = (n + size - 1) // size
                     memory = arenas(arena, min(threads, chunks), pool)
+                    body = body_with(memory, arena, body, peek(dims + WORD), loop)
+                    poke(context + 5 * WORD, body)
                     poke(context + 6 * WORD, memory)
                     poke(context + 7 * WORD, arena)
-                    alone = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_ROWS_JOB), context, chunks) == 0
+                    if body != 0:
+                        alone = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_ROWS_JOB), context, chunks) == 0
                     free(memory, pool)
-        if alone:
+        if alone and body != 0:
             piece, memory = numba.intp(0), arenas(arena, 1, pool)
+            body = body_with(memory, arena, body, peek(dims + WORD), loop)
             if memory != 0:
                 piece = record()
                 usual(piece, 0, arena_at(memory, arena, 0))
-            call_void(body, args, dims, steps, piece)
+            if body != 0:
+                call_void(body, args, dims, steps, piece)
             free(memory, pool)
     leave(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from .emit import INTP, POINTER
 from .lanes import Builder, Target
 from .row_across import Across
 from .row_along import Along
-from .row_arena import ACROSS, FEW, SHORT, SMALL, STACK
+from .row_arena import ACROSS, STACK
 from .row_columns import Columns, has_columns
 from .row_frame import Frame, Operand, arena_in
 from .row_short import Short
@@ -64,54 +65,53 @@ def emit_short_rows(
     Short(frame, length, *operands).emit(count)
 
 
-def emit_rows(
+def emit_beside(
     builder: Builder, args: Any, dims: Any, steps: Any, piece: Any, function: RowFunction, dtype: str, target: Target
 ) -> None:
-    """Append the loop over rows, as NumPy calls a gufunc's but for its last argument: fields of `layout.PIECE`, or 0.
+    """Append the loop over rows that are short, or lie side by side.
 
-    Without an arena, rows that lie side by side are taken one by one unless they are small: that gives the same bits.
+    It is called as NumPy calls a gufunc's, but for its last argument: the fields of `layout.PIECE`, or 0. Without an
+    arena it does for rows of at most `row_arena.SMALL` elements.
     """
     frame, count, operands = _operands(builder, args, dims, steps, function, dtype, target)
     inputs, _, _, output = operands
     length, arrays = frame.length, [*inputs, output] if output is not None else inputs
-
-    def every(conditions: list[Any]) -> Any:
-        result = conditions[0]
-        for condition in conditions[1:]:
-            result = builder.and_(result, condition)
-        return result
-
-    alone = builder.icmp_signed("<=", length, INTP(1))
-    along = every([builder.or_(alone, builder.icmp_signed("==", o.core, INTP(o.size))) for o in arrays])
-    simple = every(
-        [
-            builder.or_(
-                builder.or_(alone, builder.icmp_signed("==", o.core, INTP(o.size))),
-                builder.icmp_signed("==", o.outer, INTP(o.size)),
-            )
-            for o in arrays
-        ]
-    )
-    short = builder.and_(along, builder.icmp_signed("<=", length, INTP(SHORT)))
-    beside = builder.and_(builder.and_(simple, builder.not_(along)), builder.icmp_signed(">=", count, INTP(FEW)))
     arena, stack = arena_in(builder, piece), builder.bitcast(frame.room(ir.IntType(8), STACK), POINTER)
-    given = builder.icmp_signed("!=", builder.ptrtoint(arena, INTP), INTP(0))
-    small = builder.icmp_signed("<=", length, INTP(SMALL))
-    beside = builder.and_(beside, builder.or_(given, small))
-    with builder.if_else(builder.or_(short, beside)) as (then, otherwise):
-        with then:
-            across = Frame(builder, function, dtype, length, target, ACROSS)
-            if has_columns(function):
-                columns = Columns(frame, inputs[0], *operands[1:], arena)
-                done = columns.emit(count, length, builder.and_(beside, given))
-                Across(across, *_after(frame, operands, done), arena, stack).emit(builder.sub(count, done), length)
-            else:
-                Across(across, *operands, arena, stack).emit(count, length)
-        with otherwise:
-            others = *operands, builder.not_(along)
-            block = builder.and_(along, builder.icmp_signed("<=", length, INTP(BLOCK)))
-            with builder.if_else(block) as (plain, general):
-                with plain:
-                    Along(frame, *others, stack).emit(count, length)
-                with general:
-                    Along(frame, *others, stack, piece).emit(count, length)
+    across = Frame(builder, function, dtype, length, target, ACROSS)
+    if has_columns(function):
+        given = builder.icmp_signed("!=", builder.ptrtoint(arena, INTP), INTP(0))
+        beside = builder.not_(_along(frame, arrays))
+        columns = Columns(frame, inputs[0], *operands[1:], arena)
+        done = columns.emit(count, length, builder.and_(beside, given))
+        Across(across, *_after(frame, operands, done), arena, stack).emit(builder.sub(count, done), length)
+    else:
+        Across(across, *operands, arena, stack).emit(count, length)
+
+
+def emit_rows(
+    builder: Builder, args: Any, dims: Any, steps: Any, piece: Any, function: RowFunction, dtype: str, target: Target
+) -> None:
+    """The same for all other rows; it gives the same bits for those too, one by one."""
+    frame, count, operands = _operands(builder, args, dims, steps, function, dtype, target)
+    inputs, _, _, output = operands
+    length, arrays = frame.length, [*inputs, output] if output is not None else inputs
+    stack = builder.bitcast(frame.room(ir.IntType(8), STACK), POINTER)
+    along = _along(frame, arrays)
+    others = *operands, builder.not_(along)
+    block = builder.and_(along, builder.icmp_signed("<=", length, INTP(BLOCK)))
+    with builder.if_else(block) as (plain, general):
+        with plain:
+            Along(frame, *others, stack).emit(count, length)
+        with general:
+            Along(frame, *others, stack, piece).emit(count, length)
+
+
+def _along(frame: Frame, arrays: Sequence[Operand]) -> Any:
+    """Whether the elements of each row lie side by side."""
+    builder = frame.builder
+    alone = builder.icmp_signed("<=", frame.length, INTP(1))
+    result = ir.IntType(1)(1)
+    for operand in arrays:
+        one = builder.icmp_signed("==", operand.core, INTP(operand.size))
+        result = builder.and_(result, builder.or_(alone, one))
+    return result

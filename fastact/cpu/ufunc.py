@@ -21,6 +21,7 @@ from . import cache as disk
 from . import locks, machine, threads, vectorcall
 from .emit import ITEMSIZE, Block
 from .layout import (
+    BESIDE,
     EVERY_SECOND,
     LONGEST,
     MAX_OPERANDS,
@@ -412,21 +413,22 @@ def rows(function: RowFunction, doc: str) -> np.ufunc:
 
 def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outputs: int) -> Loop:
     def make(kind: int) -> int:
-        length = kind + SHORTEST - 1 if kind else None
-        label = f"{function.name}-{dtype}" + (f"-{length}" if kind else "")
+        beside = kind == BESIDE
+        length = kind + SHORTEST - 1 if kind and not beside else None
+        label = "-".join(map(str, filter(None, (function.name, dtype, length, "beside" if beside else ""))))
 
         def compile() -> Compiled:
             from .compiler import compile_rows
 
-            return compile_rows(label, function, dtype, length)
+            return compile_rows(label, function, dtype, length, beside)
 
         return machine.load(*disk.load_or_compile(label, compile))
 
-    fields = ["body", *ROWS_OF.values()]
+    fields = ["body", *ROWS_OF.values(), "beside"]
     loop = new_loop(inputs, outputs, ITEMSIZE[dtype], make, fields, core_dims=1, arena=arena(function, dtype))
     if isinstance(function, RowFunction):
         loop.longest = LONGEST if machine.vector_bytes() == 64 else 0  # permutations of smaller vectors take more
-        loop.scalars = len(function.values)
+        loop.scalars, loop.mask = len(function.values), function.mask
         loop.indices = sum(1 << k for k, kind in enumerate(function.values) if kind == "index")
         loop.phases = 2 * len(function.passes) + (function.write is not None)
         bits = width(dtype)
