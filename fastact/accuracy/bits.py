@@ -7,7 +7,7 @@ them; a NaN counts as one value, whatever its sign and payload, for those are th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,44 @@ from fastact.accuracy.ulp import FORMATS
 from fastact.activation import all_forms
 from fastact.api import ROWS
 
-__all__ = ["bit_digest", "inputs", "subjects"]
+__all__ = ["ROW_CALLS", "bit_digest", "inputs", "subjects"]
 
 Floats = npt.NDArray[Any]
+
+
+def _temperatures(x: Floats) -> Floats:
+    return ((np.arange(len(x)) % 13 + 1) / 4).astype(x.dtype)[:, None]
+
+
+def _mask(x: Floats) -> npt.NDArray[np.bool_]:
+    return np.arange(x.size).reshape(x.shape) % 3 > 0
+
+
+def _classes(x: Floats) -> npt.NDArray[np.int64]:
+    chosen: npt.NDArray[np.int64] = np.arange(len(x)) * 7 % x.shape[1]
+    return chosen
+
+
+def _distribution(x: Floats) -> Floats:
+    """As many probabilities as there are entries: sums of powers of two, exact in every dtype."""
+    q = np.zeros(x.shape)
+    for share, step in ((0.5, 3), (0.25, 5), (0.25, 11)):
+        q[np.arange(len(x)), np.arange(len(x)) * step % x.shape[1]] += share
+    return q.astype(x.dtype)
+
+
+ROW_CALLS: Mapping[str, Callable[[Floats], Any]] = {
+    "softmax with temperatures": lambda x: fastact.softmax(x, temperature=_temperatures(x)),
+    "softmax with a mask": lambda x: fastact.softmax(x, where=_mask(x), temperature=-0.75),
+    "log_softmax with temperatures": lambda x: fastact.log_softmax(x, temperature=_temperatures(x)),
+    "log_softmax with a mask": lambda x: fastact.log_softmax(x, where=_mask(x), causal=True),
+    "cross entropy of classes": lambda x: fastact.cross_entropy_with_logits_with_gradient(x, _classes(x)),
+    "cross entropy of distributions": lambda x: fastact.cross_entropy_with_logits_with_gradient(x, _distribution(x)),
+    "cross entropy of smoothed classes": lambda x: fastact.cross_entropy_with_logits_with_gradient(
+        x, _classes(x), label_smoothing=0.125
+    ),
+}
+"""What functions along an axis are called with besides rows."""
 
 
 def inputs(dtype: str) -> Floats:
@@ -45,32 +80,54 @@ def subjects() -> Iterator[tuple[str, tuple[float, ...]]]:
         for form in all_forms(record):
             for values in [*([()] if complete else []), *grid]:
                 yield form.name, tuple(values)
-    for name in ROWS:
+    for name in (*ROWS, *ROW_CALLS):
         yield name, ()
 
 
-def _operands(name: str, dtype: str) -> list[Floats]:
-    if name not in ROWS:
+def _rows(dtype: str) -> Iterator[Floats]:
+    """Rows of numbers that are exact in every dtype."""
+
+    def eighths(count: int, length: int) -> Floats:
+        return ((np.arange(count * length) * 7919 % 256 - 128) / 8).reshape(count, length)
+
+    # longer than what is computed at once, and no multiple of it; half have a mask
+    x = eighths(60, 91)
+    x[:30, ::17] = -np.inf
+    # a few entries; many; so many that a row is computed in parts
+    for rows in (x, eighths(29, 7), eighths(7, 2049) / 2, eighths(2, 140_001) / 2):
+        yield rows.astype(numpy_dtype(dtype))
+    # the largest entry alone, and next to -0, infinities and a NaN; a row of equal entries, and one of nothing
+    special = eighths(8, 33)
+    special[:, 5] = [200.0, 0.0, -0.0, np.inf, -np.inf, np.nan, 16.0, 0.0]
+    special[2] = -abs(special[2])
+    special[6:] = [[16.0], [-np.inf]]
+    yield special.astype(numpy_dtype(dtype))
+
+
+def _operands(name: str, dtype: str) -> Iterator[list[Floats]]:
+    """The arrays of every call."""
+    if name not in ROWS and name not in ROW_CALLS:
         x = inputs(dtype)
-        return [x[::-1], x] if "_vjp" in name else [x]
-    # exact in every dtype; a row is longer than what is computed at once, and no multiple of it; half have a mask
-    eighths = ((np.arange(60 * 91) * 7919 % 256 - 128) / 8).reshape(60, 91)
-    eighths[:30, ::17] = -np.inf
-    x = eighths.astype(numpy_dtype(dtype))
-    if name == "logsumexp_vjp":
-        return [x, x[:, 0]]
-    return [x[::-1], x] if name.endswith("_vjp") else [x]
+        yield [x[::-1], x] if "_vjp" in name else [x]
+        return
+    for x in _rows(dtype):
+        if name == "logsumexp_vjp":
+            yield [x, x[:, 0]]
+        else:
+            yield [x[::-1], x] if name.endswith("_vjp") else [x]
 
 
 def bit_digest(name: str, parameters: tuple[float, ...], dtype: str) -> str:
     """The digest of one public function's results for `dtype`, in hexadecimal."""
     kind = FORMATS[dtype].unsigned.newbyteorder("<")
+    function = ROW_CALLS.get(name) or getattr(fastact, name)
+    digest = hashlib.blake2b(digest_size=8)
     with np.errstate(invalid="ignore"):  # signalling NaNs
         typed = np.array(parameters, np.float64).astype(numpy_dtype(dtype))
-        results = getattr(fastact, name)(*_operands(name, dtype), *typed)
-    digest = hashlib.blake2b(digest_size=8)
-    for result in results if isinstance(results, tuple) else (results,):
-        patterns = np.ascontiguousarray(result).view(FORMATS[dtype].unsigned).copy()
-        patterns[np.isnan(result)] = FORMATS[dtype].infinity + 1
-        digest.update(patterns.astype(kind).tobytes())
+        for operands in _operands(name, dtype):
+            results = function(*operands, *typed)
+            for result in results if isinstance(results, tuple) else (results,):
+                patterns = np.ascontiguousarray(result).view(FORMATS[dtype].unsigned).copy()
+                patterns[np.isnan(result)] = FORMATS[dtype].infinity + 1
+                digest.update(patterns.astype(kind).tobytes())
     return digest.hexdigest()

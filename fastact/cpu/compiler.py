@@ -23,8 +23,11 @@ OPTIONS = {"error_model": "numpy", "boundscheck": False, "forceinline": True, "_
 
 # What object code may ask of the process. Anything else would not be there in a process that reads it from disk and has
 # not imported Numba, and LLVM ends the process on a symbol it cannot find. On Windows a frame of more than a page is
-# begun with a call of __chkstk, which ntdll has in every process.
-ALLOWED_SYMBOLS = {"memcpy", "memmove", "memset"} | ({"__chkstk"} if sys.platform == "win32" else set())
+# begun with a call of __chkstk, which ntdll has in every process; on macOS LLVM writes zeros with bzero, or __bzero on
+# x86, and makes memset_pattern16 of loops that store a constant: libSystem has them. (fma and fmaf, which stand for the
+# instructions that old x86 CPUs lack, come in later, when LLVM writes the code; the C library has them.)
+SYMBOLS_OF = {"win32": {"__chkstk"}, "darwin": {"bzero", "__bzero", "memset_pattern16"}}
+ALLOWED_SYMBOLS = {"memcpy", "memmove", "memset"} | SYMBOLS_OF.get(sys.platform, set())
 
 
 def compile_function(
