@@ -146,3 +146,17 @@ def test_limits_and_range_are_what_the_kernels_give(record: Activation) -> None:
 @pytest.mark.parametrize("file", sorted(ROOT.glob("fastact/**/*.py")), ids=lambda f: str(f.relative_to(ROOT)))
 def test_files_stay_readable(file: Path) -> None:
     assert len(file.read_text("utf-8").splitlines()) <= 520, f"split {file.name}: it has grown past 500 lines"
+
+
+TEXT = {"read_text": 1, "write_text": 2}  # and the place of the encoding
+SOURCES = sorted(f for folder in ("fastact", "benchmarks", "tools", "tests") for f in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_text_has_an_encoding(file: Path) -> None:
+    """Without one it is read and written in that of the system, which is not UTF-8 on Windows."""
+    calls = [n for n in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(n, ast.Call)]
+    for call in calls:
+        if isinstance(call.func, ast.Attribute) and call.func.attr in TEXT:
+            named = any(k.arg == "encoding" for k in call.keywords)
+            assert named or len(call.args) == TEXT[call.func.attr], f"line {call.lineno}"

@@ -130,6 +130,12 @@ def test_cross_entropy(targets: Any, options: dict[str, Any], error: type[Except
             function(LOGITS, targets, **options)
 
 
+def test_logits_where_a_long_double_is_a_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where the two dtypes are equal."""
+    monkeypatch.setattr(np, "longdouble", np.float64)
+    assert fa.cross_entropy_with_logits(LOGITS.astype(np.float64), [0, 1, 2, 0]).dtype == np.float64
+
+
 def test_rows() -> None:
     for function in (fa.softmax, fa.log_softmax):
         with pytest.raises(ValueError, match="empty row"):

@@ -56,7 +56,8 @@ def test_a_formula_that_branches_and_calls_libraries() -> None:
         return -x
 
     assert type(odd_job) is np.ufunc
-    assert odd_job.types == ["f->f", "l->l", "d->?"]
+    whole = np.dtype(np.int64).char  # Windows has another than Linux
+    assert odd_job.types == ["f->f", f"{whole}->{whole}", "d->?"]
     x = X[X > 0]
     assert same_bits(odd_job(np.resize(x, 300_000)), np.sqrt(np.resize(x, 300_000)))
     assert odd_job(np.array([-4, 9])).tolist() == [4, 3]

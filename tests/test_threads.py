@@ -216,8 +216,10 @@ def test_forking_while_other_threads_are_inside() -> None:
     assert run(code).split() == ["fine"]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.skipif(sys.platform != "linux", reason="fork and spawn are both safe on Linux only")
+FORK = pytest.param("fork", marks=pytest.mark.skipif(sys.platform != "linux", reason="fork is safe on Linux only"))
+
+
+@pytest.mark.parametrize("method", [FORK, "spawn"])
 def test_multiprocessing(method: str) -> None:
     code = f"""
         import multiprocessing, warnings, numpy as np, fastact as fa
@@ -336,3 +338,17 @@ def test_workers_keep_off_the_callers_cpu() -> None:
         assert all(kept_off not in os.sched_getaffinity(w) for w in workers)
     """
     run(code, FASTACT_NUM_THREADS="1")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") and sys.platform != "win32", reason="CPUs cannot be chosen")
+def test_no_more_threads_than_cpus_to_run_on() -> None:
+    code = """
+        import ctypes, os, sys
+        if sys.platform == "win32":
+            assert ctypes.WinDLL("kernel32").SetProcessAffinityMask(ctypes.c_void_p(-1), ctypes.c_size_t(1))
+        else:
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        import fastact
+        print(fastact.get_num_threads())
+    """
+    assert run(code, FASTACT_NUM_THREADS="", NUMBA_NUM_THREADS="", OMP_NUM_THREADS="").strip() == "1"

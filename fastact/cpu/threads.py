@@ -31,7 +31,14 @@ def _available() -> int:
     """The number of CPUs this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    count = os.cpu_count() or 1
+    if sys.platform == "win32":
+        kernel, mine, system = ctypes.WinDLL("kernel32"), ctypes.c_size_t(), ctypes.c_size_t()
+        process = ctypes.c_void_p(kernel.GetCurrentProcess())
+        # both masks are of one group of up to 64 CPUs: a process that may run on all of it may run on the other groups
+        if kernel.GetProcessAffinityMask(process, ctypes.byref(mine), ctypes.byref(system)) and mine.value:
+            return count if mine.value == system.value else mine.value.bit_count()
+    return count
 
 
 def _default_threads() -> int:
