@@ -55,6 +55,11 @@ def _check_indices(
     return index, None
 
 
+def _one_row(weights: np.ndarray[Any, Any], place: int, ndim: int) -> np.ndarray[Any, Any]:
+    """Weights of classes along one of `ndim` axes."""
+    return weights.reshape([-1 if k == place else 1 for k in range(ndim)])
+
+
 def _cross_entropy(
     suffix: str, logits: Any, targets: Any, axis: int, weight: Any, ignore_index: int | None, label_smoothing: float
 ) -> tuple[Any, ...]:
@@ -79,14 +84,14 @@ def _cross_entropy(
             shares = [np.where(ignored, np.zeros((), x.dtype), share) for share in shares]
         if weights is None:
             weights = np.ones(classes, x.dtype)
-        row = weights.reshape([classes if k == place else 1 for k in range(x.ndim)])
+        row = _one_row(weights, place, x.ndim)
         results = _core(f"SMOOTH_CROSS_ENTROPY{suffix}")(x, row, index, *shares, axis=place)
     else:
         q = t.astype(x.dtype, copy=False)
         if smoothing:
             q = (q * (1 - smoothing) + smoothing / classes).astype(x.dtype, copy=False)
         if weights is not None:
-            q = q * weights.reshape([classes if k == place else 1 for k in range(x.ndim)])
+            q = q * _one_row(weights, place, x.ndim)
         results = _core(f"SOFT_CROSS_ENTROPY{suffix}")(x, q, axis=place)
     return results if isinstance(results, tuple) else (results,)
 

@@ -128,7 +128,7 @@ def test_temperatures_along_any_axis(axis: int) -> None:
         found = fa.softmax(x, temperature=temperature, axis=axis)
         assert same_bits(found, np.moveaxis(fa.softmax(rows, temperature=temperature), -1, axis))
         assert same_bits(found, np.asarray(fa.softmax(x.view(Other), temperature=temperature, axis=axis)))
-    out = np.empty_like(each)  # where numbers of rows cannot be written over while they are read
+    out = np.empty_like(each)
     assert same_bits(fa.logsumexp(x, axis=axis, out=out), fa.logsumexp(x, axis=axis))
 
 

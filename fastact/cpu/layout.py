@@ -121,8 +121,8 @@ class Loop(ctypes.Structure):
             "inputs",
             "outputs",
             "scalars",  # number of trailing inputs that are parameters, or one number a row
-            "mask",  # 1 if the last of the rows that are read is an array of bool
             "indices",  # a bit for each of these that is an index
+            "mask",  # 1 if the last of the rows that are read is an array of bool
             "itemsize",
             "lanes",
             "threshold",  # elements (rows of a gufunc: core elements) above which threads pay

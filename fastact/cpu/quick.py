@@ -62,18 +62,22 @@ def loop_for(ufunc: int, array: int) -> int:
 
 
 @jit
-def is_alike(array: int, first: int, pool: int) -> bool:
-    """Whether `array` is a plain array of the dtype and the shape of `first`."""
-    if peek(array + TYPE) != peek(pool + P_ARRAY) or peek(array + A_DTYPE) != peek(first + A_DTYPE):
+def is_plain(array: int, dtype: int, lengths: int, ndim: int, pool: int) -> bool:
+    """Whether `array` is a plain array of this dtype and shape."""
+    if peek(array + TYPE) != peek(pool + P_ARRAY) or peek(array + A_DTYPE) != dtype:
         return False
-    ndim = peek(first + A_NDIM) & INT
     if peek(array + A_NDIM) & INT != ndim:
         return False
-    shape, other = peek(first + A_SHAPE), peek(array + A_SHAPE)
     same = True
     for k in range(ndim):
-        same &= peek(shape + WORD * k) == peek(other + WORD * k)
+        same &= peek(lengths + WORD * k) == peek(peek(array + A_SHAPE) + WORD * k)
     return same
+
+
+@jit
+def is_alike(array: int, first: int, pool: int) -> bool:
+    """Whether `array` is a plain array of the dtype and the shape of `first`."""
+    return is_plain(array, peek(first + A_DTYPE), peek(first + A_SHAPE), peek(first + A_NDIM) & INT, pool)
 
 
 @jit

@@ -49,7 +49,7 @@ from .quick import (
     TUPLE_SIZE,
     TYPE,
     handed_over,
-    is_alike,
+    is_plain,
     loop_for,
     number_of,
     product,
@@ -169,14 +169,9 @@ def _is_index(loop: int, operand: int) -> bool:
 
 
 @jit
-def _has_shape(array: int, lengths: int, ndim: int, pool: int) -> bool:
-    """Whether `array` is a plain array in C order of this shape."""
-    if peek(array + TYPE) != peek(pool + P_ARRAY) or peek(array + A_NDIM) & INT != ndim:
-        return False
-    same = peek(array + A_FLAGS) & C_ORDER != 0
-    for k in range(ndim):
-        same &= peek(peek(array + A_SHAPE) + WORD * k) == peek(lengths + WORD * k)
-    return same
+def _in_order(array: int, dtype: int, lengths: int, ndim: int, pool: int) -> bool:
+    """Whether `array` is a plain array of this dtype and shape, in C order."""
+    return is_plain(array, dtype, lengths, ndim, pool) and peek(array + A_FLAGS) & C_ORDER != 0
 
 
 @jit
@@ -202,11 +197,9 @@ def _value(thing: int, index: bool, first: int, lengths: int, number: int, items
     kind, ndim = peek(thing + TYPE), (peek(first + A_NDIM) & INT) - 1
     if kind == peek(pool + P_ARRAY):
         dtype = peek(pool + P_INDEX) if index else peek(first + A_DTYPE)
-        if peek(thing + A_DTYPE) != dtype:
-            return -1
-        if peek(thing + A_NDIM) & INT == 0:
+        if is_plain(thing, dtype, lengths, 0, pool):
             return 0
-        if not _has_shape(thing, lengths, ndim, pool):
+        if not _in_order(thing, dtype, lengths, ndim, pool):
             return -1
         return WORD if index else itemsize
     if index:
@@ -251,14 +244,15 @@ def _called(ufunc: int, args: int, inputs: int, axis: int, keep: bool, out: int,
     if loop == 0 or axis >= ndim or axis < -ndim or peek(first + A_FLAGS) & C_ORDER == 0:
         return -1
     axis += ndim * (axis < 0)
+    dtype, shape = peek(first + A_DTYPE), peek(first + A_SHAPE)
     itemsize, outputs, rows = peek(loop + L_ITEMSIZE), peek(loop + L_OUTPUTS), inputs - peek(loop + L_SCALARS)
     written = writes(loop)
     if keep and (rows < inputs or rows > 1 or written):
         return -1
-    outer, inner, n = numba.intp(1), numba.intp(1), peek(peek(first + A_SHAPE) + WORD * axis)
+    outer, inner, n = numba.intp(1), numba.intp(1), peek(shape + WORD * axis)
     lengths, count = axis_numbers(), numba.intp(0)  # the shape of numbers of rows
     for k in range(ndim):
-        length = peek(peek(first + A_SHAPE) + WORD * k)
+        length = peek(shape + WORD * k)
         outer *= length if k < axis else 1
         inner *= length if k > axis else 1
         if k != axis or keep:
@@ -278,7 +272,7 @@ def _called(ufunc: int, args: int, inputs: int, axis: int, keep: bool, out: int,
                 return -1
         else:
             step, core = itemsize * (n if inner == 1 else 1), itemsize * inner
-            if k > 0 and not (is_alike(thing, first, pool) and peek(thing + A_FLAGS) & C_ORDER != 0):
+            if k > 0 and not _in_order(thing, dtype, shape, ndim, pool):
                 if not _one_for_all(thing, first, axis, pool):
                     return -1
                 step, core = 0, itemsize
@@ -288,10 +282,8 @@ def _called(ufunc: int, args: int, inputs: int, axis: int, keep: bool, out: int,
         poke(steps + WORD * k, step)
     result = value = row = out
     if out != 0:
-        if outputs > 1 or peek(out + TYPE) != peek(pool + P_ARRAY) or peek(out + A_DTYPE) != peek(first + A_DTYPE):
-            return -1
-        alike = is_alike(out, first, pool) and peek(out + A_FLAGS) & C_ORDER != 0
-        if not (alike if written else _has_shape(out, lengths, count, pool)) or not writable(out):
+        wanted, axes = (shape, ndim) if written else (lengths, count)
+        if outputs > 1 or not _in_order(out, dtype, wanted, axes, pool) or not writable(out):
             return -1
         for k in range(inputs):
             thing, bytes_each = peek(args + WORD * k), WORD if _is_index(loop, k) else itemsize

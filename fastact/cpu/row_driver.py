@@ -260,8 +260,8 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
         for k in range(core_dims):
             core *= max(peek(dims + WORD * (k + 1)), 1)
         pool = peek(loop + L_POOL)
-        general = body == peek(loop + L_BODY) or body == peek(loop + L_BESIDE)
-        arena = _arena_for(dims, steps, loop) if core_dims == 1 and general else 0
+        wants = body == peek(loop + (L_BODY if peek(loop + L_PHASES) == 0 else L_BESIDE))
+        arena = _arena_for(dims, steps, loop) if core_dims == 1 and wants else 0
         alone = True
         in_order = core_dims == 0 and must_go_one_by_one(args, steps, n, loop)
         if n * core >= peek(loop + L_THRESHOLD) and not in_order:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..kernels.rows import State
@@ -45,48 +44,44 @@ def write_items(
         def place(start: Any) -> Any:
             return frame.offset(to, frame.times(start, output.size))
 
-        def result(start: Any, mask: Any = None, known: tuple[State, ...] = known, given: State | None = None) -> Any:
-            row = along.load(sources, start, mask) if given is None else given
+        def read(start: Any, mask: Any = None) -> State:
+            row = along.load(sources, start, mask)
+            return (*row, frame.load(place(start), output.dtype, mask)) if kept else row
+
+        def result(start: Any, row: State, known: tuple[State, ...] = known) -> Any:
             position = frame.places(builder.add(offset, start))
-            if kept:
-                row = (*row, frame.load(place(start), output.dtype, mask))
-            elif function.term is not None:
+            if not kept and function.term is not None:
                 row = (*row, function.term(row, values, position, known)[0])
             return narrow(write(row, values, position, numbers)[0], output.dtype)
-
-        def raw(start: Any) -> list[Any]:
-            """What `along.load` widens; the last vector instead of what is beyond it."""
-            start = frame.min(start, frame.plus(elements, -frame.lanes))
-            return [
-                frame.raw(frame.offset(source, frame.times(start, o.size)), o.dtype, frame.lanes, None, o.padding)
-                for source, o in zip(sources, along.inputs, strict=True)
-            ]
 
         def lines(first: Any) -> None:
             whole = builder.sdiv(builder.sub(elements, first), INTP(frame.lanes))
             for chosen in [known] if kept or function.term is None else frame.branches(known):
                 with frame.loop(whole) as index:
                     start = builder.add(frame.times(index, frame.lanes), first)
-                    frame.save(place(start), result(start, None, chosen))
+                    frame.save(place(start), result(start, read(start), chosen))
 
         def lines_past_caches(first: Any) -> None:
+            last = frame.plus(elements, -frame.lanes)  # is read instead of what is beyond it
             whole = builder.sdiv(builder.sub(elements, first), INTP(frame.lanes))
             for chosen in [known] if function.term is None else frame.branches(known):
-                queue = [raw(frame.plus(first, frame.lanes * k)) for k in range(AHEAD)]
-                rooms = [[frame.room(value.type) for value in values] for values in queue]
-                for room, value in zip(chain(*rooms), chain(*queue), strict=True):
-                    builder.store(value, room)
+                rooms = [[frame.room(frame.vector) for _ in sources] for _ in range(AHEAD)]
+                for k, room in enumerate(rooms):
+                    keep(room, read(frame.min(frame.plus(first, frame.lanes * k), last)))
                 with frame.loop(whole) as index:
                     start = builder.add(frame.times(index, frame.lanes), first)
                     for source, operand in zip(sources, along.inputs, strict=True):
                         soon = frame.plus(frame.times(start, operand.size), SOON)
                         frame.prefetch(frame.offset(source, soon), False)
-                    queue = [[builder.load(room) for room in vectors] for vectors in rooms]
-                    queue.append(raw(frame.plus(start, frame.lanes * AHEAD)))
-                    for room, value in zip(chain(*rooms), chain(*queue[1:]), strict=True):
-                        builder.store(value, room)
-                    row = tuple(map(frame.widen, queue[0], (o.dtype for o in along.inputs)))
-                    frame.save(place(start), result(start, None, chosen, row), None, True)
+                    row, *others = (tuple(map(frame.get, room)) for room in rooms)
+                    further = read(frame.min(frame.plus(start, frame.lanes * AHEAD), last))
+                    for room, later in zip(rooms, (*others, further), strict=True):
+                        keep(room, later)
+                    frame.save(place(start), result(start, row, chosen), None, True)
+
+        def keep(room: Sequence[Any], row: State) -> None:
+            for part, value in zip(room, row, strict=True):
+                frame.put(part, value)
 
         def by_lines() -> None:
             """Whole lines, for a store that crosses two takes as long as two; the ends overlap with them."""
@@ -99,7 +94,7 @@ def write_items(
             rooms = [frame.room(frame.memory(output.dtype, frame.lanes)) for _ in ends]
             for (start, needed), room in zip(ends, rooms, strict=True):
                 with builder.if_then(needed):  # before anything is written: it may be to where they lie
-                    builder.store(result(start), room)
+                    builder.store(result(start, read(start)), room)
             if kept or not along.streams:
                 lines(before)
             else:
@@ -116,7 +111,7 @@ def write_items(
         with builder.if_else(few, likely=False) as (then, otherwise):
             with then:
                 mask = frame.first(elements)
-                frame.save(place(INTP(0)), result(INTP(0), mask), mask)
+                frame.save(place(INTP(0)), result(INTP(0), read(INTP(0), mask)), mask)
             with otherwise:
                 by_lines()
         with builder.if_then(along.staged, likely=False):

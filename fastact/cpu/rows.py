@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -74,15 +73,12 @@ def emit_beside(
     arena it does for rows of at most `row_arena.SMALL` elements.
     """
     frame, count, operands = _operands(builder, args, dims, steps, function, dtype, target)
-    inputs, _, _, output = operands
-    length, arrays = frame.length, [*inputs, output] if output is not None else inputs
     arena, stack = arena_in(builder, piece), builder.bitcast(frame.room(ir.IntType(8), STACK), POINTER)
-    across = Frame(builder, function, dtype, length, target, ACROSS)
+    across, length = Frame(builder, function, dtype, frame.length, target, ACROSS), frame.length
     if has_columns(function):
         given = builder.icmp_signed("!=", builder.ptrtoint(arena, INTP), INTP(0))
-        beside = builder.not_(_along(frame, arrays))
-        columns = Columns(frame, inputs[0], *operands[1:], arena)
-        done = columns.emit(count, length, builder.and_(beside, given))
+        columns = Columns(frame, operands[0][0], *operands[1:], arena)
+        done = columns.emit(count, length, given)  # short rows are shorter than those of a panel
         Across(across, *_after(frame, operands, done), arena, stack).emit(builder.sub(count, done), length)
     else:
         Across(across, *operands, arena, stack).emit(count, length)
@@ -96,7 +92,10 @@ def emit_rows(
     inputs, _, _, output = operands
     length, arrays = frame.length, [*inputs, output] if output is not None else inputs
     stack = builder.bitcast(frame.room(ir.IntType(8), STACK), POINTER)
-    along = _along(frame, arrays)
+    alone, along = builder.icmp_signed("<=", length, INTP(1)), ir.IntType(1)(1)
+    for operand in arrays:
+        one = builder.icmp_signed("==", operand.core, INTP(operand.size))
+        along = builder.and_(along, builder.or_(alone, one))
     others = *operands, builder.not_(along)
     block = builder.and_(along, builder.icmp_signed("<=", length, INTP(BLOCK)))
     with builder.if_else(block) as (plain, general):
@@ -104,14 +103,3 @@ def emit_rows(
             Along(frame, *others, stack).emit(count, length)
         with general:
             Along(frame, *others, stack, piece).emit(count, length)
-
-
-def _along(frame: Frame, arrays: Sequence[Operand]) -> Any:
-    """Whether the elements of each row lie side by side."""
-    builder = frame.builder
-    alone = builder.icmp_signed("<=", frame.length, INTP(1))
-    result = ir.IntType(1)(1)
-    for operand in arrays:
-        one = builder.icmp_signed("==", operand.core, INTP(operand.size))
-        result = builder.and_(result, builder.or_(alone, one))
-    return result
