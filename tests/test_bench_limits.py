@@ -72,6 +72,28 @@ def test_the_report_of_llvm_mca_is_read() -> None:
         limits.parse_report(REPORT.partition("Block")[0], 32)
 
 
+PRESSURE = """Resources:
+[0]   - SKXDivider
+[1]   - SKXFPDivider
+[2]   - SKXPort0
+[3]   - SKXPort1
+[4]   - SKXPort5
+
+
+Resource pressure per iteration:
+[0]    [1]    [2]    [3]    [4]
+ -     80.00  110.00 43.98  106.00
+"""
+
+
+def test_the_two_ports_for_wide_vectors() -> None:
+    assert limits.wide_ports(PRESSURE) == 108.0
+    assert limits.wide_ports(PRESSURE.replace("106.00", "-")) == 55.0
+    assert limits.wide_ports(PRESSURE.replace("SKXPort0", "SPRPort00").replace("SKXPort5", "SPRPort05")) == 108.0
+    assert limits.wide_ports(PRESSURE.replace("SKXPort", "Zn4FP")) == 0.0
+    assert limits.wide_ports(REPORT) == 0.0
+
+
 @pytest.mark.skipif(limits.analyser() is None, reason="llvm-mca is not installed")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_more_arithmetic_has_a_higher_bound(dtype: str) -> None:

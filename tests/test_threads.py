@@ -54,6 +54,26 @@ def test_rows_have_the_same_bits_for_any_number_of_threads(function: str) -> Non
         assert same_bits(getattr(fa, function)(x), alone)
 
 
+def test_every_element_is_done_once_whatever_becomes_of_the_chunks() -> None:
+    """More threads than ranges of chunks, fewer chunks than threads; forwards and backwards; and once is enough."""
+    code = """
+        import numpy as np, fastact as fa
+        from fastact.cpu.threads import pool
+        from fastact.cpu.layout import RANGES
+        for threads, n in (RANGES + 16, 2_000_000), (RANGES + 16, 300_000), (5, 1_000_003), (2, 500_000):
+            fa.set_num_threads(threads)
+            directions = set()
+            for _ in range(4):
+                x = -np.arange(1, n + 1, dtype=np.float32)
+                fa.leaky_relu(x, 2.0, out=x)  # an element done twice is four times what it was
+                assert (x == -2.0 * np.arange(1, n + 1)).all(), (threads, n)
+                directions.add(pool.backwards)
+            assert directions == {0, 1}, directions
+            assert pool.ranges == min(threads, RANGES, -(-n // 8192)), (threads, n, pool.ranges)
+    """
+    run(code)
+
+
 def test_setting_and_asking() -> None:
     before = fa.get_num_threads()
     try:

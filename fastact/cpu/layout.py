@@ -12,6 +12,8 @@ MAX_OPERANDS = 12
 MAX_CORE_DIMS = 7
 SLOTS = 64
 STEERED = 64  # so many workers are kept off the caller's CPU
+RANGES = 64  # into so many the chunks of a job are cut at most
+APART = 8  # numbers of 64 bits from one count that threads change to the next, so that each has its cache line
 STREAM = 16 << 20
 """Bytes of a result from which it is written past the caches.
 
@@ -31,8 +33,9 @@ class Pool(ctypes.Structure):
             "busy",  # 1 while a call uses the pool; a second caller goes on alone
             "state",  # OPEN while workers may join the job, plus the number that have joined
             "callers",  # how many calls that may use the pool are under way
-            "next",  # the next chunk nobody has taken
             "chunks",
+            "ranges",  # into which they are cut: each thread begins with one of its own
+            "backwards",  # whether each is done from its end, as it is in every second job
             "limit",  # how many workers may join
             "job",  # void (*)(intp context, intp chunk, intp which of the threads this is)
             "context",
@@ -90,6 +93,7 @@ class Pool(ctypes.Structure):
             "raw_free",
         )
     ] + [
+        ("taken", ctypes.c_int64 * (RANGES * APART)),  # chunks of each range that somebody has taken
         ("slots", ctypes.c_int64 * (2 * SLOTS)),  # pairs (thread, number of threads it asked for)
         ("steered", ctypes.c_int64 * (2 * STEERED)),  # pairs (worker's number for the system, 1 + the CPU it keeps off)
     ]

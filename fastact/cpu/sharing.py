@@ -1,9 +1,14 @@
-"""How threads share a job: its chunks are taken by whoever comes first, the caller included. Compiled by Numba."""
+"""How threads share a job, the caller among them. Compiled by Numba.
+
+Its chunks are cut into as many ranges as there may be threads. Each thread takes those of its own range, one by one,
+then helps with the others. So in one job after another a thread gets much the same part of the arrays, some of which
+its own cache still holds: what was done last, and so every second job is done backwards.
+"""
 
 from __future__ import annotations
 
 from .driver import P_AWAKE, WORD, jit
-from .layout import OPEN, STEERED, Pool, offset
+from .layout import APART, OPEN, RANGES, STEERED, Pool, offset
 from .memory import (
     atomic_add,
     atomic_and,
@@ -24,7 +29,8 @@ SPINS = 1 << 12  # looks, of 10 to 50 ns each, before a thread goes to sleep: to
 CPU_MASK = 128  # bytes: 1,024 CPUs, as in the C library's cpu_set_t
 
 P_STARTED, P_BUSY, P_STATE, P_CONTEXT = (offset(Pool, f) for f in ("started", "busy", "state", "context"))
-P_NEXT, P_CHUNKS, P_LIMIT, P_JOB = (offset(Pool, f) for f in ("next", "chunks", "limit", "job"))
+P_CHUNKS, P_LIMIT, P_JOB = (offset(Pool, f) for f in ("chunks", "limit", "job"))
+P_RANGES, P_BACKWARDS, P_TAKEN = (offset(Pool, f) for f in ("ranges", "backwards", "taken"))
 P_WORK, P_DONE, P_POST, P_WAIT = (offset(Pool, f) for f in ("work", "done", "post", "wait"))
 P_LAUNCH, P_CURRENT_CPU, P_STEERED = (offset(Pool, f) for f in ("launch", "current_cpu", "steered"))
 P_GET_AFFINITY, P_SET_AFFINITY = offset(Pool, "get_affinity"), offset(Pool, "set_affinity")
@@ -35,11 +41,15 @@ cpu_mask = stack(CPU_MASK)
 @jit
 def _take_chunks(pool: int, me: int) -> None:
     job, context, chunks = peek(pool + P_JOB), peek(pool + P_CONTEXT), peek(pool + P_CHUNKS)
-    while True:
-        chunk = atomic_add(pool + P_NEXT, 1)
-        if chunk >= chunks:
-            return
-        call_void(job, context, chunk, me)
+    ranges, backwards = peek(pool + P_RANGES), peek(pool + P_BACKWARDS)
+    for k in range(ranges):
+        which = (me + k) % ranges
+        first, end = which * chunks // ranges, (which + 1) * chunks // ranges
+        while True:
+            done = atomic_add(pool + P_TAKEN + WORD * APART * which, 1)
+            if done >= end - first:
+                break
+            call_void(job, context, end - 1 - done if backwards != 0 else first + done, me)
 
 
 @jit
@@ -96,7 +106,11 @@ def share(pool: int, threads: int, job: int, context: int, chunks: int) -> int:
     poke(pool + P_CONTEXT, context)
     poke(pool + P_CHUNKS, chunks)
     poke(pool + P_LIMIT, wanted)
-    poke(pool + P_NEXT, 0)
+    ranges = min(wanted + 1, RANGES)
+    poke(pool + P_RANGES, ranges)
+    for k in range(ranges):
+        poke(pool + P_TAKEN + WORD * APART * k, 0)
+    poke(pool + P_BACKWARDS, 1 - peek(pool + P_BACKWARDS))
     atomic_swap(pool + P_STATE, OPEN)
     for _ in range(wanted):
         call_int(peek(pool + P_POST), peek(pool + P_WORK), 1, 0)
