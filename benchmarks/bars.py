@@ -211,12 +211,12 @@ BARS: dict[str, Bar] = {
     ),
     "float32-1M-all-threads": Bar(
         "in the third cache, all threads",
-        f"{_FUNCTIONS} --sizes 1M --rounds 30 --limits --no-accuracy",
+        f"{_FUNCTIONS} --sizes 1M --rounds 60 --limits --no-accuracy",
         (ahead(1.0, 2.0),),
     ),
     "float32-16M-all-threads": Bar(
         "out of cache, all threads",
-        f"{_FUNCTIONS} --sizes 16M --rounds 5 --limits",
+        f"{_FUNCTIONS} --sizes 16M --rounds 15 --limits",
         (ahead(1.0), at_most("fastact_over_relu", 1.25), relu_over_torch(1.2)),
     ),
     "float32-16M-others-all-threads": Bar(
