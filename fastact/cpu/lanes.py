@@ -35,6 +35,10 @@ class Target:
 _FLOAT = {32: ir.FloatType(), 64: ir.DoubleType()}
 
 
+_AS_SET = 4  # how an instruction of AVX-512 rounds: as the thread has it set
+_LEAST_MAGNITUDE = 0b1010  # of two numbers, without its sign
+
+
 def vector(element: ir.Type, count: int) -> ir.Type:
     return element if count == 1 else ir.VectorType(element, count)
 
@@ -245,6 +249,31 @@ class Lanes:
         return entries if plus is None else entries + plus
 
     lookup_plus = lookup
+
+    def lookup_scaled(self, table: Sequence[float], n: Lanes) -> Lanes | None:
+        """``table[self] * 2**floor(n)`` where an instruction does it, that of AVX-512; else None."""
+        if not self._wide("avx512f"):
+            return None
+        return self._masked("scalef", self.lookup(table).value, n.value)
+
+    def fabs_up_to(self, limit: float) -> Lanes | None:
+        """``min(|self|, limit)`` where an instruction does it, and then `limit` for NaN; else None."""
+        if not self._wide("avx512f", "avx512dq"):
+            return None
+        return self._masked("range", self.value, self.const(limit).value, ir.IntType(32)(_LEAST_MAGNITUDE))
+
+    def _wide(self, *features: str) -> bool:
+        return self.count % (512 // self.width) == 0 and self.target.has(*features)
+
+    def _masked(self, name: str, a: Any, b: Any, *immediate: Any) -> Lanes:
+        """An instruction of AVX-512 on every lane of a and b, for which LLVM has an intrinsic only with a mask."""
+        builder, native, letter = self.builder, 512 // self.width, "s" if self.width == 32 else "d"
+        kind, parts = ir.VectorType(_FLOAT[self.width], native), []
+        rest = [*immediate, ir.Constant(kind, ir.Undefined), ir.IntType(native)(-1), ir.IntType(32)(_AS_SET)]
+        for start in range(0, self.count, native):
+            pair = (shuffle(builder, x, range(start, start + native)) for x in (a, b))
+            parts.append(call_intrinsic(builder, f"llvm.x86.avx512.mask.{name}.p{letter}.512", kind, [*pair, *rest]))
+        return self.like(concatenate(builder, parts), "float")
 
     def lookup_made(
         self, kernel: Callable[..., Sequence[Lanes]], tables: Sequence[Sequence[float]], numbers: Sequence[Lanes]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.kernels.language import bits, fma, from_bits, kernel, lookup
+from fastact.kernels.language import bits, fma, kernel, lookup, lookup_times_power
 
 __all__ = [
     "CUBIC",
@@ -38,16 +38,16 @@ Table = tuple[tuple[float, ...], ...]
 Intervals = tuple[float, float, float]
 
 # Results are held multiplied by 2^90, so that nothing is subnormal before the last operation.
-UP = 2.0**90
-DOWN = 2.0**-90
+LIFT = 90
+UP, DOWN = 2.0**LIFT, 2.0**-LIFT
 
 LOG2_E = 1.4426950408889634
 # Rounded to float32, times n it is exact enough to leave r exact; what it lacks is part of the tables.
 LOG_2 = 0.6931472
 # From here on the last bits of a float say which interval it is in, for those before it is the first of the fraction.
 LAST_BIT = 2.0**22
-# Adding this to |v| < 2^22 rounds v to an integer; the low bits of the sum are that integer + 127 + 90.
-ROUND = 1.5 * 2.0**23 + 127 + 90
+# Adding this to |v| < 2^22 rounds v to an integer; the low bits of the sum are that integer + 127 + LIFT.
+ROUND = 1.5 * 2.0**23 + 127 + LIFT
 
 # m(a) = a (LINEAR + CUBIC a^2) for gelu_tanh. It differs from 2u, and the tables make up for it: coefficients of few
 # bits make m(a) cheap, and a small LINEAR keeps rounding errors small where F(a) is near 1/2.
@@ -106,7 +106,7 @@ def tail(a: Lanes, q: Lanes, q_low: Lanes, table: Table, intervals: Intervals) -
     for c in reversed(EXP_TAIL[:5]):
         p = fma(p, rho, c)
     w = fma(p, rho * rho, v)
-    return from_bits(bits(shifted) << 23) * lookup(values, i), r, w
+    return lookup_times_power(values, i, n, bits(shifted), LIFT), r, w
 
 
 # fmt: off

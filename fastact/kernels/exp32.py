@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.kernels.language import bits, fma, from_bits, kernel, lookup, select
+from fastact.kernels.language import bits, fma, from_bits, kernel, lookup, lookup_power, select, with_places
 
 __all__ = [
+    "LOG2_E",
+    "LOG_HIGH",
+    "LOG_LOW",
+    "ROOTS",
     "ROUND",
+    "ROUND_PARTS",
     "SCALE",
     "STEPS_PER_LOG",
     "STEP_HIGH",
@@ -22,7 +27,6 @@ __all__ = [
     "clamp_above",
     "clamp_below",
     "exp_parts",
-    "exp_parts_of_pair",
     "power_of_steps",
 ]
 
@@ -40,6 +44,9 @@ STEP_LOW = -1.1904088825787085e-10
 # Adding this to |v| < 2^22 rounds v to an integer and leaves it in the low bits of the sum.
 ROUND = 1.5 * 2.0**23
 
+# In whole powers of two instead, of which steps are sixteenths: the same sums, quotients and bits.
+LOG2_E, LOG_HIGH, LOG_LOW, ROUND_PARTS = STEPS_PER_LOG / 16, STEP_HIGH * 16, STEP_LOW * 16, ROUND / 16
+
 # e^r - 1 - r = r^2 (TAIL[0] + TAIL[1] r) for |r| < log(2)/32, error 2^-29
 TAIL = (0.5000162720680237, 0.16666951775550842)
 # The same with an error below 2^-31 |r|, for where e^r - 1 alone decides the result.
@@ -55,6 +62,7 @@ _POWERS = (
     0.9658964276313782, 0.9718760848045349, 0.9795039892196655, 0.9888533353805542,
 )
 POWERS = tuple(SCALE * power for power in _POWERS)
+ROOTS = with_places(POWERS, 32)
 # (exact 2^(j/16)) / (the rounded one) - 1
 POWERS_LOW = (
     0.0, 4.6285471455576044e-08, -1.199215748926008e-08, 4.7297824323777604e-08,
@@ -78,25 +86,23 @@ def clamp_below(x: Lanes, limit: float) -> Lanes:
 
 
 @kernel
-def exp_parts(x: Lanes) -> tuple[Lanes, Lanes]:
-    """(S, m) with SCALE e^x = S (1 + m), |m| < 0.022; error 2^-29, for -40 <= x <= 130."""
-    shifted = fma(x, STEPS_PER_LOG, ROUND)
-    k = shifted - ROUND
-    # k STEP_HIGH is a multiple of 2^-28 and so is x unless it is small: the inner fma is exact where it matters.
-    r = fma(k, -STEP_LOW, fma(k, -STEP_HIGH, x))
-    power, low = power_of_steps(shifted)
-    # (1 + low) (1 + (e^r - 1)) = 1 + low + (e^r - 1), but for 2^-31
-    return power, _expm1_plus(r, low)
+def exp_parts(x: Lanes, low: Lanes | None = None, wraps: bool = False) -> tuple[Lanes, Lanes]:
+    """(S, m) with SCALE e^(x + low) = S (1 + m), |m| < 0.022, |low| <= ulp(x); error 2^-29, for -40 <= x <= 130.
 
-
-@kernel
-def exp_parts_of_pair(high: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
-    """`exp_parts` of high + low, |low| <= ulp(high)."""
-    shifted = fma(high, STEPS_PER_LOG, ROUND)
-    k = shifted - ROUND
-    # With low = 0 to the last bit what `exp_parts` makes.
-    r = fma(k, -STEP_LOW, fma(k, -STEP_HIGH, high)) + low
-    power, power_low = power_of_steps(shifted)
+    If it `wraps`, S has the right bits for larger x too, but for those of the exponent that do not fit.
+    """
+    shifted = fma(x, LOG2_E, ROUND_PARTS)
+    n = shifted - ROUND_PARTS
+    # n LOG_HIGH is a multiple of 2^-28 and so is x unless it is small: the inner fma is exact where it matters.
+    r = fma(n, -LOG_LOW, fma(n, -LOG_HIGH, x))
+    if low is not None:  # which may be 0, to the last bit
+        r = r + low
+    if wraps:
+        power, power_low = power_of_steps(shifted)
+    else:
+        i = bits(shifted)
+        power, power_low = lookup_power(ROOTS, i, n), lookup(POWERS_LOW, i)
+    # (1 + power_low) (1 + (e^r - 1)) = 1 + power_low + (e^r - 1), but for 2^-31
     return power, _expm1_plus(r, power_low)
 
 

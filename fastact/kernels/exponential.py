@@ -11,18 +11,18 @@ from math import inf
 from typing import Any
 
 from fastact.kernels.exp32 import (
-    POWERS,
+    LOG2_E,
+    LOG_HIGH,
+    LOG_LOW,
     POWERS_LOW,
-    ROUND,
-    STEP_HIGH,
-    STEP_LOW,
-    STEPS_PER_LOG,
+    ROOTS,
+    ROUND_PARTS,
     UNSCALE,
     clamp_above,
     clamp_below,
 )
 from fastact.kernels.exp64 import exp_step_parts64
-from fastact.kernels.language import bits, by_dtype, copysign, fabs, fma, from_bits, kernel, lookup, select
+from fastact.kernels.language import bits, by_dtype, copysign, fabs, fma, kernel, lookup, lookup_power, select
 from fastact.kernels.pairs import two_diff
 from fastact.kernels.polynomials import horner, polynomial
 from fastact.kernels.scaled import (
@@ -100,14 +100,13 @@ CELU_TAIL = {
 
 
 @kernel
-def _parts32(x: Lanes, low: Lanes, lift: int) -> tuple[Lanes, Lanes, Lanes]:
-    shifted = fma(x, STEPS_PER_LOG, ROUND)
-    k = shifted - ROUND
-    r = fma(k, -STEP_HIGH, x)  # exact where it matters
+def _parts32(x: Lanes, low: Lanes, lift: int, wraps: bool = False) -> tuple[Lanes, Lanes, Lanes]:
+    shifted = fma(x, LOG2_E, ROUND_PARTS)
+    n = shifted - ROUND_PARTS
+    r = fma(n, -LOG_HIGH, x)  # exact where it matters
     i = bits(shifted)
-    powers = tuple(power * (UNSCALE * 2.0**lift) for power in POWERS)
-    s = from_bits(bits(lookup(powers, i)) + (i << 19))
-    rest = fma(k, -STEP_LOW, lookup(POWERS_LOW, i))
+    s = lookup_power(tuple(root * (UNSCALE * 2.0**lift) for root in ROOTS), i, None if wraps else n)
+    rest = fma(n, -LOG_LOW, lookup(POWERS_LOW, i))
     if low is not None:
         rest = rest + low
     # e^r - 1 - r, and rest (1 + r)
@@ -115,13 +114,14 @@ def _parts32(x: Lanes, low: Lanes, lift: int) -> tuple[Lanes, Lanes, Lanes]:
 
 
 @kernel
-def _parts64(x: Lanes, low: Lanes, lift: int) -> tuple[Lanes, Lanes, Lanes]:
+def _parts64(x: Lanes, low: Lanes, lift: int, wraps: bool = True) -> tuple[Lanes, Lanes, Lanes]:
     return exp_step_parts64(x, low, 2.0**lift)
 
 
 _parts = by_dtype(_parts32, _parts64)
 """(s, r, q) with 2^lift e^(x + low) = s (1 + (r + q)): s = 1 for the smallest |x| and |s - 1| >= |s r|
-for others, q much smaller than r; s is 2^(k/16), rounded."""
+for others, q much smaller than r; s is 2^(k/16), rounded, and a normal number. If it `wraps`, it is the same on every
+CPU where it cannot be."""
 
 
 @kernel
@@ -138,9 +138,12 @@ def expm1_negative(x: Lanes) -> tuple[Lanes, Lanes]:
 
 @kernel
 def one_minus_exp(x: Lanes) -> Lanes:
-    """1 - e^x for x <= 0: `expm1_negative` with its sign turned, +0 at both zeros. Error 0.53 ULP."""
+    """1 - e^x for x <= 0: `expm1_negative` with its sign turned, +0 at both zeros. Error 0.53 ULP.
+
+    What comes of x > 0 is no use, but the same on every CPU.
+    """
     lowest = LOWEST[x.width]
-    s, r, q = _parts(select(lowest > x, lowest, x), None, 0)
+    s, r, q = _parts(select(lowest > x, lowest, x), None, 0, True)
     a = 1.0 - s
     lost = (1.0 - a) - s
     h = fma(-s, r, a)

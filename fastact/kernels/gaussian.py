@@ -37,7 +37,7 @@ from fastact.kernels.erf64 import (
     slope64,
 )
 from fastact.kernels.exp32 import clamp_above, clamp_below
-from fastact.kernels.language import by_dtype, fabs, fma, kernel, select
+from fastact.kernels.language import by_dtype, fabs, fabs_up_to, fma, kernel, select
 from fastact.kernels.logistic_parts import FORMATS, one_plus_small_exp, quotient
 from fastact.kernels.pairs import two_diff, two_square
 
@@ -70,7 +70,7 @@ def _gate32(x: Lanes, a: Lanes, parts: tuple[Lanes, Lanes, Lanes]) -> Lanes:
 @kernel
 def _gelu32(x: Lanes) -> Lanes:
     """x Phi(x), Phi the normal distribution. Error 0.856 ULP."""
-    a = clamp_above(fabs(x), GELU_INTERVALS[2])
+    a = fabs_up_to(x, GELU_INTERVALS[2])  # of NaN, what is added to the product makes NaN
     return _gate32(x, a, tail(a, *minus_half_square(a), GELU, GELU_INTERVALS))
 
 

@@ -14,7 +14,9 @@ Nothing in `fastact.kernels` imports Numba, so reading the catalogue costs nothi
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 __all__ = [
@@ -23,16 +25,20 @@ __all__ = [
     "by_dtype",
     "copysign",
     "fabs",
+    "fabs_up_to",
     "fma",
     "from_bits",
     "kernel",
     "lookup",
     "lookup_made",
     "lookup_plus",
+    "lookup_power",
+    "lookup_times_power",
     "rarely",
     "select",
     "sqrt",
     "to_float",
+    "with_places",
 ]
 
 # What a lane is belongs to the backend that traces the kernel; to a type checker kernels are dynamic.
@@ -87,6 +93,14 @@ def fabs(x: Lanes) -> Lanes:
     return x.fabs()
 
 
+def fabs_up_to(x: Lanes, limit: float) -> Lanes:
+    """min(|x|, limit); NaN, or `limit` where an instruction does it, for NaN."""
+    if hasattr(x, "fabs_up_to") and (found := x.fabs_up_to(limit)) is not None:
+        return found
+    magnitude = fabs(x)
+    return select(limit < magnitude, limit, magnitude)
+
+
 def copysign(magnitude: Lanes, sign: Lanes) -> Lanes:
     """`magnitude` with the sign bit of `sign`."""
     return _backend(magnitude, sign).copysign(magnitude, sign)
@@ -120,6 +134,44 @@ def lookup(table: Sequence[float], i: Lanes) -> Lanes:
 def lookup_plus(table: Sequence[float], i: Lanes, plus: Lanes) -> Lanes:
     """``table[i] + plus``; a backend may add to the table where `plus` is one number for many elements."""
     return i.lookup_plus(table, plus) if hasattr(i, "lookup_plus") else i.lookup(table) + plus
+
+
+def lookup_power(table: Sequence[float], i: Lanes, n: Lanes | None) -> Lanes:
+    """``table[j] * 2**m`` for a table of 16 floats, n = m + j / 16 and 16 m + j in the low bits of `i`.
+
+    The result must be a normal number: m is added to the bits of the exponent where no instruction does it, and
+    everywhere if `n` is None: then any m will do.
+    """
+    if n is not None and hasattr(i, "lookup_scaled") and (scaled := i.lookup_scaled(table, n)) is not None:
+        return scaled
+    return from_bits(bits(lookup(with_places(tuple(table), i.width, -1), i)) + (i << (_MANTISSA[i.width] - 4)))
+
+
+def lookup_times_power(table: Sequence[float], j: Lanes, n: Lanes, i: Lanes, lift: int) -> Lanes:
+    """``table[j % len(table)] * 2**(n + lift)``, n whole and n + lift plus the exponent's bias in the low bits of `i`.
+
+    No such power and no result may be subnormal, or infinite.
+    """
+    lifted = tuple(entry * 2.0**lift for entry in table)
+    if hasattr(j, "lookup_scaled") and (scaled := j.lookup_scaled(lifted, n)) is not None:
+        return scaled
+    return from_bits(i << _MANTISSA[i.width]) * lookup(table, j)
+
+
+_MANTISSA = {32: 23, 64: 52}
+_CODES = {32: ("<f", "<i"), 64: ("<d", "<q")}
+
+
+@cache
+def with_places(table: tuple[float, ...], width: int, times: int = 1) -> tuple[float, ...]:
+    """A table of 16 floats with `times` j in units of a sixteenth of a power of two added to the bits of entry j.
+
+    With -1 it is a table of 2^(j/16) to whose bits 16 m + j is added as it is, and with 1 the other way round.
+    """
+    number, integer = _CODES[width]
+    patterns = (struct.unpack(integer, struct.pack(number, entry))[0] for entry in table)
+    moved = (pattern + (times * j << (_MANTISSA[width] - 4)) for j, pattern in enumerate(patterns))
+    return tuple(struct.unpack(number, struct.pack(integer, pattern))[0] for pattern in moved)
 
 
 def lookup_made(

@@ -90,19 +90,19 @@ def format_of(x: Lanes) -> Format:
 
 
 @kernel
-def _exp_parts32(x: Lanes, low: Lanes | None) -> tuple[Lanes, Lanes]:
-    return exp32.exp_parts(x) if low is None else exp32.exp_parts_of_pair(x, low)
+def _exp_parts32(x: Lanes, low: Lanes | None, wraps: bool = False) -> tuple[Lanes, Lanes]:
+    return exp32.exp_parts(x, low, wraps)
 
 
 @kernel
-def _exp_parts64(x: Lanes, low: Lanes | None) -> tuple[Lanes, Lanes]:
-    return exp_steps64(x, low, FORMATS[64].scale)
+def _exp_parts64(x: Lanes, low: Lanes | None, wraps: bool = False) -> tuple[Lanes, Lanes]:
+    return exp_steps64(x, low, FORMATS[64].scale)  # which always does
 
 
 exp_parts = by_dtype(_exp_parts32, _exp_parts64)
 """(S, m) with scale e^(x + low) = S (1 + m), for -one_from <= x <= limit_times; `low` may be None.
 
-For x up to far_reach S has the right bits but for those of the exponent that do not fit.
+If it `wraps`, S has the right bits for x up to far_reach, but for those of the exponent that do not fit.
 """
 
 
@@ -132,7 +132,7 @@ def one_plus_far_exp(z: Lanes, low: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
     far_scale times that, and one = 0: nobody can see the 1 in 1 + e^z.
     """
     f = format_of(z)
-    power, m = exp_parts(z, low)
+    power, m = exp_parts(z, low, True)
     far = z > f.far_from
     # The exponent of power may have overflowed into its sign; as an integer it comes back unharmed.
     i = bits(power)

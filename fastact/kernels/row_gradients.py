@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 from .exp32 import POWERS, POWERS_LOW, STEP_HIGH, STEP_LOW, STEPS_PER_LOG, TAIL_FINE
-from .language import bits, copysign, fabs, fma, from_bits, lookup_made, rarely, select, to_float
+from .language import bits, copysign, fabs, fma, from_bits, lookup_made, rarely, select, to_float, with_places
 from .pairs import two_diff, two_prod
 from .polynomials import horner
 from .row_rests import exponent_field, log_softmax_vjp_rest
@@ -77,19 +76,8 @@ def _begin_total(row: State, *_: Any) -> State:
     return row[0] + 0.0, zero, zero
 
 
-def _plain(powers: tuple[float, ...], width: int, scale: float) -> tuple[float, ...]:
-    """2^(j/16) from a table with j taken off the bits, as they are where an exponent is to be added."""
-    kinds = "<f<i" if width == 32 else "<d<q"
-    shift, found = MANTISSA[width] - 4, []
-    for j, power in enumerate(powers):
-        (pattern,) = struct.unpack(kinds[2:], struct.pack(kinds[:2], power * scale))
-        (value,) = struct.unpack(kinds[:2], struct.pack(kinds[2:], pattern + (j << shift)))
-        found.append(value)
-    return tuple(found)
-
-
 # From the tables that tools/polynomials/exp32.py (float32) and tools/polynomials/row_sums.py (float64) compute:
-ROOTS = {32: _plain(POWERS, 32, 2.0**LIFT), 64: _plain(POWERS64, 64, 1.0)}
+ROOTS = {32: with_places(tuple(2.0**LIFT * power for power in POWERS), 32), 64: with_places(POWERS64, 64)}
 ROOTS_LOW = {32: POWERS_LOW, 64: POWERS_LOW64}
 INVERSES = {width: tuple(1.0 / root for root in roots) for width, roots in ROOTS.items()}
 STEPS = {32: STEPS_PER_LOG, 64: STEPS_PER_LOG64}
