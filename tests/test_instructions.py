@@ -11,8 +11,18 @@ import pytest
 from fastact.cpu.ufunc import elementwise
 from fastact.kernels.erf32 import LIFT, LOG2_E, ROUND
 from fastact.kernels.exp32 import LOG2_E as LOG2_E_PARTS
-from fastact.kernels.exp32 import POWERS_LOW, ROOTS, ROUND_PARTS, clamp_above
-from fastact.kernels.language import bits, fabs, fabs_up_to, fma, from_bits, lookup, lookup_power, lookup_times_power
+from fastact.kernels.exp32 import POWERS_LOW, ROOTS, ROUND_PARTS
+from fastact.kernels.language import (
+    bits,
+    fabs,
+    fabs_up_to,
+    fma,
+    from_bits,
+    lookup,
+    lookup_power,
+    lookup_times_power,
+    select,
+)
 
 from .functions import same_bits
 
@@ -43,7 +53,8 @@ def least(x: Lanes) -> Lanes:
 
 
 def least_by_comparison(x: Lanes) -> Lanes:
-    return clamp_above(fabs(x), 15.5)
+    magnitude = fabs(x)
+    return select(magnitude < 15.5, magnitude, 15.5)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +71,8 @@ def test_an_instruction_has_the_bits_of_the_operations(
     every = np.arange(-(2**31), 2**31, 9973, dtype=np.int64).astype(np.int32).view(np.float32)
     spread = np.linspace(max(lowest, -1e3), min(highest, 1e3), 100_003, dtype=np.float32)
     x = np.concatenate([every, spread, np.float32([0.0, -0.0, 15.5, -15.5, 1e-45, -1e-45, lowest, highest])])
-    x = x[(x >= lowest) & (x <= highest)]
+    nan = np.isinf(highest) & np.isnan(x)  # which the others keep, one way or another
+    x = x[nan | ((x >= lowest) & (x <= highest))]
     found, expected = (elementwise(f"test_{f.__name__}", f, (1, 1), "", vectors=4)(x) for f in (one, several))
     assert np.isfinite(expected).all()
     assert same_bits(found, expected)

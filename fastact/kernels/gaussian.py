@@ -70,7 +70,7 @@ def _gate32(x: Lanes, a: Lanes, parts: tuple[Lanes, Lanes, Lanes]) -> Lanes:
 @kernel
 def _gelu32(x: Lanes) -> Lanes:
     """x Phi(x), Phi the normal distribution. Error 0.856 ULP."""
-    a = fabs_up_to(x, GELU_INTERVALS[2])  # of NaN, what is added to the product makes NaN
+    a = fabs_up_to(x, GELU_INTERVALS[2])  # of NaN, what the product is added to makes NaN
     return _gate32(x, a, tail(a, *minus_half_square(a), GELU, GELU_INTERVALS))
 
 

@@ -94,11 +94,11 @@ def fabs(x: Lanes) -> Lanes:
 
 
 def fabs_up_to(x: Lanes, limit: float) -> Lanes:
-    """min(|x|, limit); NaN, or `limit` where an instruction does it, for NaN."""
+    """min(|x|, limit); `limit` for NaN."""
     if hasattr(x, "fabs_up_to") and (found := x.fabs_up_to(limit)) is not None:
         return found
     magnitude = fabs(x)
-    return select(limit < magnitude, limit, magnitude)
+    return select(magnitude < limit, magnitude, limit)
 
 
 def copysign(magnitude: Lanes, sign: Lanes) -> Lanes:
