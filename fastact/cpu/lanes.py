@@ -257,7 +257,7 @@ class Lanes:
         return self._masked("scalef", self.lookup(table).value, n.value)
 
     def fabs_up_to(self, limit: float) -> Lanes | None:
-        """``min(|self|, limit)``, `limit` for NaN, where an instruction does it; else None."""
+        """``min(|self|, limit)``, and `limit` for quiet NaN, where an instruction does it; else None."""
         if not self._wide("avx512f", "avx512dq"):
             return None
         return self._masked("range", self.value, self.const(limit).value, ir.IntType(32)(_LEAST_MAGNITUDE))

@@ -94,7 +94,7 @@ def fabs(x: Lanes) -> Lanes:
 
 
 def fabs_up_to(x: Lanes, limit: float) -> Lanes:
-    """min(|x|, limit); `limit` for NaN."""
+    """min(|x|, limit); `limit` for NaN, and this or NaN for one that signals."""
     if hasattr(x, "fabs_up_to") and (found := x.fabs_up_to(limit)) is not None:
         return found
     magnitude = fabs(x)
