@@ -240,7 +240,7 @@ class Lanes:
 
     def lookup(self, table: Sequence[float], plus: Lanes | None = None) -> Lanes:
         native = 512 // self.width
-        if self.count % native == 0 and self.target.has("avx512f") and len(table) <= 2 * native:
+        if self._wide("avx512f") and len(table) <= 2 * native:
             if plus is None or _is_splat(plus.value):  # one sum for the table, not one for every vector of indices
                 return self._permute(table, native, plus)
             return self._permute(table, native) + plus
@@ -263,6 +263,7 @@ class Lanes:
         return self._masked("range", self.value, self.const(limit).value, ir.IntType(32)(_LEAST_MAGNITUDE))
 
     def _wide(self, *features: str) -> bool:
+        """Whether these lanes fill registers of 512 bits, and the CPU has such instructions."""
         return self.count % (512 // self.width) == 0 and self.target.has(*features)
 
     def _masked(self, name: str, a: Any, b: Any, *immediate: Any) -> Lanes:
@@ -280,7 +281,7 @@ class Lanes:
     ) -> list[Lanes]:
         """On AVX-512 the kernel makes tables that stay in registers, if the numbers are the same for all lanes."""
         native, size = 512 // self.width, len(tables[0])
-        fits = self.count % native == 0 and self.target.has("avx512f") and native <= size <= 2 * native
+        fits = self._wide("avx512f") and native <= size <= 2 * native
         if not (fits and all(_is_splat(number.value) for number in numbers)):
             return list(kernel(*(self.lookup(table) for table in tables), self & (size - 1), *numbers))
         ones = [number.like(shuffle(self.builder, number.value, range(native)), count=native) for number in numbers]

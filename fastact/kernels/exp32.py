@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.kernels.language import bits, fma, from_bits, kernel, lookup, lookup_power, select, with_places
+from fastact.kernels.language import bits, fma, kernel, lookup, lookup_power, select, with_places
 
 __all__ = [
     "LOG2_E",
@@ -97,11 +97,7 @@ def exp_parts(x: Lanes, low: Lanes | None = None, wraps: bool = False) -> tuple[
     r = fma(n, -LOG_LOW, fma(n, -LOG_HIGH, x))
     if low is not None:  # which may be 0, to the last bit
         r = r + low
-    if wraps:
-        power, power_low = power_of_steps(shifted)
-    else:
-        i = bits(shifted)
-        power, power_low = lookup_power(ROOTS, i, n), lookup(POWERS_LOW, i)
+    power, power_low = power_of_steps(shifted, None if wraps else n)
     # (1 + power_low) (1 + (e^r - 1)) = 1 + power_low + (e^r - 1), but for 2^-31
     return power, _expm1_plus(r, power_low)
 
@@ -113,7 +109,7 @@ def _expm1_plus(r: Lanes, low: Lanes) -> Lanes:
 
 
 @kernel
-def power_of_steps(shifted: Lanes) -> tuple[Lanes, Lanes]:
-    """(S, l) with S (1 + l) = SCALE 2^(k/16), k = shifted - ROUND."""
-    k = bits(shifted)
-    return from_bits(bits(lookup(POWERS, k)) + (k << 19)), lookup(POWERS_LOW, k)
+def power_of_steps(shifted: Lanes, n: Lanes | None = None) -> tuple[Lanes, Lanes]:
+    """(S, l) with S (1 + l) = SCALE 2^(k/16), k in the low bits of `shifted`; with n = k/16, S must be normal."""
+    i = bits(shifted)
+    return lookup_power(ROOTS, i, n), lookup(POWERS_LOW, i)

@@ -114,8 +114,8 @@ def _parts32(x: Lanes, low: Lanes, lift: int, wraps: bool = False) -> tuple[Lane
 
 
 @kernel
-def _parts64(x: Lanes, low: Lanes, lift: int, wraps: bool = True) -> tuple[Lanes, Lanes, Lanes]:
-    return exp_step_parts64(x, low, 2.0**lift)
+def _parts64(x: Lanes, low: Lanes, lift: int, wraps: bool = False) -> tuple[Lanes, Lanes, Lanes]:
+    return exp_step_parts64(x, low, 2.0**lift)  # which always does
 
 
 _parts = by_dtype(_parts32, _parts64)

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     "KERNELS",
+    "MANTISSA",
     "bits",
     "by_dtype",
     "copysign",
@@ -144,7 +145,7 @@ def lookup_power(table: Sequence[float], i: Lanes, n: Lanes | None) -> Lanes:
     """
     if n is not None and hasattr(i, "lookup_scaled") and (scaled := i.lookup_scaled(table, n)) is not None:
         return scaled
-    return from_bits(bits(lookup(with_places(tuple(table), i.width, -1), i)) + (i << (_MANTISSA[i.width] - 4)))
+    return from_bits(bits(lookup(with_places(tuple(table), i.width, -1), i)) + (i << (MANTISSA[i.width] - 4)))
 
 
 def lookup_times_power(table: Sequence[float], j: Lanes, n: Lanes, i: Lanes, lift: int) -> Lanes:
@@ -155,10 +156,10 @@ def lookup_times_power(table: Sequence[float], j: Lanes, n: Lanes, i: Lanes, lif
     lifted = tuple(entry * 2.0**lift for entry in table)
     if hasattr(j, "lookup_scaled") and (scaled := j.lookup_scaled(lifted, n)) is not None:
         return scaled
-    return from_bits(i << _MANTISSA[i.width]) * lookup(table, j)
+    return from_bits(i << MANTISSA[i.width]) * lookup(table, j)
 
 
-_MANTISSA = {32: 23, 64: 52}
+MANTISSA = {32: 23, 64: 52}  # bits of a float's fraction, by its width
 _CODES = {32: ("<f", "<i"), 64: ("<d", "<q")}
 
 
@@ -170,7 +171,7 @@ def with_places(table: tuple[float, ...], width: int, times: int = 1) -> tuple[f
     """
     number, integer = _CODES[width]
     patterns = (struct.unpack(integer, struct.pack(number, entry))[0] for entry in table)
-    moved = (pattern + (times * j << (_MANTISSA[width] - 4)) for j, pattern in enumerate(patterns))
+    moved = (pattern + (times * j << (MANTISSA[width] - 4)) for j, pattern in enumerate(patterns))
     return tuple(struct.unpack(number, struct.pack(integer, pattern))[0] for pattern in moved)
 
 

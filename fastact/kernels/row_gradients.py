@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from .exp32 import POWERS, POWERS_LOW, STEP_HIGH, STEP_LOW, STEPS_PER_LOG, TAIL_FINE
-from .language import bits, copysign, fabs, fma, from_bits, lookup_made, rarely, select, to_float, with_places
+from .language import (
+    MANTISSA,
+    bits,
+    copysign,
+    fabs,
+    fma,
+    from_bits,
+    lookup_made,
+    rarely,
+    select,
+    to_float,
+    with_places,
+)
 from .pairs import two_diff, two_prod
 from .polynomials import horner
 from .row_rests import exponent_field, log_softmax_vjp_rest
@@ -27,7 +39,7 @@ from .row_sums import (
     normal,
 )
 from .rows import Reduction, RowFunction
-from .triples import BIAS, MANTISSA, settled
+from .triples import BIAS, settled
 
 Lanes = Any
 State = tuple[Lanes, ...]

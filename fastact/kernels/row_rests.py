@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .language import bits, fabs, fma, rarely, select
+from .language import MANTISSA, bits, fabs, fma, rarely, select
 from .row_sums import FINE_LIFT, LIFT, ZERO
 from .triples import (
     BIAS,
-    MANTISSA,
     add_triples,
     exp_parts3,
     log1p_small,

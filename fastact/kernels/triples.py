@@ -13,7 +13,7 @@ from fractions import Fraction
 from math import factorial, isqrt
 from typing import Any
 
-from .language import bits, fma, from_bits, lookup
+from .language import MANTISSA, bits, fma, from_bits, lookup
 from .pairs import fast_two_sum, multiply_pairs, two_prod, two_square, two_sum
 
 __all__ = ["add_triples", "exp_parts3", "log1p_small", "multiply_triples", "power_of_two", "settled"]
@@ -52,7 +52,6 @@ POWERS = {width: tuple(zip(*(_parts(_root(j), width, 3) for j in range(16)), str
 # Adding this to an integer below 2^22 (2^51) leaves it in the low bits.
 ROUND = {32: 1.5 * 2.0**23, 64: 1.5 * 2.0**52}
 ROUND_BITS = {32: 0x4B400000, 64: 0x4338000000000000}
-MANTISSA = {32: 23, 64: 52}
 BIAS = {32: 127, 64: 1023}
 
 # (e^r - 1) / r = sum r^k / (k + 1)!, |r| <= log(2)/32: so many terms, the last ones of one float, those before of two
