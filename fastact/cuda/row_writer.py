@@ -93,7 +93,7 @@ class Writer:
 
     def traced(self, name: str, call: Callable[[list[Value]], Any], kinds: Sequence[str]) -> int:
         """Write the device function `name`; the number of its results."""
-        graph = trace_with(call, kinds, self.width)
+        graph = trace_with(call, kinds, self.width, functions=True)
         self.functions.append(device_function(name, graph, self.tables))
         return len(graph.outputs)
 

@@ -35,7 +35,8 @@ class Node:
 class Graph:
     """The operations of a kernel in the order they were noted: operands come before their use."""
 
-    def __init__(self) -> None:
+    def __init__(self, functions: bool = False) -> None:
+        self.functions = functions  # what is rare becomes a function of its own
         self.nodes: list[Node] = []
         self.outputs: tuple[int, ...] = ()
         self._known: dict[Node, int] = {}
@@ -217,7 +218,13 @@ class Value:
         return self._note("to_float", (self.number,), "float")
 
     def rarely(self, kernel: Callable[..., Any], operands: Sequence[Value], otherwise: Sequence[Value]) -> list[Value]:
-        """On a mask: one operation a result, with the graph of `kernel`; what they have in common is done once."""
+        """On a mask: one operation a result, with the graph of `kernel`; what they have in common is done once.
+
+        Where the graph has no functions, the kernel is done everywhere and its results are chosen from.
+        """
+        if not self.graph.functions:
+            found = kernel(*operands)
+            return [old.select(self, new, old) for new, old in zip(found, otherwise, strict=True)]
         inside = trace(kernel, [operand.kind for operand in operands], self.width)
         numbers = [self.number, *(value.number for value in (*operands, *otherwise))]
         return [self._note("rarely", numbers, "float", (inside, k)) for k in range(len(otherwise))]
@@ -237,9 +244,14 @@ def trace(function: Callable[..., Any], kinds: Sequence[str], width: int) -> Gra
     return trace_with(lambda lanes: function(*lanes), kinds, width)
 
 
-def trace_with(function: Callable[[list[Value]], Any], kinds: Sequence[str], width: int) -> Graph:
-    """The same for a function that takes the lanes as one list; its results are one lane or a tuple of them."""
-    graph = Graph()
+def trace_with(
+    function: Callable[[list[Value]], Any], kinds: Sequence[str], width: int, functions: bool = False
+) -> Graph:
+    """The same for a function that takes the lanes as one list; its results are one lane or a tuple of them.
+
+    With `functions`, what is rare becomes a function of its own.
+    """
+    graph = Graph(functions)
     results = function([graph.input(k, kind, width) for k, kind in enumerate(kinds)])
     results = results if isinstance(results, tuple) else (results,)
     first = graph.input(0, kinds[0], width) if kinds else None

@@ -1,7 +1,8 @@
-"""softplus and its relatives log_sigmoid and mish: functions of w = e^-|x|.
+"""softplus and its relatives log_sigmoid and mish: functions of w = e^-|x|, but for those that are tables.
 
-Everything positive is added to something positive, with the pairs of `fastact.kernels.scaled`, so
-no threshold is needed anywhere and small results keep all their bits, subnormal ones too.
+In float32 the three functions themselves are in `fastact.kernels.softplus32`. Here everything positive is added to
+something positive, with the pairs of `fastact.kernels.scaled`, so no threshold is needed anywhere and small results
+keep all their bits, subnormal ones too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from math import inf
 from typing import Any
 
 from fastact.kernels.exponential import one_minus_exp
-from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, select
+from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, rarely, select
 from fastact.kernels.pairs import two_sum
 from fastact.kernels.polynomials import horner
 from fastact.kernels.roots64 import with_mish_root64
@@ -25,6 +26,7 @@ from fastact.kernels.scaled import (
     times_sign,
 )
 from fastact.kernels.sigmoidal import sigmoid
+from fastact.kernels.softplus32 import log_sigmoid32, mish32, softplus_of_one32
 from fastact.kernels.softplus64 import (
     log_sigmoid64,
     mish64,
@@ -36,11 +38,6 @@ from fastact.kernels.softplus64 import (
 from ..activation import Activation, Parameter
 
 Lanes = Any
-
-# Beyond, log(1 + e^-x) is less than 0.07 ULP of x, and a scaled x may overflow.
-NEARLY_LINEAR = {32: 15.9, 64: 40.0}
-# Beyond, 1 - tanh(softplus(x)) is less than 0.1 ULP, and a scaled x may overflow.
-MISH_NEARLY_LINEAR = {32: 12.0, 64: 22.0}
 
 # The zero of mish', the derivative there, each as a pair of float32, and the rest:
 # (mish'(root + d)/d - SLOPE)/d on |d| <= 1/16; tools/polynomials/scaled.py, 2^-29.7 relative.
@@ -91,13 +88,14 @@ def _softplus32(x: Lanes, beta: Lanes) -> Lanes:
     small = select(y > g, g, y)
     s = large + small
     y = (s + ((small - (s - large)) + g_low)) * scale
-    return times_sign(select(fabs(x) > _bound(beta), ramp, y), beta)
+    y = times_sign(select(fabs(x) > _bound(beta), ramp, y), beta)
+    (y,) = rarely(beta == 1.0, _softplus_of_one32, (x,), (y,))  # the bits that softplus(x) has
+    return y
 
 
 @kernel
-def _softplus_of_one32(x: Lanes) -> Lanes:
-    """log(1 + e^x)."""
-    return _softplus32(x, x.const(1.0))
+def _softplus_of_one32(x: Lanes) -> tuple[Lanes]:
+    return (softplus_of_one32(x),)
 
 
 @kernel
@@ -112,7 +110,7 @@ def _softplus_derivative32(x: Lanes, beta: Lanes) -> Lanes:
 
 
 softplus = by_dtype(_softplus32, softplus64)
-softplus_of_one = by_dtype(_softplus_of_one32, softplus_of_one64)
+softplus_of_one = by_dtype(softplus_of_one32, softplus_of_one64)
 softplus_derivative = by_dtype(_softplus_derivative32, softplus_derivative64)
 
 
@@ -140,20 +138,7 @@ def softplus_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
 # --- log_sigmoid
 
 
-@kernel
-def _log_sigmoid32(x: Lanes) -> Lanes:
-    """-log(1 + e^-x) = min(x, 0) - log(1 + e^-|x|). Error 0.77 ULP."""
-    f = format_of(x)
-    hi, lo = log1p_exp_scaled(*exp_scaled(clamp_minus_fabs(x), x.const(0.0)))
-    ramp = select(x < 0.0, x, 0.0) * f.up
-    large = select(ramp < -hi, ramp, -hi)
-    small = select(ramp < -hi, -hi, ramp)
-    s = large + small
-    y = (s + ((small - (s - large)) - lo)) * f.down
-    return select(x < -NEARLY_LINEAR[x.width], x, y)
-
-
-log_sigmoid = by_dtype(_log_sigmoid32, log_sigmoid64)
+log_sigmoid = by_dtype(log_sigmoid32, log_sigmoid64)
 
 
 @kernel
@@ -198,18 +183,7 @@ def _mish_parts(x: Lanes) -> tuple[Lanes, ...]:
     return a, w, w_low, v, v_low, select(positive, n, b), select(positive, n_low, b_low), d, d_low
 
 
-@kernel
-def _mish32(x: Lanes) -> Lanes:
-    """x tanh(log(1 + e^x)). Error 0.77 ULP."""
-    a, _, _, _, _, n, n_low, d, d_low = _mish_parts(x)
-    inverse = 1.0 / d
-    q = n * inverse
-    rest = fma(-q, d_low, fma(-q, d, n) + n_low)
-    y = fma(a, q, a * (rest * inverse)) * format_of(x).down
-    return select(x > MISH_NEARLY_LINEAR[x.width], x, copysign(y, x))
-
-
-mish = by_dtype(_mish32, mish64)
+mish = by_dtype(mish32, mish64)
 
 
 @kernel
@@ -275,7 +249,7 @@ RECORDS = (
         monotone=True,
         paper="Dugas et al. (2001), Incorporating second-order functional knowledge for better option pricing.",
         see_also=("relu", "log_sigmoid", "mish"),
-        vectors=8,
+        vectors=4,
     ),
     Activation(
         name="log_sigmoid",
@@ -293,7 +267,7 @@ RECORDS = (
         range=(-inf, 0.0),
         monotone=True,
         see_also=("sigmoid", "softplus"),
-        vectors=8,
+        vectors=4,
     ),
     Activation(
         name="mish",
@@ -308,6 +282,6 @@ RECORDS = (
         range=(-0.30884342, inf),
         paper="Misra (2019), Mish: a self regularized non-monotonic activation function.",
         see_also=("silu", "softplus"),
-        vectors=8,
+        vectors=4,
     ),
 )
