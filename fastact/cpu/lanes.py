@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NoReturn
 
 from llvmlite import ir
@@ -74,7 +75,7 @@ def _constant(kind: ir.Type, value: float) -> ir.Constant:
 class Lanes:
     """`count` floats, integers or truth values of `width` bits (a mask keeps the width of what was compared)."""
 
-    __slots__ = ("builder", "count", "kind", "target", "value", "width")
+    __slots__ = ("builder", "compared", "count", "kind", "target", "value", "width")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, builder: Builder, value: Any, kind: str, width: int, count: int, target: Target) -> None:
@@ -84,6 +85,7 @@ class Lanes:
         self.width = width
         self.count = count
         self.target = target
+        self.compared: tuple[str, list[Lanes]] | None = None  # of a mask: how, and the values that were compared
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
@@ -181,7 +183,10 @@ class Lanes:
             compare = self.builder.fcmp_unordered if operation == "!=" else self.builder.fcmp_ordered
         else:
             compare = self.builder.icmp_signed
-        return self.like(compare(operation, self.value, self._coerce(other)), "mask")
+        values = self.value, self._coerce(other)
+        mask = self.like(compare(operation, *values), "mask")
+        mask.compared = operation, [self.like(value) for value in values]
+        return mask
 
     def __lt__(self, other: Any) -> Lanes:
         return self._compare("<", other)
@@ -205,8 +210,20 @@ class Lanes:
         """Whether a mask is true in any lane, as one bit."""
         if self.count == 1:
             return self.value
-        packed = self.builder.bitcast(self.value, ir.IntType(self.count))
-        return self.builder.icmp_unsigned("!=", packed, ir.IntType(self.count)(0))
+        value, count, native = self.value, self.count, 512 // self.width
+        if self.compared is not None and count > native:
+            # Compared again, register by register: LLVM would first make one of the masks of all of them.
+            operation, operands = self.compared
+            parts = zip(*(one.registers(native) for one in operands), strict=True)
+            value = reduce(self.builder.or_, [a._compare(operation, b).value for a, b in parts])
+            count = native
+        packed = self.builder.bitcast(value, ir.IntType(count))
+        return self.builder.icmp_unsigned("!=", packed, ir.IntType(count)(0))
+
+    def registers(self, native: int) -> list[Lanes]:
+        """These lanes in parts of `native` each."""
+        starts = range(0, self.count, native)
+        return [self.like(shuffle(self.builder, self.value, range(k, k + native)), count=native) for k in starts]
 
     # -- the functions of fastact.kernels.language -------------------------------------------------------------------
 
