@@ -14,10 +14,12 @@ from fastact.kernels.exp32 import LOG2_E as LOG2_E_PARTS
 from fastact.kernels.exp32 import POWERS_LOW, ROOTS, ROUND_PARTS
 from fastact.kernels.language import (
     bits,
+    copysign,
     fabs,
     fabs_up_to,
     fma,
     from_bits,
+    least_magnitude,
     lookup,
     lookup_power,
     lookup_times_power,
@@ -57,12 +59,22 @@ def least_by_comparison(x: Lanes) -> Lanes:
     return select(magnitude < 15.5, magnitude, 15.5)
 
 
+def of_two(x: Lanes) -> Lanes:
+    return least_magnitude(x, fma(x, 1.5, 2.0))
+
+
+def of_two_by_comparison(x: Lanes) -> Lanes:
+    a, b = fabs(x), fabs(fma(x, 1.5, 2.0))
+    return copysign(select(b < a, b, a), x)
+
+
 @pytest.mark.parametrize(
     ("one", "several", "lowest", "highest"),
     [
         (power, power_by_bits, -40.0, 130.0),
         (times_power, times_power_by_product, -120.0, 0.0),
         (least, least_by_comparison, -np.inf, np.inf),
+        (of_two, of_two_by_comparison, -3e38, 3e38),
     ],
 )
 def test_an_instruction_has_the_bits_of_the_operations(

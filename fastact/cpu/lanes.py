@@ -37,7 +37,8 @@ _FLOAT = {32: ir.FloatType(), 64: ir.DoubleType()}
 
 
 _AS_SET = 4  # how an instruction of AVX-512 rounds: as the thread has it set
-_LEAST_MAGNITUDE = 0b1010  # of two numbers, without its sign
+_LEAST_MAGNITUDE = 0b0010  # of two numbers, with the sign of the first
+_POSITIVE = 0b1000
 
 
 def vector(element: ir.Type, count: int) -> ir.Type:
@@ -277,7 +278,13 @@ class Lanes:
         """``min(|self|, limit)``, and `limit` for quiet NaN, where an instruction does it; else None."""
         if not self._wide("avx512f", "avx512dq"):
             return None
-        return self._masked("range", self.value, self.const(limit).value, ir.IntType(32)(_LEAST_MAGNITUDE))
+        return self._masked("range", self.value, self.const(limit).value, ir.IntType(32)(_POSITIVE | _LEAST_MAGNITUDE))
+
+    def least_magnitude(self, y: Lanes) -> Lanes | None:
+        """``copysign(min(|self|, |y|), self)`` where an instruction does it; else None."""
+        if not self._wide("avx512f", "avx512dq"):
+            return None
+        return self._masked("range", self.value, y.value, ir.IntType(32)(_LEAST_MAGNITUDE))
 
     def _wide(self, *features: str) -> bool:
         """Whether these lanes fill registers of 512 bits, and the CPU has such instructions."""

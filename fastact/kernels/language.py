@@ -30,6 +30,7 @@ __all__ = [
     "fma",
     "from_bits",
     "kernel",
+    "least_magnitude",
     "lookup",
     "lookup_made",
     "lookup_plus",
@@ -100,6 +101,14 @@ def fabs_up_to(x: Lanes, limit: float) -> Lanes:
         return found
     magnitude = fabs(x)
     return select(magnitude < limit, magnitude, limit)
+
+
+def least_magnitude(x: Lanes, y: Lanes) -> Lanes:
+    """The lesser of |x| and |y| with the sign of `x`; NaN if `x` is."""
+    if hasattr(x, "least_magnitude") and (found := x.least_magnitude(y)) is not None:
+        return found
+    a, b = fabs(x), fabs(y)
+    return copysign(select(b < a, b, a), x)
 
 
 def copysign(magnitude: Lanes, sign: Lanes) -> Lanes:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastact.kernels.exp32 import clamp_above, clamp_below
-from fastact.kernels.language import bits, copysign, fma, kernel, lookup, rarely, select
+from fastact.kernels.language import bits, fma, kernel, least_magnitude, lookup, rarely, select
 from fastact.kernels.scaled import exp_scaled32
 
 __all__ = ["MISH", "SOFTPLUS", "log_sigmoid32", "mish32", "softplus_of_one32"]
@@ -221,9 +221,8 @@ LOG_SIGMOID = _mirrored(SOFTPLUS)
 
 
 @kernel
-def _piece(i: Lanes, c: Lanes, table: Table) -> tuple[Lanes, Lanes, Lanes]:
+def _piece(i: Lanes, t: Lanes, table: Table) -> tuple[Lanes, Lanes, Lanes]:
     """(t, c1 + t (c2 + ...), c0) of piece i."""
-    t = c - lookup(table[0], i)
     p = lookup(table[-1], i)
     for column in reversed(table[2:-1]):
         p = fma(t, p, lookup(column, i))
@@ -262,7 +261,7 @@ def _mish_left(x: Lanes) -> tuple[Lanes]:
 def softplus_of_one32(x: Lanes) -> Lanes:
     """log(1 + e^x). Error 0.85 ULP."""
     i = bits(fma(clamp_above(x, LAST), PER_PIECE, ROUND))
-    t, p, c0 = _piece(i, clamp_above(x, LINEAR), SOFTPLUS)
+    t, p, c0 = _piece(i, clamp_above(x, LINEAR) - lookup(SOFTPLUS[0], i), SOFTPLUS)
     y = fma(t, p, c0)
     # Beyond LINEAR that is too small, and before it is never below x.
     (y,) = rarely(x < FIRST, _softplus_left, (x,), (select(x > y, x, y),))
@@ -273,7 +272,7 @@ def softplus_of_one32(x: Lanes) -> Lanes:
 def log_sigmoid32(x: Lanes) -> Lanes:
     """-log(1 + e^-x), with the bits of softplus. Error 0.85 ULP."""
     i = bits(fma(clamp_below(x, -LAST), -PER_PIECE, ROUND))
-    t, p, c0 = _piece(i, clamp_below(x, -LINEAR), LOG_SIGMOID)
+    t, p, c0 = _piece(i, clamp_below(x, -LINEAR) - lookup(LOG_SIGMOID[0], i), LOG_SIGMOID)
     y = fma(t, p, c0)
     (y,) = rarely(x > -FIRST, _log_sigmoid_right, (x,), (select(x < y, x, y),))
     return y
@@ -281,10 +280,16 @@ def log_sigmoid32(x: Lanes) -> Lanes:
 
 @kernel
 def mish32(x: Lanes) -> Lanes:
-    """x tanh(log(1 + e^x)). Error 0.82 ULP."""
-    c = clamp_above(x, LAST)  # from 9.4 on the factor is 1
-    t, p, c0 = _piece(bits(fma(c, PER_PIECE, ROUND)), c, MISH)
+    """x tanh(log(1 + e^x)). Error 0.82 ULP.
+
+    The product is of 2^24 x, lest of the smallest normal results its second part have no place.
+    """
+    scaled = x * 2.0**24
+    c = clamp_above(scaled, LAST * 2.0**24)  # from 9.4 on the factor is 1
+    i = bits(fma(c, PER_PIECE * 2.0**-24, ROUND))
+    t, p, c0 = _piece(i, fma(c, 2.0**-24, -lookup(MISH[0], i)), MISH)
     f = fma(t, p, c0)
-    y = copysign(fma(x, f, c * fma(t, p, c0 - f)), x)  # at -0 the summands have different signs
-    (y,) = rarely(x < FIRST, _mish_left, (x,), (y,))
+    y = fma(scaled, f, c * fma(t, p, c0 - f)) * 2.0**-24
+    # Where that is infinite, mish(x) is x; and at -0 its summands have different signs.
+    (y,) = rarely(x < FIRST, _mish_left, (x,), (least_magnitude(x, y),))
     return y
