@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fastact.cpu import compiler, machine
+from fastact.cpu.emit import Block
+from fastact.cpu.lanes import Target
 from fastact.cpu.ufunc import elementwise
 from fastact.kernels.erf32 import LIFT, LOG2_E, ROUND
 from fastact.kernels.exp32 import LOG2_E as LOG2_E_PARTS
@@ -23,6 +27,7 @@ from fastact.kernels.language import (
     lookup,
     lookup_power,
     lookup_times_power,
+    lookups,
     select,
 )
 
@@ -88,3 +93,42 @@ def test_an_instruction_has_the_bits_of_the_operations(
     found, expected = (elementwise(f"test_{f.__name__}", f, (1, 1), "", vectors=4)(x) for f in (one, several))
     assert np.isfinite(expected).all()
     assert same_bits(found, expected)
+
+
+# lanes -> how many tables have one index; few in many lanes, which take long to compile
+TOGETHER = {1: (2, 3, 9), 4: (2, 3, 4, 5, 9), 8: (2, 3, 4, 5, 7, 8, 9, 12), 16: (2, 7, 9), 32: (3,), 64: (5,)}
+
+
+def together(tables: list[list[float]], numbers: tuple[int, ...]) -> Callable[..., Any]:
+    """The entries of two tables, one by one, and those of the first few together, for every one of `numbers`."""
+
+    def kernel(x: Lanes) -> tuple[Lanes, ...]:
+        alone = [lookup(table, bits(x)) for table in tables[:2]]
+        return (*alone, *(entry for many in numbers for entry in lookups(tables[:many], bits(x))))
+
+    return kernel
+
+
+@pytest.mark.parametrize("lacking", [(), ("avx512f",), ("avx512f", "avx2")], ids=lambda names: "-".join(names) or "all")
+@pytest.mark.parametrize("entries", [4, 8, 16, 32])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tables_looked_up_together_have_the_entries_of_each(
+    dtype: str, entries: int, lacking: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = machine.target().features - {*lacking}
+    monkeypatch.setattr(compiler, "target", lambda: Target(features))
+    generator = np.random.default_rng(entries)
+    tables = generator.normal(size=(12, entries)).astype(dtype)
+    tables[:, 1], tables[0, 2:] = -0.0, np.inf
+    i = generator.integers(-(2**63), 2**63, 203).astype(f"i{tables.itemsize}")  # no whole number of vectors
+    i[:2] = -1, np.iinfo(i.dtype).min
+    of_each = tables[:, i & (entries - 1)]
+    for lanes, numbers in TOGETHER.items():
+        expected = np.concatenate([of_each[:many] for many in (2, *numbers)])
+        name = "-".join(["together", dtype, str(entries), str(lanes), *lacking])
+        block = Block(name, together(tables.tolist(), numbers), dtype, 1, len(expected), lanes)
+        symbol, code = compiler.compile_block(block)
+        loop = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_ssize_t)(machine.load(symbol, code))
+        found = np.empty(expected.shape, dtype)
+        loop((ctypes.c_void_p * (1 + len(found)))(*(array.ctypes.data for array in (i, *found))), i.size)
+        assert same_bits(found, expected)

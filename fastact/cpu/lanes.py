@@ -8,7 +8,7 @@ vector gets in flight and how the same source runs on any instruction set.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NoReturn
@@ -262,11 +262,22 @@ class Lanes:
             if plus is None or _is_splat(plus.value):  # one sum for the table, not one for every vector of indices
                 return self._permute(table, native, plus)
             return self._permute(table, native) + plus
-        avx2 = self.width == 32 and self.count % 8 == 0 and self.target.has("avx2")
-        entries = self._permute_and_blend(table) if avx2 else self._gather(table)
+        entries = self._permute_and_blend(table) if self._eights() else self._gather(table)
         return entries if plus is None else entries + plus
 
     lookup_plus = lookup
+
+    def lookups(self, tables: Sequence[Sequence[float]]) -> Iterator[Lanes]:
+        """``self.lookup(table)`` for each: as they are asked for, or at once where rows of entries are loaded."""
+        permuted = self._wide("avx512f") and len(tables[0]) <= 2 * (512 // self.width)
+        # on AVX2 two registers hold a table of 16 floats, which costs less than rows; of 32 it costs more
+        blended = self._eights() and len(tables[0]) <= 16
+        pieces = self.count == 1 or self.count % (128 // self.width) == 0
+        if permuted or blended or len(tables) == 1 or not pieces:
+            return map(self.lookup, tables)
+        from .lookups import in_rows
+
+        return iter(in_rows(self, tables))
 
     def lookup_scaled(self, table: Sequence[float], n: Lanes) -> Lanes | None:
         """``table[self] * 2**floor(n)`` where an instruction does it, that of AVX-512; else None."""
@@ -290,6 +301,10 @@ class Lanes:
         """Whether these lanes fill registers of 512 bits, and the CPU has such instructions."""
         return self.count % (512 // self.width) == 0 and self.target.has(*features)
 
+    def _eights(self) -> bool:
+        """Whether these are floats that fill registers of AVX2, and the CPU has its instructions."""
+        return self.width == 32 and self.count % 8 == 0 and self.target.has("avx2")
+
     def _masked(self, name: str, a: Any, b: Any, *immediate: Any) -> Lanes:
         """An instruction of AVX-512 on every lane of a and b, for which LLVM has an intrinsic only with a mask."""
         builder, native, letter = self.builder, 512 // self.width, "s" if self.width == 32 else "d"
@@ -307,7 +322,7 @@ class Lanes:
         native, size = 512 // self.width, len(tables[0])
         fits = self._wide("avx512f") and native <= size <= 2 * native
         if not (fits and all(_is_splat(number.value) for number in numbers)):
-            return list(kernel(*(self.lookup(table) for table in tables), self & (size - 1), *numbers))
+            return list(kernel(*self.lookups(tables), self & (size - 1), *numbers))
         ones = [number.like(shuffle(self.builder, number.value, range(native)), count=native) for number in numbers]
         made = []
         for start in range(0, size, native):

@@ -44,10 +44,10 @@ def emit_transpose(
         if to_columns:
             loaded = [load_at(builder, piece, ir.VectorType(kind, side)) for piece in places]
             vectors = [concatenate(builder, loaded[k::side]) for k in range(side)]
-            for pointer, vector in zip(columns, _exchange(builder, vectors, side), strict=True):
+            for pointer, vector in zip(columns, exchange(builder, vectors, side), strict=True):
                 store_at(builder, pointer, vector)
         else:
-            vectors = _exchange(builder, [load_at(builder, p, ir.VectorType(kind, tall)) for p in columns], side)
+            vectors = exchange(builder, [load_at(builder, p, ir.VectorType(kind, tall)) for p in columns], side)
             for k, vector in enumerate(vectors):
                 for j, piece in enumerate(places[k::side]):
                     store_at(builder, piece, shuffle(builder, vector, range(side * j, side * (j + 1))))
@@ -153,7 +153,7 @@ def _turn(builder: Builder, lines: list[Any]) -> list[Any]:
     groups = []
     for first in range(0, tall, together):
         some = lines[first : first + together]
-        groups.append(_exchange(builder, [concatenate(builder, some[k::within]) for k in range(within)], within))
+        groups.append(exchange(builder, [concatenate(builder, some[k::within]) for k in range(within)], within))
     if len(groups) == 1:
         return groups[0]
     # the first halves of the lines are in even pieces, the second ones in odd ones
@@ -162,7 +162,7 @@ def _turn(builder: Builder, lines: list[Any]) -> list[Any]:
     return [builder.shuffle_vector(a, b, mask) for mask in masks for a, b in zip(*groups, strict=True)]
 
 
-def _exchange(builder: Builder, vectors: list[Any], side: int) -> list[Any]:
+def exchange(builder: Builder, vectors: list[Any], side: int) -> list[Any]:
     """Element j of each piece of vector i becomes element i of vector j, by interleaving log2(side) times."""
     count, half = vectors[0].type.count, side // 2
     low = [k for p in range(0, count, side) for j in range(half) for k in (p + j, count + p + j)]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.kernels.language import bits, fma, kernel, lookup, lookup_times_power
+from fastact.kernels.language import bits, fma, kernel, lookup_times_power, lookups
 
 __all__ = [
     "CUBIC",
@@ -94,8 +94,10 @@ def tail(a: Lanes, q: Lanes, q_low: Lanes, table: Table, intervals: Intervals) -
     if start < LAST_BIT:
         # The last bit of the exponent of D = start + slope a, which is in [start, 4 start], and four of its fraction.
         i = i >> 19
-    d = a - lookup(points, i)
-    p = fma(fma(fma(lookup(c4, i), d, lookup(c3, i)), d, lookup(c2, i)), d, lookup(c1, i))
+    entries = lookups((points, c4, c3, c2, c1, values), i)
+    d = a - next(entries)
+    p = fma(next(entries), d, next(entries))
+    p = fma(fma(p, d, next(entries)), d, next(entries))
     shifted = fma(q, LOG2_E, ROUND)
     n = shifted - ROUND
     r = fma(n, -LOG_2, q)
@@ -106,7 +108,7 @@ def tail(a: Lanes, q: Lanes, q_low: Lanes, table: Table, intervals: Intervals) -
     for c in reversed(EXP_TAIL[:5]):
         p = fma(p, rho, c)
     w = fma(p, rho * rho, v)
-    return lookup_times_power(values, i, n, bits(shifted), LIFT), r, w
+    return lookup_times_power(values, i, n, bits(shifted), LIFT, entries), r, w
 
 
 # fmt: off

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastact.kernels.exp32 import clamp_above, clamp_below
 from fastact.kernels.exp64 import exp_steps64
-from fastact.kernels.language import bits, fabs, fma, kernel, lookup, select
+from fastact.kernels.language import bits, fabs, fma, kernel, lookups, select
 from fastact.kernels.pairs import two_diff, two_prod, two_square
 from fastact.kernels.polynomials import polynomial
 
@@ -332,11 +332,11 @@ GELU_TANH_SLOPE = (
 def _tail64(a: Lanes, hi: Lanes, lo: Lanes, table: Table, intervals: Intervals) -> tuple[Lanes, Lanes, Lanes]:
     """(A, B, M) with 2^512 F(a) = (A + B) (1 + M), for m(a) = -(hi + lo). B is the rounding error of A; |M| < 0.4."""
     i = bits(fma(a, intervals[1], intervals[0])) >> 50
-    d = a - lookup(table[0], i)
-    w = d * polynomial(d, tuple(lookup(column, i) for column in table[2:]))
+    entries = lookups((table[0], *table[2:], table[1]), i)
+    d = a - next(entries)
+    w = d * polynomial(d, tuple(next(entries) for _ in table[2:]))
     s, m = exp_steps64(hi, lo, UP)
-    c = lookup(table[1], i)
-    f, f_low = two_prod(s, c)
+    f, f_low = two_prod(s, next(entries))
     return f, f_low, fma(m, w, m + w)
 
 

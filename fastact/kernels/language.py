@@ -15,7 +15,7 @@ Nothing in `fastact.kernels` imports Numba, so reading the catalogue costs nothi
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ __all__ = [
     "lookup_plus",
     "lookup_power",
     "lookup_times_power",
+    "lookups",
     "rarely",
     "select",
     "sqrt",
@@ -141,6 +142,14 @@ def lookup(table: Sequence[float], i: Lanes) -> Lanes:
     return i.lookup(table)
 
 
+def lookups(tables: Sequence[Sequence[float]], i: Lanes) -> Iterator[Lanes]:
+    """``lookup(table, i)`` for several tables of one length, in turn.
+
+    A backend makes each when it is asked for, or all at once: so they are best in the order in which they are used.
+    """
+    return iter(i.lookups(tables) if hasattr(i, "lookups") else (lookup(table, i) for table in tables))
+
+
 def lookup_plus(table: Sequence[float], i: Lanes, plus: Lanes) -> Lanes:
     """``table[i] + plus``; a backend may add to the table where `plus` is one number for many elements."""
     return i.lookup_plus(table, plus) if hasattr(i, "lookup_plus") else i.lookup(table) + plus
@@ -157,15 +166,17 @@ def lookup_power(table: Sequence[float], i: Lanes, n: Lanes | None) -> Lanes:
     return from_bits(bits(lookup(with_places(tuple(table), i.width, -1), i)) + (i << (MANTISSA[i.width] - 4)))
 
 
-def lookup_times_power(table: Sequence[float], j: Lanes, n: Lanes, i: Lanes, lift: int) -> Lanes:
+def lookup_times_power(
+    table: Sequence[float], j: Lanes, n: Lanes, i: Lanes, lift: int, found: Iterator[Lanes] | None = None
+) -> Lanes:
     """``table[j % len(table)] * 2**(n + lift)``, n whole and n + lift plus the exponent's bias in the low bits of `i`.
 
-    No such power and no result may be subnormal, or infinite.
+    No such power and no result may be subnormal, or infinite. Next in `found`, if given, is ``lookup(table, j)``.
     """
     lifted = tuple(entry * 2.0**lift for entry in table)
     if hasattr(j, "lookup_scaled") and (scaled := j.lookup_scaled(lifted, n)) is not None:
         return scaled
-    return from_bits(i << MANTISSA[i.width]) * lookup(table, j)
+    return from_bits(i << MANTISSA[i.width]) * (lookup(table, j) if found is None else next(found))
 
 
 MANTISSA = {32: 23, 64: 52}  # bits of a float's fraction, by its width
@@ -193,7 +204,7 @@ def lookup_made(
     """
     if hasattr(i, "lookup_made"):
         return tuple(i.lookup_made(kernel, tables, tuple(numbers)))
-    return kernel(*(lookup(table, i) for table in tables), i & (len(tables[0]) - 1), *numbers)
+    return kernel(*lookups(tables, i), i & (len(tables[0]) - 1), *numbers)
 
 
 def rarely(

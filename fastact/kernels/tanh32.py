@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastact.kernels.exp32 import clamp_above, clamp_below
-from fastact.kernels.language import bits, copysign, fabs, fma, kernel, lookup, select
+from fastact.kernels.language import bits, copysign, fabs, fma, kernel, lookups, select
 
 __all__ = ["TABLES", "tanh32"]
 
@@ -101,9 +101,10 @@ def tanh32(x: Lanes) -> Lanes:
     """tanh x; largest error 0.76 ULP."""
     a = clamp_above(fabs(x), LAST)
     j = bits(clamp_below(a, BELOW_FIRST)) >> 21
-    t = a - lookup(CENTRE, j)
-    p = fma(t, lookup(C5, j), lookup(C4, j))
-    p = fma(t, p, lookup(C3, j))
-    p = fma(t, p, lookup(C2, j))
-    p = fma(t, p, lookup(C1, j))
-    return copysign(fma(t, p, select(a < FIRST, a, lookup(C0, j))), x)
+    entries = lookups((CENTRE, C5, C4, C3, C2, C1, C0), j)
+    t = a - next(entries)
+    p = fma(t, next(entries), next(entries))
+    p = fma(t, p, next(entries))
+    p = fma(t, p, next(entries))
+    p = fma(t, p, next(entries))
+    return copysign(fma(t, p, select(a < FIRST, a, next(entries))), x)

@@ -13,7 +13,7 @@ from fractions import Fraction
 from math import factorial, isqrt
 from typing import Any
 
-from .language import MANTISSA, bits, fma, from_bits, lookup
+from .language import MANTISSA, bits, fma, from_bits, lookups
 from .pairs import fast_two_sum, multiply_pairs, two_prod, two_square, two_sum
 
 __all__ = ["add_triples", "exp_parts3", "log1p_small", "multiply_triples", "power_of_two", "settled"]
@@ -122,7 +122,7 @@ def exp_parts3(x: Lanes) -> tuple[Triple, Triple, Lanes]:
     for k in range(first - 1, -1, -1):
         p = add_triples(tuple(map(r.const, taylor[k])), multiply_triples(p, three))
     i = bits(shifted)
-    power = tuple(lookup(table, i) for table in POWERS[w])
+    power = tuple(lookups(POWERS[w], i))
     return power, multiply_triples(p, three), (i - ROUND_BITS[w]) >> 4
 
 
