@@ -33,7 +33,7 @@ class Target:
         return 64 if self.has("avx512f") else 32 if self.has("avx2") else 16
 
 
-_FLOAT = {32: ir.FloatType(), 64: ir.DoubleType()}
+FLOAT = {32: ir.FloatType(), 64: ir.DoubleType()}
 
 
 _AS_SET = 4  # how an instruction of AVX-512 rounds: as the thread has it set
@@ -91,7 +91,7 @@ class Lanes:
     # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _type(self, kind: str) -> ir.Type:
-        element = {"float": _FLOAT[self.width], "int": ir.IntType(self.width), "mask": ir.IntType(1)}[kind]
+        element = {"float": FLOAT[self.width], "int": ir.IntType(self.width), "mask": ir.IntType(1)}[kind]
         return vector(element, self.count)
 
     def like(self, value: Any, kind: str | None = None, count: int | None = None) -> Lanes:
@@ -308,7 +308,7 @@ class Lanes:
     def _masked(self, name: str, a: Any, b: Any, *immediate: Any) -> Lanes:
         """An instruction of AVX-512 on every lane of a and b, for which LLVM has an intrinsic only with a mask."""
         builder, native, letter = self.builder, 512 // self.width, "s" if self.width == 32 else "d"
-        kind, parts = ir.VectorType(_FLOAT[self.width], native), []
+        kind, parts = ir.VectorType(FLOAT[self.width], native), []
         rest = [*immediate, ir.Constant(kind, ir.Undefined), ir.IntType(native)(-1), ir.IntType(32)(_AS_SET)]
         for start in range(0, self.count, native):
             pair = (shuffle(builder, x, range(start, start + native)) for x in (a, b))
@@ -326,7 +326,7 @@ class Lanes:
         ones = [number.like(shuffle(self.builder, number.value, range(native)), count=native) for number in numbers]
         made = []
         for start in range(0, size, native):
-            floats, integers = (ir.VectorType(kind, native) for kind in (_FLOAT[self.width], ir.IntType(self.width)))
+            floats, integers = (ir.VectorType(kind, native) for kind in (FLOAT[self.width], ir.IntType(self.width)))
             entries = [
                 self.like(ir.Constant(floats, list(table[start : start + native])), "float", native) for table in tables
             ]
@@ -338,10 +338,12 @@ class Lanes:
         self, kernel: Callable[..., Sequence[Lanes]], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
     ) -> list[Lanes]:
         """On a mask: the kernel is a function of its own for as many lanes as a register has, called if need be."""
+        from .rare import in_halves
+
         builder = self.builder
         usual = builder.block
         with builder.if_then(self.any(), likely=False):
-            results = _in_halves(kernel, list(operands), len(otherwise), 512 // operands[0].width)
+            results = in_halves(kernel, list(operands), len(otherwise), 512 // operands[0].width)
             chosen = [old.select(self, new, old) for new, old in zip(results, otherwise, strict=True)]
             rare = builder.block
         found = []
@@ -354,7 +356,7 @@ class Lanes:
 
     def _permute(self, table: Sequence[float], native: int, plus: Lanes | None = None) -> Lanes:
         """AVX-512: the table lives in one or two registers and each register of indices costs one instruction."""
-        builder, chunk = self.builder, ir.VectorType(_FLOAT[self.width], native)
+        builder, chunk = self.builder, ir.VectorType(FLOAT[self.width], native)
         # The instruction reads as many bits of an index as it needs: a shorter table is repeated.
         padded = list(table) * max(native // len(table), 1)
         halves = [ir.Constant(chunk, padded[k : k + native]) for k in range(0, len(padded), native)]
@@ -381,7 +383,7 @@ class Lanes:
 
         Four doubles at a time gain nothing over loads.
         """
-        builder, floats = self.builder, ir.VectorType(_FLOAT[32], 8)
+        builder, floats = self.builder, ir.VectorType(FLOAT[32], 8)
         padded = list(table) * max(8 // len(table), 1)
         registers = [ir.Constant(floats, padded[k : k + 8]) for k in range(0, len(padded), 8)]
         parts = []
@@ -398,7 +400,7 @@ class Lanes:
 
     def _gather(self, table: Sequence[float]) -> Lanes:
         """Anywhere else: loads from a constant array."""
-        builder, element = self.builder, _FLOAT[self.width]
+        builder, element = self.builder, FLOAT[self.width]
         index = self & (len(table) - 1)
         array = ir.ArrayType(element, len(table))
         content = struct.pack(f"{len(table)}d", *table).hex()
@@ -456,59 +458,3 @@ def split(lanes: Lanes) -> tuple[Lanes, Lanes]:
     else:
         low, high = (shuffle(builder, lanes.value, range(k, k + half)) for k in (0, half))
     return lanes.like(low, count=half), lanes.like(high, count=half)
-
-
-def joined(a: Lanes, b: Lanes) -> Lanes:
-    """The lanes of a, then those of b."""
-    return a.like(concatenate(a.builder, [a.value, b.value]), count=2 * a.count)
-
-
-def _in_halves(kernel: Callable[..., Any], operands: list[Lanes], results: int, most: int) -> list[Lanes]:
-    """`kernel(*operands)`, `most` lanes at once."""
-    if operands[0].count <= most:
-        return _called(kernel, operands, results)
-    halves = zip(*map(split, operands), strict=True)
-    low, high = (_in_halves(kernel, list(half), results, most) for half in halves)
-    return [joined(a, b) for a, b in zip(low, high, strict=True)]
-
-
-def _called(kernel: Callable[..., Any], operands: Sequence[Lanes], results: int) -> list[Lanes]:
-    """Call a function whose body is `kernel`; operands and results go through memory."""
-    one = operands[0]
-    builder, module, count = one.builder, one.builder.module, one.count
-    cells, align = max(len(operands), results), one.count * one.width // 8
-    room_type = ir.ArrayType(vector(_FLOAT[one.width], count), cells)
-    name = f"fastact.{kernel.__module__}.{kernel.__qualname__}.{one.width}.{count}"
-    if "<" in name:
-        raise TypeError(f"{kernel.__qualname__} is not a function of a module, so its name says nothing")
-    function = module.globals.get(name)
-    if function is None:
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [room_type.as_pointer()]), name)
-        function.linkage = "internal"
-        function.attributes.add("noinline")
-        function.attributes.add("cold")
-        inside = ir.IRBuilder(function.append_basic_block())
-        given = []
-        for k, operand in enumerate(operands):
-            place = _cell(inside, function.args[0], k, operand.value.type)
-            value = Lanes(inside, inside.load(place, align=align), operand.kind, one.width, count, one.target)
-            given.append(value)
-        for k, result in enumerate(kernel(*given)):
-            inside.store(result.value, _cell(inside, function.args[0], k, result.value.type), align=align)
-        inside.ret_void()
-    with builder.goto_entry_block():
-        room = builder.alloca(room_type)
-        room.align = align
-    for k, operand in enumerate(operands):
-        builder.store(operand.value, _cell(builder, room, k, operand.value.type), align=align)
-    builder.call(function, [room])
-    kind = vector(_FLOAT[one.width], count)
-    return [
-        Lanes(builder, builder.load(_cell(builder, room, k, kind), align=align), "float", one.width, count, one.target)
-        for k in range(results)
-    ]
-
-
-def _cell(builder: Builder, room: Any, k: int, kind: ir.Type) -> Any:
-    number = ir.IntType(32)
-    return builder.bitcast(builder.gep(room, [number(0), number(k)]), kind.as_pointer())

@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .lanes import Builder, Lanes, concatenate
+from .lanes import FLOAT, Builder, Lanes, concatenate
 from .transpose import PIECE, exchange
 
 _OFFSET, _BYTE = ir.IntType(64), ir.IntType(8)
@@ -24,7 +24,7 @@ _LONGEST = 32  # bytes of a vector that is loaded in pieces; for longer ones the
 def in_rows(i: Lanes, tables: Sequence[Sequence[float]]) -> list[Lanes]:
     """``i.lookup(table)`` for each of the tables, which are equally long; the lanes are one, or whole pieces."""
     builder, size = i.builder, i.width // 8
-    element = ir.FloatType() if i.width == 32 else ir.DoubleType()
+    element = FLOAT[i.width]
     side = PIECE // size
     columns = max(1 << (len(tables) - 1).bit_length(), side)  # a power of two, so that a shift makes an offset
     rows = _stored(builder, element, tables, columns)

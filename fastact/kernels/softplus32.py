@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastact.kernels.exp32 import clamp_above, clamp_below
-from fastact.kernels.language import bits, fma, kernel, least_magnitude, lookup, rarely, select
+from fastact.kernels.language import bits, fma, kernel, least_magnitude, lookups, rarely, select
 from fastact.kernels.scaled import exp_scaled32
 
 __all__ = ["MISH", "SOFTPLUS", "log_sigmoid32", "mish32", "softplus_of_one32"]
@@ -221,12 +221,15 @@ LOG_SIGMOID = _mirrored(SOFTPLUS)
 
 
 @kernel
-def _piece(i: Lanes, t: Lanes, table: Table) -> tuple[Lanes, Lanes, Lanes]:
-    """(t, c1 + t (c2 + ...), c0) of piece i."""
-    p = lookup(table[-1], i)
-    for column in reversed(table[2:-1]):
-        p = fma(t, p, lookup(column, i))
-    return t, p, lookup(table[1], i)
+def _piece(x: Lanes, scale: float, i: Lanes, table: Table) -> tuple[Lanes, Lanes, Lanes]:
+    """(t, c1 + t (c2 + ...), c0) of piece i at scale x."""
+    entries = lookups((table[0], *reversed(table[2:]), table[1]), i)
+    b = next(entries)
+    t = x - b if scale == 1.0 else fma(x, scale, -b)
+    p = next(entries)
+    for _ in table[3:]:
+        p = fma(t, p, next(entries))
+    return t, p, next(entries)
 
 
 @kernel
@@ -259,9 +262,9 @@ def _mish_left(x: Lanes) -> tuple[Lanes]:
 
 @kernel
 def softplus_of_one32(x: Lanes) -> Lanes:
-    """log(1 + e^x). Error 0.85 ULP."""
+    """log(1 + e^x). Error 0.87 ULP."""
     i = bits(fma(clamp_above(x, LAST), PER_PIECE, ROUND))
-    t, p, c0 = _piece(i, clamp_above(x, LINEAR) - lookup(SOFTPLUS[0], i), SOFTPLUS)
+    t, p, c0 = _piece(clamp_above(x, LINEAR), 1.0, i, SOFTPLUS)
     y = fma(t, p, c0)
     # Beyond LINEAR that is too small, and before it is never below x.
     (y,) = rarely(x < FIRST, _softplus_left, (x,), (select(x > y, x, y),))
@@ -270,9 +273,9 @@ def softplus_of_one32(x: Lanes) -> Lanes:
 
 @kernel
 def log_sigmoid32(x: Lanes) -> Lanes:
-    """-log(1 + e^-x), with the bits of softplus. Error 0.85 ULP."""
+    """-log(1 + e^-x), with the bits of softplus. Error 0.87 ULP."""
     i = bits(fma(clamp_below(x, -LAST), -PER_PIECE, ROUND))
-    t, p, c0 = _piece(i, clamp_below(x, -LINEAR) - lookup(LOG_SIGMOID[0], i), LOG_SIGMOID)
+    t, p, c0 = _piece(clamp_below(x, -LINEAR), 1.0, i, LOG_SIGMOID)
     y = fma(t, p, c0)
     (y,) = rarely(x > -FIRST, _log_sigmoid_right, (x,), (select(x < y, x, y),))
     return y
@@ -287,7 +290,7 @@ def mish32(x: Lanes) -> Lanes:
     scaled = x * 2.0**24
     c = clamp_above(scaled, LAST * 2.0**24)  # from 9.4 on the factor is 1
     i = bits(fma(c, PER_PIECE * 2.0**-24, ROUND))
-    t, p, c0 = _piece(i, fma(c, 2.0**-24, -lookup(MISH[0], i)), MISH)
+    t, p, c0 = _piece(c, 2.0**-24, i, MISH)
     f = fma(t, p, c0)
     y = fma(scaled, f, c * fma(t, p, c0 - f)) * 2.0**-24
     # Where that is infinite, mish(x) is x; and at -0 its summands have different signs.
