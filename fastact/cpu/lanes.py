@@ -337,13 +337,13 @@ class Lanes:
     def rarely(
         self, kernel: Callable[..., Sequence[Lanes]], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
     ) -> list[Lanes]:
-        """On a mask: the kernel is a function of its own for as many lanes as a register has, called if need be."""
+        """On a mask: the kernel is a function of its own, called if need be."""
         from .rare import in_halves
 
         builder = self.builder
         usual = builder.block
         with builder.if_then(self.any(), likely=False):
-            results = in_halves(kernel, list(operands), len(otherwise), 512 // operands[0].width)
+            results = in_halves(kernel, list(operands), len(otherwise))
             chosen = [old.select(self, new, old) for new, old in zip(results, otherwise, strict=True)]
             rare = builder.block
         found = []

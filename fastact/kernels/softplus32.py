@@ -234,8 +234,12 @@ def _piece(x: Lanes, scale: float, i: Lanes, table: Table) -> tuple[Lanes, Lanes
 
 @kernel
 def _left(x: Lanes) -> tuple[Lanes, Lanes]:
-    """2^124 (e^x - e^2x/2) as a pair, for x < FIRST: what is left out of log(1 + e^x) is less than 2^-36 of it."""
-    hi, lo = exp_scaled32(x, x.const(0.0))
+    """2^124 (e^x - e^2x/2) as a pair, for x < FIRST: what is left out of log(1 + e^x) is less than 2^-36 of it.
+
+    Of a larger x it is as of FIRST: there the bits of a power would overflow, maybe into those of subnormal numbers,
+    which take long.
+    """
+    hi, lo = exp_scaled32(clamp_above(x, FIRST), x.const(0.0))
     # A smaller e^x instead of this one does not show, and might become subnormal, which takes long.
     w = select(hi > UP * 2.0**-40, hi, UP * 2.0**-40)
     return hi, fma(hi, w * (-0.5 * DOWN), lo)
