@@ -10,7 +10,9 @@ from .source import FLOAT_NAMES, Tables, device_function
 from .trace import Graph
 
 THREADS = 256
-LONG = 64  # operations of a kernel that gets more registers and is slower than memory anyway
+# Operations of a kernel that gets more registers, and still more where they are those of two results: with fewer it
+# would spill. Of 16-bit arrays so many take longer than memory does, and a thread has most elements.
+LONG, LONGEST = 44, 80
 LOADS = 2  # of 16 bytes that a thread has in flight for each input
 MANY_LOADS = 4  # where a kernel is slower than memory, or looks results up, so that more elements share a beginning
 MAX_DIMS = 8
@@ -26,9 +28,11 @@ typedef unsigned short half_bits;
 #if __CUDA_ARCH__ >= 800
 #define BLOCKS 5
 #define FEWER_BLOCKS 4
+#define FEWEST_BLOCKS 3
 #else
 #define BLOCKS 4
 #define FEWER_BLOCKS 3
+#define FEWEST_BLOCKS 2
 #endif
 
 static __device__ __forceinline__ float reciprocal_seed(float d) {
@@ -285,8 +289,9 @@ def contiguous(kernel: Kernel, graph: Graph, cheap: Mapping[int, str] | None = N
     stored = "\n".join(f"      ((uint4 *)(y{k} + base))[{place}] = pack16(w{k});" for k in range(kernel.outputs))
     operations = sum(graph.nodes[k].op != "const" for k in graph.used())
     blocks = "FEWER_BLOCKS" if operations > LONG or kernel.outputs > 1 else "BLOCKS"
-    if kernel.loads > LOADS:
-        blocks = "3"  # of which each has more under way
+    half = ITEMSIZE[kernel.dtype] == 2
+    if kernel.loads > LOADS or (operations > LONG and half) or (operations > LONGEST and kernel.outputs > 1):
+        blocks = "FEWEST_BLOCKS"  # of which each has more under way
     call = _call(kernel, [f"u{k}[e]" for k in range(kernel.arrays)], [f"w{k}[e]" for k in range(kernel.outputs)])
     return f"""{prologue(kernel.dtype)}
 {tables.definition()}
