@@ -118,6 +118,16 @@ def test_one_result_for_one_input(record: Activation, dtype: type[np.floating]) 
     check()
 
 
+@pytest.mark.parametrize("name", ["softplus", "log_sigmoid", "mish"])
+def test_what_is_computed_anew_does_not_depend_on_its_neighbours(name: str) -> None:
+    """In order, some groups of lanes have numbers that a function of their own is called for, and some have none."""
+    rng = np.random.default_rng(5)
+    every = rng.integers(0, 2**32, 5000, np.uint32).view(np.float32)
+    x = np.concatenate([rng.normal(0, 12, 5000).astype(np.float32), every[~np.isnan(every)], np.float32([0, -0.0] * 99)])
+    function, order = getattr(fa, name), np.argsort(x)
+    assert function(x)[order].tobytes() == function(x[order]).tobytes()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("record", list(fa.CATALOGUE.values()), ids=lambda r: r.name)
 def test_both_at_once_are_the_two_alone(record: Activation, dtype: type[np.floating]) -> None:
