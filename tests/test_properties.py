@@ -123,7 +123,9 @@ def test_what_is_computed_anew_does_not_depend_on_its_neighbours(name: str) -> N
     """In order, some groups of lanes have numbers that a function of their own is called for, and some have none."""
     rng = np.random.default_rng(5)
     every = rng.integers(0, 2**32, 5000, np.uint32).view(np.float32)
-    x = np.concatenate([rng.normal(0, 12, 5000).astype(np.float32), every[~np.isnan(every)], np.float32([0, -0.0] * 99)])
+    x = np.concatenate(
+        [rng.normal(0, 12, 5000).astype(np.float32), every[~np.isnan(every)], np.float32([0, -0.0] * 99)]
+    )
     function, order = getattr(fa, name), np.argsort(x)
     assert function(x)[order].tobytes() == function(x[order]).tobytes()
 
