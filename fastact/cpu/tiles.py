@@ -24,7 +24,8 @@ P_COLLECT_ROWS, P_SPREAD_ROWS = offset(Pool, "collect_rows"), offset(Pool, "spre
 # The numbers that say how operands are walked through.
 W_LOOP, W_BLOCK, W_VECTORS, W_WAY, W_AXES, W_SECOND, W_COLUMNS, W_ROWS = (WORD * k for k in range(8))
 W_ACROSS, W_DOWN, W_TILES, W_AT_ONCE, W_PAST, W_SHAPE, W_STRIDES, W_PLACES = (WORD * k for k in range(8, 16))
-BUFFERED, ROW_BY_ROW, CONSTANT = 0, 1, 2  # the ways: through buffers, without, or one result for all of a row
+# The ways: through buffers, without, one result for all of a row, or through buffers one row of results for all rows.
+BUFFERED, ROW_BY_ROW, CONSTANT, REPEATED = 0, 1, 2, 3
 
 walk_room = stack(WORD * 16)
 rooms = stack(ROOM)
@@ -104,6 +105,9 @@ def _start(walk: int, outer: int, to: int) -> None:
 def _buffered(walk: int, starts: int, n: int, rows: int, buffers: int, held: int, local: int, jumps: int) -> None:
     """One tile. An input is left in its buffer, and where from in `held`, for a next tile that needs the same."""
     loop, strides, second = peek(walk + W_LOOP), peek(walk + W_STRIDES), peek(walk + W_SECOND)
+    every = rows
+    if peek(walk + W_WAY) == REPEATED:
+        rows = numba.intp(1)
     inputs, itemsize, pool = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE), peek(loop + L_POOL)
     apart, size, together = room_for(inputs), n * itemsize, True
     for k in range(inputs + 1):
@@ -135,6 +139,9 @@ def _buffered(walk: int, starts: int, n: int, rows: int, buffers: int, held: int
     if result != to:
         step, jump = stride(strides, inputs, 0), stride(strides, inputs, second)
         call_void(peek(pool + P_SPREAD_ROWS), to, step, jump, result, n, rows, itemsize, pool)
+    if rows < every:
+        jump = stride(strides, inputs, second)
+        copy_rows(to + jump, jump, to, 0, size, every - 1)
 
 
 @jit
@@ -188,16 +195,16 @@ def walk_chunk(walk: int, chunk: int, me: int) -> None:
         for k in range(operand_count):
             step, jump = stride(strides, k, 0), stride(strides, k, second)
             poke(starts + WORD * k, peek(bases + WORD * k) + left * step + top * jump)
-        if way == BUFFERED:
+        if way == CONSTANT:
+            _constant(walk, starts, n, count, buffers, local)
+        elif way == ROW_BY_ROW:
+            _row(walk, starts, n, steps)
+        else:
             if n != last_n or count != last_count:
                 for k in range(operand_count):
                     poke(held + WORD * k, 0)
                 last_n, last_count = n, count
             _buffered(walk, starts, n, count, buffers, held, local, jumps)
-        elif way == CONSTANT:
-            _constant(walk, starts, n, count, buffers, local)
-        else:
-            _row(walk, starts, n, steps)
         column += 1
         if column == across:
             column, band = 0, band + 1

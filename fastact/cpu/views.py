@@ -51,6 +51,7 @@ from .tiles import (
     AXES,
     BUFFERED,
     CONSTANT,
+    REPEATED,
     ROW_BY_ROW,
     W_ACROSS,
     W_AT_ONCE,
@@ -214,11 +215,11 @@ def _second(arrays: int, inputs: int, axes: int, places: int, shape: int, stride
 
 
 @jit
-def _constant_rows(vectors: int, strides: int) -> bool:
-    """Whether all vectors are single values along the first axis."""
+def _constant(vectors: int, strides: int, axis: int) -> bool:
+    """Whether all vectors are single values along an axis."""
     constant = True
     for k in range(vectors):
-        constant &= stride(strides, k, 0) == 0
+        constant &= stride(strides, k, axis) == 0
     return constant
 
 
@@ -250,7 +251,7 @@ def _plan(walk: int, arrays: int, axes: int, fresh: bool, size: int, pool: int) 
     for k in range(inputs):
         streaming &= peek(places + WORD * k) != peek(places + WORD * inputs)
     way, room, line = BUFFERED, room_for(inputs) // itemsize, LINE // itemsize
-    if stride(strides, inputs, 0) == itemsize and _constant_rows(inputs - scalars, strides):
+    if stride(strides, inputs, 0) == itemsize and _constant(inputs - scalars, strides, numba.intp(0)):
         way, columns, streaming = CONSTANT, min(wide, CHUNK), False
         rows = min(high, room, max(CHUNK // columns, 1))
     elif turned:
@@ -280,6 +281,8 @@ def _plan(walk: int, arrays: int, axes: int, fresh: bool, size: int, pool: int) 
         if not plain:
             function = 0
     across, down = (wide + columns - 1) // columns, (high + rows - 1) // rows
+    if way == BUFFERED and not turned and _constant(inputs, strides, second) and stride(strides, inputs, 0) == itemsize:
+        way = REPEATED
     poke(walk + W_BLOCK, function)
     poke(walk + W_VECTORS, inputs - scalars)
     poke(walk + W_WAY, way)
