@@ -10,8 +10,8 @@ from .source import FLOAT_NAMES, Tables, device_function
 from .trace import Graph
 
 THREADS = 256
-# Operations of a kernel that gets more registers, and, counted once for each word and result, of one that gets still
-# more: with fewer it would spill. Of 16-bit arrays a thread has most elements, and LONG takes longer than memory does.
+# Operations of a kernel that gets more registers, and words of one for a single result that gets still more: with fewer
+# it would spill. Of 16-bit arrays a thread has most elements, and LONG takes longer than memory does.
 LONG, LONGEST = 44, 120
 LOADS = 2  # of 16 bytes that a thread has in flight for each input
 MANY_LOADS = 4  # where a kernel is slower than memory, or looks results up, so that more elements share a beginning
@@ -289,8 +289,8 @@ def contiguous(kernel: Kernel, graph: Graph, cheap: Mapping[int, str] | None = N
     stored = "\n".join(f"      ((uint4 *)(y{k} + base))[{place}] = pack16(w{k});" for k in range(kernel.outputs))
     operations = sum(graph.nodes[k].op != "const" for k in graph.used())
     blocks = "FEWER_BLOCKS" if operations > LONG or kernel.outputs > 1 else "BLOCKS"
-    longest = LONG if ITEMSIZE[kernel.dtype] == 2 else LONGEST
-    if kernel.loads > LOADS or operations * kernel.outputs * kernel.width // 32 > longest:
+    words, half = operations * kernel.width // 32, ITEMSIZE[kernel.dtype] == 2
+    if kernel.loads > LOADS or (operations > LONG and half) or (words > LONGEST and kernel.outputs == 1):
         blocks = "FEWEST_BLOCKS"  # of which each has more under way
     call = _call(kernel, [f"u{k}[e]" for k in range(kernel.arrays)], [f"w{k}[e]" for k in range(kernel.outputs)])
     return f"""{prologue(kernel.dtype)}
