@@ -338,12 +338,12 @@ class Lanes:
         self, kernel: Callable[..., Sequence[Lanes]], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
     ) -> list[Lanes]:
         """On a mask: the kernel is a function of its own, called if need be."""
-        from .rare import in_halves
+        from .rare import called
 
         builder = self.builder
         usual = builder.block
         with builder.if_then(self.any(), likely=False):
-            results = in_halves(kernel, list(operands), len(otherwise))
+            results = called(kernel, operands, len(otherwise))
             chosen = [old.select(self, new, old) for new, old in zip(results, otherwise, strict=True)]
             rare = builder.block
         found = []
@@ -368,8 +368,7 @@ class Lanes:
         """Entries of a table in one or two registers."""
         builder, letter = self.builder, "s" if self.width == 32 else "d"
         chunk, parts = halves[0].type, []
-        for start in range(0, self.count, native):
-            index = shuffle(builder, self.value, range(start, start + native))
+        for index in (part.value for part in self.registers(native)):
             if len(halves) == 1:
                 name = f"llvm.x86.avx512.permvar.{letter}f.512"
                 parts.append(call_intrinsic(builder, name, chunk, [halves[0], index]))
@@ -387,8 +386,7 @@ class Lanes:
         padded = list(table) * max(8 // len(table), 1)
         registers = [ir.Constant(floats, padded[k : k + 8]) for k in range(0, len(padded), 8)]
         parts = []
-        for start in range(0, self.count, 8):
-            index = self.like(shuffle(builder, self.value, range(start, start + 8)), count=8)
+        for index in self.registers(8):
             found = [call_intrinsic(builder, "llvm.x86.avx2.permps", floats, [r, index.value]) for r in registers]
             entries, bit = [index.like(f, "float") for f in found], 8
             while len(entries) > 1:

@@ -7,28 +7,10 @@ from typing import Any
 
 from llvmlite import ir
 
-from .lanes import FLOAT, Builder, Lanes, concatenate, split, vector
-
-AT_ONCE = 4 * 64
-"""Bytes of lanes that a function is given: to call it for each register would cost more, as it keeps none of them."""
+from .lanes import FLOAT, Builder, Lanes, vector
 
 
-def in_halves(kernel: Callable[..., Any], operands: list[Lanes], results: int) -> list[Lanes]:
-    """`kernel(*operands)`, as many lanes at once as a group of lanes has."""
-    one = operands[0]
-    if one.count * one.width <= 8 * AT_ONCE:
-        return _called(kernel, operands, results)
-    halves = zip(*map(split, operands), strict=True)
-    low, high = (in_halves(kernel, list(half), results) for half in halves)
-    return [_joined(a, b) for a, b in zip(low, high, strict=True)]
-
-
-def _joined(a: Lanes, b: Lanes) -> Lanes:
-    """The lanes of a, then those of b."""
-    return a.like(concatenate(a.builder, [a.value, b.value]), count=2 * a.count)
-
-
-def _called(kernel: Callable[..., Any], operands: Sequence[Lanes], results: int) -> list[Lanes]:
+def called(kernel: Callable[..., Any], operands: Sequence[Lanes], results: int) -> list[Lanes]:
     """Call a function whose body is `kernel`; operands and results go through memory."""
     one = operands[0]
     builder, module, count = one.builder, one.builder.module, one.count

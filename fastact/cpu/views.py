@@ -264,6 +264,8 @@ def _plan(walk: int, arrays: int, axes: int, fresh: bool, size: int, pool: int) 
         columns = wide
         rows = room // wide
         rows = min(high, rows & -line if rows > line else rows)
+        if stride(strides, inputs, 0) == itemsize and _constant(inputs, strides, second):
+            way = REPEATED
     else:
         way, columns, rows = ROW_BY_ROW, min(wide, CHUNK), 1
         scalars = _scalars(inputs, numba.intp(1), strides, loop)
@@ -281,8 +283,6 @@ def _plan(walk: int, arrays: int, axes: int, fresh: bool, size: int, pool: int) 
         if not plain:
             function = 0
     across, down = (wide + columns - 1) // columns, (high + rows - 1) // rows
-    if way == BUFFERED and not turned and _constant(inputs, strides, second) and stride(strides, inputs, 0) == itemsize:
-        way = REPEATED
     poke(walk + W_BLOCK, function)
     poke(walk + W_VECTORS, inputs - scalars)
     poke(walk + W_WAY, way)

@@ -105,7 +105,7 @@ def fabs_up_to(x: Lanes, limit: float) -> Lanes:
 
 
 def least_magnitude(x: Lanes, y: Lanes) -> Lanes:
-    """The lesser of |x| and |y| with the sign of `x`; NaN if `x` is."""
+    """The lesser of |x| and |y| with the sign of `x`; neither may be NaN, unless both are."""
     if hasattr(x, "least_magnitude") and (found := x.least_magnitude(y)) is not None:
         return found
     a, b = fabs(x), fabs(y)

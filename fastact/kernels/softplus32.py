@@ -1,5 +1,5 @@
-"""log(1 + e^x), its relatives log_sigmoid and mish in float32: tables of 32 polynomials, a third of the operations of
-an exponential and a logarithm.
+"""log(1 + e^x), its relatives log_sigmoid and mish in float32: tables of 32 polynomials, for less
+than what an exponential and a logarithm cost.
 
 f(b + t) = c0 + t (c1 + t (c2 + ...)), where x rounded to a multiple of 3/4 says which piece it is. Each b is a float at
 which f is very nearly a float, c0, so c0 needs no low part. Left of the pieces, from -12.37 on, there is nothing but
@@ -14,7 +14,7 @@ from typing import Any
 
 from fastact.kernels.exp32 import clamp_above, clamp_below
 from fastact.kernels.language import bits, fma, kernel, least_magnitude, lookups, rarely, select
-from fastact.kernels.scaled import exp_scaled32
+from fastact.kernels.scaled import exp_scaled32, format_of
 
 __all__ = ["MISH", "SOFTPLUS", "log_sigmoid32", "mish32", "softplus_of_one32"]
 
@@ -23,8 +23,6 @@ Table = tuple[tuple[float, ...], ...]
 
 PER_PIECE = 4 / 3
 FIRST = -12.37  # the left end of the pieces, but for what rounding may do
-ZERO_UP_TO = -120.0  # x e^x is so far below the numbers that the CPU makes it 0 without the pause it takes nearer
-UP, DOWN = 2.0**124, 2.0**-124  # what exp_scaled32 multiplies by
 LAST = 11.5  # in the last piece
 LINEAR = 15.9  # from here on log(1 + e^x) is x
 ROUND = 1.5 * 2.0**23  # adding it to |v| < 2^22 rounds v to an integer, which is in the low bits of the sum
@@ -239,29 +237,36 @@ def _left(x: Lanes) -> tuple[Lanes, Lanes]:
     Of a larger x it is as of FIRST: there the bits of a power would overflow, maybe into those of subnormal numbers,
     which take long.
     """
-    hi, lo = exp_scaled32(clamp_above(x, FIRST), x.const(0.0))
+    f = format_of(x)
+    hi, lo = exp_scaled32(clamp_above(_not_too_far(x), FIRST), x.const(0.0))
     # A smaller e^x instead of this one does not show, and might become subnormal, which takes long.
-    w = select(hi > UP * 2.0**-40, hi, UP * 2.0**-40)
-    return hi, fma(hi, w * (-0.5 * DOWN), lo)
+    w = select(hi > f.up * 2.0**-40, hi, f.up * 2.0**-40)
+    return hi, fma(hi, w * (-0.5 * f.down), lo)
+
+
+@kernel
+def _not_too_far(x: Lanes) -> Lanes:
+    """x, or the last one for which not even x e^x is anything but 0."""
+    return clamp_below(x, -format_of(x).zero_from)
 
 
 @kernel
 def _softplus_left(x: Lanes) -> tuple[Lanes]:
-    hi, lo = _left(clamp_below(x, ZERO_UP_TO))
-    return ((hi + lo) * DOWN,)
+    hi, lo = _left(x)
+    return ((hi + lo) * format_of(x).down,)
 
 
 @kernel
 def _log_sigmoid_right(x: Lanes) -> tuple[Lanes]:
-    hi, lo = _left(clamp_below(-x, ZERO_UP_TO))
-    return ((hi + lo) * -DOWN,)
+    hi, lo = _left(-x)
+    return ((hi + lo) * -format_of(x).down,)
 
 
 @kernel
 def _mish_left(x: Lanes) -> tuple[Lanes]:
-    c = clamp_below(x, ZERO_UP_TO)
-    hi, lo = _left(c)
-    return (fma(c, hi, c * lo) * DOWN,)
+    hi, lo = _left(x)
+    c = _not_too_far(x)
+    return (fma(c, hi, c * lo) * format_of(x).down,)
 
 
 @kernel

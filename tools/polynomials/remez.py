@@ -22,7 +22,7 @@ from typing import Any
 
 from mpmath import mp, mpf
 
-__all__ = ["evaluate", "fit", "fit_rounded", "largest_error", "round_to", "show"]
+__all__ = ["evaluate", "fit", "fit_rounded", "largest_error", "round_to", "show", "ulp"]
 
 mp.prec = 160
 
@@ -159,6 +159,11 @@ def round_to(value: Any, dtype: str) -> Any:
         return value
     exponent = max(mp.frexp(value)[1] - bits, smallest)
     return mp.ldexp(mp.nint(mp.ldexp(value, -exponent)), exponent)
+
+
+def ulp(y: Any) -> Any:
+    """The distance of float32 numbers at `y`, above the subnormal ones."""
+    return mp.ldexp(1, mp.frexp(y)[1] - 24)
 
 
 def fit_rounded(

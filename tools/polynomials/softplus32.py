@@ -1,4 +1,4 @@
-"""The pieces of `fastact.kernels.softplus32`: f(b + t) = c0 + t (c1 + t (c2 + ... c6 t^4)), f softplus or mish(x)/x.
+"""The pieces of `fastact.kernels.softplus32`: f(b + t) = c0 + t (c1 + t (c2 + ...)), f softplus or mish(x)/x.
 
 There are 32 of them: piece k, for -16 <= k < 16, is for x that rounds to k WIDTH, and its coefficients are entry k mod
 32. The last piece reaches up to where f is linear. The centre b of a piece is the float32 near its middle at which f is
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mpmath import mp, mpf
-from remez import fit_rounded, round_to
+from remez import fit_rounded, round_to, ulp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fastact.kernels import softplus32
@@ -48,10 +48,6 @@ class Table:
 
 
 TABLES = (Table("SOFTPLUS", softplus, mpf("15.9"), 6), Table("MISH", mish_factor, mpf("11.6"), 7))
-
-
-def ulp(y: Any) -> Any:
-    return mp.ldexp(1, mp.frexp(y)[1] - 24)
 
 
 def centre(f: Callable[[Any], Any], k: int) -> tuple[Any, Any]:

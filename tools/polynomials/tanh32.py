@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpmath import mp, mpf
-from remez import fit_rounded, round_to
+from remez import fit_rounded, round_to, ulp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fastact.kernels.tanh32 import TABLES
@@ -35,10 +35,6 @@ def pieces() -> list[tuple[int, Any, Any]]:
         high = mpf(float_from_bits((position + 1) << 21))
         found.append((position % 32, low, min(high, LAST)))
     return found
-
-
-def ulp(y: Any) -> Any:
-    return mp.ldexp(1, mp.frexp(y)[1] - 24)
 
 
 def centre(low: Any, high: Any) -> tuple[Any, Any]:
