@@ -84,17 +84,14 @@ class Bound:
 
 @cache
 def analyser() -> str | None:
-    """The llvm-mca to call: the plain name, else the highest version there is."""
-    plain = shutil.which("llvm-mca")
-    if plain:
-        return plain
+    """The llvm-mca to call: the highest version there is, for it knows most CPUs; else the plain name."""
     found: dict[int, str] = {}
     for directory in os.environ.get("PATH", "").split(os.pathsep):
         for file in Path(directory or ".").glob("llvm-mca-*"):
             version = file.name.removeprefix("llvm-mca-")
             if version.isdecimal() and os.access(file, os.X_OK):
                 found.setdefault(int(version), str(file))
-    return found[max(found)] if found else None
+    return found[max(found)] if found else shutil.which("llvm-mca")
 
 
 def _block_of(public: str, dtype: str) -> Block:

@@ -264,6 +264,8 @@ def _measure_cell(report: Report, name: str, form: str, dtype: str, setting: Set
                 if turn < FEWEST_ROUNDS or spent < plan.case_seconds:
                     if plan.threads > 1:
                         _settle(calls[key])
+                    else:
+                        calls[key]()  # brings back to the caches what the library before it drove out
                     taken[key].append(_batch(calls[key], numbers[key]))
             if bound is not None:
                 hertz = max(hertz, clock())
