@@ -19,6 +19,13 @@ def _core(function_name: str) -> np.ufunc:
     return make(getattr(cross_entropy, function_name), "Core of cross_entropy_with_logits.")
 
 
+@cache
+def _one(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    one = np.ones((), dtype)
+    one.setflags(write=False)
+    return one
+
+
 def _is_index(targets: np.ndarray[Any, Any]) -> bool:
     return targets.dtype.kind in "iu"
 
@@ -37,8 +44,11 @@ def _check_indices(
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
     """The targets as int64, 0 where they are ignored, and which ones are ignored."""
     ignored = None if ignore_index is None else targets == ignore_index
-    if ignored is None and targets.size and targets.min() >= 0 and targets.max() < classes:
-        return targets.astype(np.int64, copy=False), None  # the usual case, at the least cost
+    if ignored is None and targets.size:  # the usual case, at the least cost
+        index = targets.astype(np.int64, copy=False)
+        # what is negative is large if its bits are taken to have no sign
+        if np.maximum.reduce(index.view(np.uint64), axis=None) < classes:
+            return index, None
     wrong = (targets < 0) | (targets >= classes)
     if ignored is not None:
         wrong &= ~ignored
@@ -74,7 +84,7 @@ def _cross_entropy(
     if _is_index(t):
         index, ignored = _check_indices(name, t, classes, ignore_index)
         if not smoothing:
-            factor = np.ones((), x.dtype) if weights is None else weights[index]
+            factor = _one(x.dtype) if weights is None else weights[index]
             if ignored is not None:
                 factor = np.where(ignored, np.zeros((), x.dtype), factor)
             results = _core(f"CROSS_ENTROPY{suffix}")(x, index, factor, axis=place)

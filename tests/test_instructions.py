@@ -17,12 +17,16 @@ from fastact.kernels.erf32 import LIFT, LOG2_E, ROUND
 from fastact.kernels.exp32 import LOG2_E as LOG2_E_PARTS
 from fastact.kernels.exp32 import POWERS_LOW, ROOTS, ROUND_PARTS
 from fastact.kernels.language import (
+    add_product,
+    add_sums,
     bits,
     copysign,
     fabs,
     fabs_up_to,
     fma,
     from_bits,
+    grown,
+    in_two,
     least_magnitude,
     lookup,
     lookup_power,
@@ -132,3 +136,31 @@ def test_tables_looked_up_together_have_the_entries_of_each(
         found = np.empty(expected.shape, dtype)
         loop((ctypes.c_void_p * (1 + len(found)))(*(array.ctypes.data for array in (i, *found))), i.size)
         assert same_bits(found, expected)
+
+
+def products(x: Lanes) -> tuple[Lanes, ...]:
+    """x 1.1 + x 1.3 - x x 0.7, with float32 factors, as a pair."""
+    zero = x.const(0.0), x.const(0.0)
+    first = add_product(add_product(zero, x, x.const(1.1)), x.const(1.3), x)
+    return in_two(add_sums(grown(first), grown(add_product(zero, x, x * -0.7))))
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16, 32, 64])
+@pytest.mark.parametrize("lacking", [(), ("avx512f", "fma", "neon")], ids=["all", "no-fma"])
+def test_sums_of_products_are_those_of_float64(
+    lanes: int, lacking: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = machine.target().features - {*lacking}
+    monkeypatch.setattr(compiler, "target", lambda: Target(features))
+    x = np.random.default_rng(lanes).normal(size=203).astype(np.float32)
+    x *= np.float32(2.0) ** np.arange(-101, 102, dtype=np.float32).clip(-60, 60)
+    a, b, c = np.float32([1.1, 1.3, -0.7]).astype(np.float64)
+    wide = x.astype(np.float64)
+    true = (wide * a + wide * b) + wide * (x * np.float32(c)).astype(np.float64)
+    hi = true.astype(np.float32)
+    block = Block(f"products-{lanes}-{len(lacking)}", products, "float32", 1, 2, lanes)
+    symbol, code = compiler.compile_block(block)
+    loop = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_ssize_t)(machine.load(symbol, code))
+    found = np.empty((2, x.size), np.float32)
+    loop((ctypes.c_void_p * 3)(x.ctypes.data, *(array.ctypes.data for array in found)), x.size)
+    assert same_bits(found, np.stack([hi, (true - hi).astype(np.float32)]))

@@ -95,6 +95,21 @@ class Recorded:
     def to_float(self) -> Recorded:
         return self._made("float", "to_float", self.digest)
 
+    def add_product(self, total: Sequence[Recorded], factor: Recorded) -> list[Recorded]:
+        return self._two("add_product", self, factor, *total)
+
+    def in_words(self, high: Recorded) -> list[Recorded]:
+        return self._two("in_words", self, high)
+
+    def add_words(self, lower: Recorded, other: Sequence[Recorded]) -> list[Recorded]:
+        return self._two("add_words", self, lower, *other)
+
+    def in_two(self, lower: Recorded) -> list[Recorded]:
+        return self._two("in_two", self, lower)
+
+    def _two(self, name: str, *operands: Recorded) -> list[Recorded]:
+        return [self._made("float", f"{name}{k}", *(operand.digest for operand in operands)) for k in range(2)]
+
     def lookup(self, table: Sequence[float]) -> Recorded:
         return self._made("float", "lookup", self.digest, struct.pack(f"<{len(table)}d", *table))
 
@@ -157,10 +172,11 @@ def _named(width: int, prefix: str, count: int) -> tuple[Recorded, ...]:
 
 
 def row_digest(function: RowFunction | Projection, dtype: str) -> str:
-    """The fingerprint of a row function: every pass, how two states merge, and what is written."""
+    """The fingerprint of a row function on a CPU: every pass, how two states merge, and what is written."""
     width = 64 if dtype == "float64" else 32
     if isinstance(function, Projection):
         return _projection_digest(function, dtype, width)
+    function = function.on_cpu(width)
     named = partial(_named, width)
 
     lanes, (position,) = named("row", len(function.rows)), _inputs("int", width, ["position"])
@@ -184,6 +200,8 @@ def row_digest(function: RowFunction | Projection, dtype: str) -> str:
         parts += [part.digest for part in reduction.step(state, (*lanes, *term), values, position, tuple(known))]
         if reduction.begin is not None:
             parts += [part.digest for part in reduction.begin((*lanes, *term), values, position, tuple(known))]
+        if reduction.end is not None:
+            parts += [part.digest for part in reduction.end(state)]
         parts += [part.digest for part in reduction.merge(state, other)]
         total = reduction.settle(state)
         parts += [part.digest for part in (reduction.join or reduction.merge)(total, total)]

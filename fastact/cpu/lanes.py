@@ -297,6 +297,26 @@ class Lanes:
             return None
         return self._masked("range", self.value, y.value, ir.IntType(32)(_LEAST_MAGNITUDE))
 
+    def add_product(self, total: tuple[Lanes, Lanes], factor: Lanes) -> list[Lanes]:
+        from .products import added_product
+
+        return added_product(total, self, factor)
+
+    def in_words(self, high: Lanes) -> list[Lanes]:
+        from .products import in_words
+
+        return in_words(self, high)
+
+    def add_words(self, lower: Lanes, other: tuple[Lanes, Lanes]) -> list[Lanes]:
+        from .products import added
+
+        return added((self, lower), other)
+
+    def in_two(self, lower: Lanes) -> list[Lanes]:
+        from .products import in_two
+
+        return in_two((self, lower))
+
     def _wide(self, *features: str) -> bool:
         """Whether these lanes fill registers of 512 bits, and the CPU has such instructions."""
         return self.count % (512 // self.width) == 0 and self.target.has(*features)

@@ -465,7 +465,7 @@ class Along:
             else:
                 in_order()
             for merge in frame.merges(reduction, elements):
-                states = [tuple(frame.get(room) for room in four) for four in rooms]
+                states = [reduction.ended(tuple(frame.get(room) for room in four)) for four in rooms]
                 while len(states) > 1:
                     half = len(states) // 2
                     states = [merge(a, b) for a, b in zip(states[:half], states[half:], strict=True)]

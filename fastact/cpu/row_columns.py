@@ -258,8 +258,8 @@ class Columns:
                         self._keep(rooms[residue], reduction.step(state, row, values, position, chosen))
                 for residue in range(VECTORS):
                     at = frame.plus(frame.times(group, VECTORS), residue)
-                    for room, own in zip(states, rooms[residue], strict=True):
-                        frame.put(frame.at(room, at), frame.get(own))
+                    state = reduction.ended(tuple(frame.get(room) for room in rooms[residue]))
+                    self._keep([frame.at(room, at) for room in states], state)
         half = frame.residues // 2
         while half:
             with frame.loop(half) as a:

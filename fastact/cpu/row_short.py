@@ -241,7 +241,7 @@ class Short:
         def merged(first: int, stride: int) -> State:
             """Elements first, first + stride, ..."""
             if first + stride >= self.n:
-                return step(first)
+                return reduction.ended(step(first))
             merge = merge_few if (self.n - first - 1) // stride < FEW else reduction.merge
             return merge(merged(first, 2 * stride), merged(first + stride, 2 * stride))
 

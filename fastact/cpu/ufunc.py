@@ -412,6 +412,9 @@ def rows(function: RowFunction, doc: str) -> np.ufunc:
 
 
 def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outputs: int) -> Loop:
+    if isinstance(function, RowFunction):
+        function = function.on_cpu(width(dtype))
+
     def make(kind: int) -> int:
         beside = kind == BESIDE
         length = kind + SHORTEST - 1 if kind and not beside else None

@@ -207,6 +207,37 @@ def lookup_made(
     return kernel(*lookups(tables, i), i & (len(tables[0]) - 1), *numbers)
 
 
+# Sums of products of float32 that are kept in float64: for lanes of a CPU, where a conversion costs as much as an
+# addition, of which float32 needs many to be as exact. What the two lanes of such a sum hold concerns these four only;
+# of no product, they are 0.
+
+Sum = tuple[Lanes, Lanes]
+
+
+def add_product(total: Sum, a: Lanes, b: Lanes) -> Sum:
+    """A sum that grows and one more product."""
+    low, high = a.add_product(total, b)
+    return low, high
+
+
+def grown(total: Sum) -> Sum:
+    """A sum that grows no more."""
+    upper, lower = total[0].in_words(total[1])
+    return upper, lower
+
+
+def add_sums(a: Sum, b: Sum) -> Sum:
+    """The sum of two that grow no more."""
+    upper, lower = a[0].add_words(a[1], b)
+    return upper, lower
+
+
+def in_two(total: Sum) -> tuple[Lanes, Lanes]:
+    """One that grows no more as a normal pair."""
+    hi, lo = total[0].in_two(total[1])
+    return hi, lo
+
+
 def rarely(
     mask: Lanes, kernel: Callable[..., tuple[Lanes, ...]], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
 ) -> tuple[Lanes, ...]:

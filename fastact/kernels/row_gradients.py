@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import inf
 from typing import Any
 
 from .exp32 import POWERS, POWERS_LOW, STEP_HIGH, STEP_LOW, STEPS_PER_LOG, TAIL_FINE
 from .language import (
     MANTISSA,
+    add_product,
+    add_sums,
     bits,
     copysign,
     fabs,
     fma,
     from_bits,
+    grown,
+    in_two,
     lookup_made,
     rarely,
     select,
@@ -62,13 +68,65 @@ def _write_softmax_vjp(row: State, values: State, position: Lanes, done: State) 
     return (fma(y, g - done[0], -(y * done[1])),)
 
 
-SOFTMAX_VJP = RowFunction(
+_EXACT_DOT = Reduction((0.0, 0.0, 0.0), _step_dot, add_three, result=lambda total, *_: normal(total), begin=_begin_dot)
+
+# On a CPU the sum is kept in float64. Its error is below 2^-46 of the sum of all |g y| for rows of up to a million, and
+# does not matter unless some g is as close to the sum as `CLOSE`. So the closest is looked for, and where it is that
+# close the sum is made as it is elsewhere.
+
+CLOSE = 2.0**-20
+
+
+def _step_products(state: State, row: State, *_: Any) -> State:
+    g, y = row
+    return (*add_product(state[:2], g, y), state[2] + fabs(g * y))
+
+
+_PRODUCTS = Reduction(
+    (0.0, 0.0, 0.0),
+    _step_products,
+    lambda a, b: (*add_sums(a[:2], b[:2]), a[2] + b[2]),
+    result=lambda total, *_: (*in_two(total[:2]), total[2] * CLOSE),
+    end=lambda state: (*grown(state[:2]), state[2]),
+)
+
+
+def _step_closest(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    distance = fabs(row[0] - known[0][0])
+    return (select(distance < state[0], distance, state[0]),)
+
+
+def _closest(total: State, values: State, known: tuple[State, ...]) -> State:
+    s, s_low, close = known[0]
+    return s, s_low, select(total[0] < close, s.const(1.0), 0.0)
+
+
+_CLOSEST = Reduction(
+    (inf,),
+    _step_closest,
+    lambda a, b: (select(b[0] < a[0], b[0], a[0]),),
+    result=_closest,
+    repeats=True,
+)
+_DOT_AGAIN = Reduction(
+    _EXACT_DOT.initial,
+    _step_dot,
+    add_three,
+    result=lambda total, *_: (*normal(total), total[0].const(0.0)),
+    when=lambda values, known: known[-1][2] != 0.0,
+    begin=_begin_dot,
+)
+
+_SOFTMAX_VJP32 = RowFunction(
     name="softmax_vjp",
     signature="(n),(n)->(n)",
     rows=(0.0, 0.0),
-    passes=(Reduction((0.0, 0.0, 0.0), _step_dot, add_three, begin=_begin_dot),),
-    finish=lambda values, known: normal(known[0]),
+    passes=(_PRODUCTS, _CLOSEST, _DOT_AGAIN),
+    finish=lambda values, known: known[-1][:2],
     write=_write_softmax_vjp,
+)
+SOFTMAX_VJP = replace(
+    _SOFTMAX_VJP32, passes=(_EXACT_DOT,), finish=lambda values, known: known[0], on_cpu32=_SOFTMAX_VJP32
 )
 
 

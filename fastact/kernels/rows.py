@@ -86,6 +86,8 @@ class Reduction:
     `repeats` says that an element may be taken in more than once and in any order, as for a maximum. `few` is what
     may take the place of `initial` and `merge` where a state is that of `FEW` elements at most: it is faster, and the
     same to the last bit. So may `begin(row, values, position, known)` be: it is the state of one element alone.
+    `end` is done to a state once its last element was taken in: what is merged may be of another form than what `step`
+    works on, but for a state that has seen nothing.
     """
 
     initial: tuple[float, ...]
@@ -98,11 +100,16 @@ class Reduction:
     when: Callable[[State, tuple[State, ...]], Lanes] | None = None
     few: tuple[tuple[float, ...], Callable[[State, State], State]] | None = None
     begin: Callable[..., State] | None = None
+    end: Callable[[State], State] | None = None
     rebase: Callable[[State, State, State, State], State] | None = None
 
     def begun(self, initial: State, *element: Any) -> State:
         """The state of the element, row and all, that `step` takes."""
         return self.step(initial, *element) if self.begin is None else self.begin(*element)
+
+    def ended(self, state: State) -> State:
+        """The state that is merged with others."""
+        return state if self.end is None else self.end(state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,8 @@ class RowFunction:
     what takes long: that pass finds all it returns as more entries of `row`, and `write` the first.
 
     `zero` is the place in `known` of a number that is 0 for all but a few rows, and that is None instead where it is.
+
+    `on_cpu32` takes its place where a CPU computes in float32.
     """
 
     name: str
@@ -135,6 +144,11 @@ class RowFunction:
     mask: bool = False
     zero: tuple[int, int] | None = None
     refuses_empty: bool = False
+    on_cpu32: RowFunction | None = None
+
+    def on_cpu(self, width: int) -> RowFunction:
+        """What a CPU computes in floats of `width` bits."""
+        return self.on_cpu32 if self.on_cpu32 is not None and width == 32 else self
 
     @property
     def last(self) -> Reduction:
