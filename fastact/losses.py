@@ -12,6 +12,9 @@ from .kernels import cross_entropy
 from .loss_arguments import check_loss
 
 
+FEW = 16  # class indices that Python compares faster than NumPy
+
+
 @cache
 def _core(function_name: str) -> np.ufunc:
     from .cpu.ufunc import rows as make
@@ -46,8 +49,12 @@ def _check_indices(
     ignored = None if ignore_index is None else targets == ignore_index
     if ignored is None and targets.size:  # the usual case, at the least cost
         index = targets.astype(np.int64, copy=False)
-        # what is negative is large if its bits are taken to have no sign
-        if np.maximum.reduce(index.view(np.uint64), axis=None) < classes:
+        if index.size <= FEW:
+            numbers = index.ravel().tolist()
+            within = min(numbers) >= 0 and max(numbers) < classes
+        else:  # what is negative is large if its bits are taken to have no sign
+            within = bool(np.maximum.reduce(index.view(np.uint64), axis=None) < classes)
+        if within:
             return index, None
     wrong = (targets < 0) | (targets >= classes)
     if ignored is not None:
