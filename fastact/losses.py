@@ -11,7 +11,6 @@ from .documentation import ROW_DTYPES
 from .kernels import cross_entropy
 from .loss_arguments import check_loss
 
-
 FEW = 16  # class indices that Python compares faster than NumPy
 
 
