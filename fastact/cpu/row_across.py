@@ -26,8 +26,6 @@ from .row_staging import Staging
 ROOM = 96  # vectors of elements of short rows that are in flight: they and what comes of them are in the first cache
 AHEAD = 256 << 10  # bytes of an operand up to which those of the next group are asked for: they fit in the second cache
 
-STEPS = 3  # of a tile at once; in between its state is in memory
-
 Place = tuple[Any, Any]  # where the first element is, and how many bytes on the next one
 Merge = Callable[[State, State], State]
 Step = Callable[..., State]
@@ -423,22 +421,10 @@ class Across:
             with frame.loop(self.tiles) as tile:
                 self._put(self._waiting(tile, depth), step(number, tile, fresh, begins=True))
             others = builder.sdiv(builder.sub(frame.plus(elements, -1), number), INTP(frame.residues))
-            several = builder.sdiv(others, INTP(STEPS))
-
-            def steps(before: Any, turns: Any, size: int) -> None:
-                """So many turns of `size` steps, between which the state of a tile is in memory."""
-                with frame.loop(turns) as turn, frame.loop(self.tiles) as tile:
-                    first = builder.add(before, frame.times(turn, size))
-                    place = self._waiting(tile, depth)
-                    state = self._get(place, reduction)
-                    for k in range(size):
-                        i = builder.add(number, frame.times(frame.plus(first, k + 1), frame.residues))
-                        state = step(i, tile, state)
-                    self._put(place, state)
-
-            steps(INTP(0), several, STEPS)
-            done = frame.times(several, STEPS)
-            steps(done, builder.sub(others, done), 1)
+            with frame.loop(others) as k, frame.loop(self.tiles) as tile:
+                i = builder.add(number, frame.plus(frame.times(k, frame.residues), frame.residues))
+                place = self._waiting(tile, depth)
+                self._put(place, step(i, tile, self._get(place, reduction)))
             if reduction.end is not None:
                 with frame.loop(self.tiles) as tile:
                     place = self._waiting(tile, depth)
