@@ -1,10 +1,11 @@
 """The bars that fastact sets itself, each with the one command that measures it: ``python -m benchmarks.bars``.
 
 A bar's results are kept in ``benchmarks/results/NAME.json`` and judged from there, so that ``--check`` says where
-things stand without measuring again. Beside a figure that misses its bar is what it would be if fastact took just as
-long as copying the bytes, or as the CPU's ports need for its arithmetic, whichever is longer; and what it would be if
-memory and arithmetic overlapped wholly, with the arithmetic as long as its loop takes in cache. Ratios are those of one
-run on one machine; what the machine does besides counts too, so let it do nothing else.
+things stand without measuring again; ``--results`` names another folder, say for another machine. Beside a figure that
+misses its bar is what it would be if fastact took just as long as copying the bytes, or as the CPU's ports need for its
+arithmetic, whichever is longer; and what it would be if memory and arithmetic overlapped wholly, with the arithmetic as
+long as its loop takes in cache. Ratios are those of one run on one machine; what the machine does besides counts too:
+let it do nothing else.
 """
 
 from __future__ import annotations
@@ -266,9 +267,9 @@ def command_of(bar: Bar) -> str:
     return f"python -m benchmarks.{bar.command}" if bar.command in MODULES else f"fastact bench {bar.command}"
 
 
-def run(name: str) -> None:
+def run(name: str, results: Path = RESULTS) -> None:
     """Measure a bar and keep the results."""
-    bar, file = BARS[name], RESULTS / f"{name}.json"
+    bar, file = BARS[name], results / f"{name}.json"
     print(f"\n== {name}: {bar.what}\n$ {command_of(bar)}", flush=True)
     if bar.command in MODULES:
         file.write_text(
@@ -279,9 +280,9 @@ def run(name: str) -> None:
     subprocess.run([sys.executable, "-m", "fastact", "bench", *options], check=True)
 
 
-def judge(name: str) -> list[Verdict]:
+def judge(name: str, results: Path = RESULTS) -> list[Verdict]:
     """What the kept results of a bar say; nothing where there are none."""
-    file = RESULTS / f"{name}.json"
+    file = results / f"{name}.json"
     if not file.exists():
         return [Verdict("not measured", "", "", False)]
     content = json.loads(file.read_text("utf-8"))
@@ -297,6 +298,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BARS)} (default: all)")
     parser.add_argument("--list", action="store_true", help="print the commands and run nothing")
     parser.add_argument("--check", action="store_true", help="judge the kept results and run nothing")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="where results are kept (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in BARS]
     if unknown:
@@ -308,10 +312,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     missed = 0
     if not options.check:
+        options.results.mkdir(parents=True, exist_ok=True)
         for name in names:
-            run(name)
+            run(name, options.results)
     for name in names:
-        verdicts = judge(name)
+        verdicts = judge(name, options.results)
         print(f"\n{name}: {BARS[name].what}")
         for verdict in verdicts:
             missed += not verdict.met
