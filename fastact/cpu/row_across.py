@@ -18,13 +18,16 @@ from llvmlite import ir
 from ..kernels.language import select
 from ..kernels.rows import BLOCK, FEW, LONG, Reduction, State
 from .emit import INTP, ITEMSIZE, POINTER
-from .lanes import Lanes, call_intrinsic
+from .lanes import Lanes
 from .row_arena import OF_A_TILE, SMALL, STACK, TILES, parts, scratches, tile
 from .row_frame import LINE, Frame, Operand
 from .row_staging import Staging
+from .row_tree import walk
 
 ROOM = 96  # vectors of elements of short rows that are in flight: they and what comes of them are in the first cache
 AHEAD = 256 << 10  # bytes of an operand up to which those of the next group are asked for: they fit in the second cache
+
+AT_ONCE, SOON = 4, 8  # elements of a row, in a pass that may take them in any order; how far on they are asked for
 
 Place = tuple[Any, Any]  # where the first element is, and how many bytes on the next one
 Merge = Callable[[State, State], State]
@@ -369,8 +372,10 @@ class Across:
                 start, elements = self._extent(builder.add(before, number))
                 with builder.if_then(builder.and_(self.staged, self.several)):
                     self._stage(start, elements)
-                ahead = self._ahead(start, not known, last)  # each when most of what is computed waits for memory
-                self._block(self._step(reduction, start, values, known, last, ahead), reduction, elements, depth)
+                # each when most of what is computed waits for memory
+                ahead = self._ahead(start, not known, reduction is frame.function.slowest)
+                step = self._step(reduction, start, values, known, last, ahead)
+                self._block(step, reduction, elements, depth, self._inputs(start)[0])
                 with frame.loop(self.tiles) as tile:
                     place = self._waiting(tile, depth)
                     self._put(place, reduction.settle(self._get(place, reduction)))
@@ -412,10 +417,13 @@ class Across:
 
         return step
 
-    def _block(self, step: Step, reduction: Reduction, elements: Any, depth: Any) -> None:
+    def _block(self, step: Step, reduction: Reduction, elements: Any, depth: Any, source: Place) -> None:
         """Leaves the state of a block at a depth."""
         frame, builder = self.frame, self.frame.builder
         fresh = frame.state(reduction.initial)
+        if reduction.repeats:
+            self._in_order(step, reduction, elements, depth, source)
+            return
 
         def residue(number: Any, depth: Any) -> None:
             with frame.loop(self.tiles) as tile:
@@ -432,6 +440,32 @@ class Across:
 
         self._fold(reduction, depth, frame.min(elements, INTP(frame.residues)), residue, reduction.merge)
 
+    def _in_order(self, step: Step, reduction: Reduction, elements: Any, depth: Any, source: Place) -> None:
+        """The same where any order will do: several elements at a time, as they lie in memory.
+
+        Each is so few lines of a page that the CPU would not find by itself what comes next.
+        """
+        frame, builder = self.frame, self.frame.builder
+        with frame.loop(self.tiles) as tile:
+            self._put(self._waiting(tile, depth), frame.state(reduction.initial))
+
+        def steps(first: Any, count: Any, size: int) -> None:
+            with frame.loop(count) as turn, frame.loop(self.tiles) as tile:
+                place = self._waiting(tile, depth)
+                state = self._get(place, reduction)
+                for k in range(size):
+                    element = builder.add(first, frame.plus(frame.times(turn, size), k))
+                    soon = self._at(source, frame.plus(element, SOON), tile)
+                    for line in range(0, self.bytes, LINE):
+                        frame.prefetch(frame.offset(soon, INTP(line)), False, True)
+                    state = step(element, tile, state)
+                self._put(place, state)
+
+        several = builder.sdiv(elements, INTP(AT_ONCE))
+        steps(INTP(0), several, AT_ONCE)
+        done = frame.times(several, AT_ONCE)
+        steps(done, builder.sub(elements, done), 1)
+
     def _get(self, place: Any, reduction: Reduction) -> State:
         """The state that lies at a place."""
         frame = self.frame
@@ -444,37 +478,14 @@ class Across:
             self.frame.put(self.frame.offset(place, INTP(k * self.bytes)), part)
 
     def _fold(self, reduction: Reduction, bottom: Any, count: Any, leaf: Leaf, merge: Merge) -> None:
-        """Make states 0..count and merge each with the one h on, h = ..., 4, 2, 1, into the one at the depth `bottom`.
+        """Leaves that of the states 0..count at the depth `bottom`; `leaf(number, depth)` leaves one of them there."""
 
-        `leaf(number, depth)` leaves state `number` at a depth, where nothing waits from there on. This is a walk
-        through a tree whose leaves are numbered with the bits of their place reversed.
-        """
-        frame, builder = self.frame, self.frame.builder
-        size = len(reduction.initial) * self.bytes
-        depth = frame.room(INTP)
-        builder.store(bottom, depth)
-        digits = builder.sub(INTP(64), call_intrinsic(builder, "llvm.ctlz.i64", INTP, [frame.plus(count, -1), _NO]))
+        def pair(a: Any, b: Any) -> None:
+            with self.frame.loop(self.tiles) as tile:
+                left, right = (self._get(self._waiting(tile, at), reduction) for at in (a, b))
+                self._put(self._waiting(tile, a), merge(left, right))
 
-        def number(place: Any) -> Any:
-            backwards = builder.lshr(call_intrinsic(builder, "llvm.bitreverse.i64", INTP, [place]), INTP(1))
-            return builder.lshr(backwards, builder.sub(INTP(63), digits))
-
-        with frame.loop(builder.shl(INTP(1), digits)) as place:
-            own = number(place)
-            with builder.if_then(builder.icmp_signed("<", own, count)):
-                top = builder.load(depth)
-                leaf(own, top)
-                builder.store(frame.plus(top, size), depth)
-            # it completes as many pairs as its place ends in ones
-            with frame.loop(call_intrinsic(builder, "llvm.cttz.i64", INTP, [builder.not_(place), _NO])) as bit:
-                right = builder.shl(builder.lshr(place, bit), bit)
-                with builder.if_then(builder.icmp_signed("<", number(right), count)):
-                    b = frame.plus(builder.load(depth), -size)
-                    a = frame.plus(b, -size)
-                    with frame.loop(self.tiles) as tile:
-                        left, right = (self._get(self._waiting(tile, at), reduction) for at in (a, b))
-                        self._put(self._waiting(tile, a), merge(left, right))
-                    builder.store(b, depth)
+        walk(self.frame, bottom, count, len(reduction.initial) * self.bytes, leaf, pair)
 
     def _write(self, start: Any, size: Any, values: Sequence[int], done: Sequence[int]) -> None:
         frame, builder, function, output = self.frame, self.frame.builder, self.frame.function, self.output
@@ -513,6 +524,3 @@ class Across:
             for staging, scratch in zip(self.staging, self.scratch, strict=False):
                 room = frame.offset(scratch, frame.times(tile, self.bytes))
                 staging.load(room, frame.times(self.tiles, self.bytes), first, present, start, size)
-
-
-_NO = ir.IntType(1)(0)  # zero is a number as any other

@@ -156,6 +156,11 @@ class RowFunction:
         return next(reduction for reduction in reversed(self.passes) if reduction.when is None)
 
     @property
+    def slowest(self) -> Reduction:
+        """The pass with most to compute: the last one after a search for the largest entry, else the first."""
+        return self.last if self.passes[0].repeats else self.passes[0]
+
+    @property
     def by_parts(self) -> bool:
         """Whether the first two passes over a long row are made part by part."""
         return len(self.passes) > 1 and self.passes[0].repeats and self.passes[1].rebase is not None
