@@ -22,7 +22,7 @@ from .lanes import Lanes
 from .row_arena import OF_A_TILE, SMALL, STACK, TILES, parts, scratches, tile
 from .row_frame import LINE, Frame, Operand
 from .row_staging import Staging
-from .row_tree import walk
+from .row_tree import Step, state_of_few, walk
 
 ROOM = 96  # vectors of elements of short rows that are in flight: they and what comes of them are in the first cache
 AHEAD = 256 << 10  # bytes of an operand up to which those of the next group are asked for: they fit in the second cache
@@ -31,7 +31,6 @@ AT_ONCE, SOON = 4, 8  # elements of a row, in a pass that may take them in any o
 
 Place = tuple[Any, Any]  # where the first element is, and how many bytes on the next one
 Merge = Callable[[State, State], State]
-Step = Callable[..., State]
 Leaf = Callable[[Any, Any], None]
 
 
@@ -324,33 +323,11 @@ class Across:
         with builder.if_else(self.few) as (then, otherwise):
             with then, frame.loop(self.tiles) as tile:
                 ahead = self._ahead(INTP(0), last, last)
-                state = self._few(self._step(reduction, INTP(0), values, known, last, ahead), reduction, tile)
+                step = self._step(reduction, INTP(0), values, known, last, ahead)
+                state = state_of_few(frame, self.length, step, reduction, tile)
                 self._put(self._numbers(tile), reduction.settle(state))
             with otherwise:
                 self._many(reduction, values, known, last, parts)
-
-    def _few(self, step: Step, reduction: Reduction, tile: Any) -> State:
-        """The state of a row of at most `FEW` elements, each with one of its own, which is never in memory."""
-        frame, builder = self.frame, self.frame.builder
-        initial, merge = reduction.few or (reduction.initial, reduction.merge)
-        fresh = frame.state(initial)
-
-        def merged(first: int, stride: int) -> State:
-            """That of elements first, first + stride, ..."""
-            if stride == FEW:
-                return reduction.ended(step(INTP(first), tile, fresh, begins=True))
-            left = merged(first, 2 * stride)
-            rooms = [frame.room(frame.vector) for _ in left]
-            self._keep(rooms, left)
-            with builder.if_then(builder.icmp_signed(">", self.length, INTP(first + stride))):
-                self._keep(rooms, merge(left, merged(first + stride, 2 * stride)))
-            return tuple(frame.get(room) for room in rooms)
-
-        return merged(0, 1)
-
-    def _keep(self, rooms: Sequence[Any], state: State) -> None:
-        for room, part in zip(rooms, state, strict=True):
-            self.frame.put(room, part)
 
     def _many(
         self,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
 
+from ..kernels.rows import FEW, Reduction, State
 from .emit import INTP
 from .lanes import call_intrinsic
 from .row_frame import Frame
+
+Step = Callable[..., State]  # step(element, tile, state, begins=False)
 
 
 def walk(
@@ -48,6 +51,29 @@ def walk(
                 b = frame.plus(builder.load(depth), -size)
                 merge(frame.plus(b, -size), b)
                 builder.store(b, depth)
+
+
+def state_of_few(frame: Frame, length: Any, step: Step, reduction: Reduction, tile: Any) -> State:
+    """The state of a row of at most `FEW` elements, each with one of its own, which is never in memory."""
+    initial, merge = reduction.few or (reduction.initial, reduction.merge)
+    fresh = frame.state(initial)
+
+    def merged(first: int, stride: int) -> State:
+        """That of elements first, first + stride, ..."""
+        if stride == FEW:
+            return reduction.ended(step(INTP(first), tile, fresh, begins=True))
+        left = merged(first, 2 * stride)
+        rooms = [frame.room(frame.vector) for _ in left]
+        keep(rooms, left)
+        with frame.builder.if_then(frame.builder.icmp_signed(">", length, INTP(first + stride))):
+            keep(rooms, merge(left, merged(first + stride, 2 * stride)))
+        return tuple(frame.get(room) for room in rooms)
+
+    def keep(rooms: Sequence[Any], state: State) -> None:
+        for room, part in zip(rooms, state, strict=True):
+            frame.put(room, part)
+
+    return merged(0, 1)
 
 
 _NO = ir.IntType(1)(0)  # zero is a number as any other
