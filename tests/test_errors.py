@@ -130,6 +130,16 @@ def test_cross_entropy(targets: Any, options: dict[str, Any], error: type[Except
             function(LOGITS, targets, **options)
 
 
+@pytest.mark.parametrize("wrong", [3, -1, 2**62, -(2**63)])
+@pytest.mark.parametrize("place", [0, 41])
+def test_one_of_many_targets(wrong: int, place: int) -> None:
+    """They are not compared one by one as a few are."""
+    targets = np.arange(42) % 3
+    targets[place] = wrong
+    with pytest.raises(IndexError, match=re.escape(f"target {wrong} at position ({place},)")):
+        fa.cross_entropy_with_logits(np.zeros((42, 3), np.float32), targets)
+
+
 def test_logits_where_a_long_double_is_a_double(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows, where the two dtypes are equal."""
     monkeypatch.setattr(np, "longdouble", np.float64)

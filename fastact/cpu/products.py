@@ -15,31 +15,25 @@ from typing import Any
 
 from llvmlite import ir
 
-from .lanes import Lanes, call_intrinsic, concatenate, shuffle, suffix
+from .lanes import Lanes, call_intrinsic, concatenate, shuffle, split, suffix
 
 _DOUBLE = ir.DoubleType()
 
 
 def added_product(total: Sequence[Lanes], a: Lanes, b: Lanes) -> list[Lanes]:
     """A growing sum and a b."""
-    return [part.like(_add(part, *(_half(factor, upper) for factor in (a, b)))) for upper, part in enumerate(total)]
+    return [_added(part, *factors) for part, *factors in zip(total, split(a), split(b), strict=True)]
 
 
-def _half(x: Lanes, upper: int) -> Any:
-    """Half of the lanes as float64."""
-    size = x.count // 2
-    half = shuffle(x.builder, x.value, range(upper * size, (upper + 1) * size))
-    return x.builder.fpext(half, ir.VectorType(_DOUBLE, size))
-
-
-def _add(part: Lanes, a: Any, b: Any) -> Any:
-    builder, kind = part.builder, a.type
+def _added(part: Lanes, *factors: Lanes) -> Lanes:
+    builder, kind = part.builder, ir.VectorType(_DOUBLE, part.count // 2)
+    a, b = (builder.fpext(factor.value, kind) for factor in factors)
     total = builder.bitcast(part.value, kind)
     if part.target.has("fma") or part.target.has("neon"):
         total = call_intrinsic(builder, f"llvm.fma.{suffix(kind)}", kind, [a, b, total])
     else:  # the same, for the product is exact
         total = builder.fadd(builder.fmul(a, b), total)
-    return builder.bitcast(total, part.value.type)
+    return part.like(builder.bitcast(total, part.value.type))
 
 
 def in_words(low: Lanes, high: Lanes) -> list[Lanes]:

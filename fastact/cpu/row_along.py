@@ -387,8 +387,7 @@ class Along:
             known = tuple(self.numbers.spread(places, item) for places in remembered)
             rooms = [[frame.room(frame.vector) for _ in range(size)] for _ in range(VECTORS)]
             for four in rooms:
-                for room, part in zip(four, frame.state(reduction.initial), strict=True):
-                    frame.put(room, part)
+                frame.keep(four, frame.state(reduction.initial))
             to = items.address(item, self.output) if keep and self.output is not None else None
 
             def one(vector: int, start: Any, mask: Any, known: tuple[State, ...] = known, begins: bool = False) -> None:
@@ -401,8 +400,7 @@ class Along:
                         frame.save(frame.offset(to, frame.times(start, frame.width // 8)), term[0].value, mask)
                 state = tuple(frame.get(room) for room in rooms[vector])
                 state = (reduction.begun if begins else reduction.step)(state, row, values, position, known)
-                for room, part in zip(rooms[vector], state, strict=True):
-                    frame.put(room, part)
+                frame.keep(rooms[vector], state)
 
             # Before a first pass, the CPU finds by itself what is read next.
             ahead = self._ahead(items, item) if last and reduction is not function.passes[0] else []

@@ -169,7 +169,7 @@ class Columns:
         values = [self._numbers(self._row(first, INTP(vector))) for vector in range(WIDE)]
         rooms = [[frame.room(frame.vector) for _ in reduction.initial] for _ in range(WIDE)]
         for room in rooms:
-            self._keep(room, frame.state(reduction.initial))
+            frame.keep(room, frame.state(reduction.initial))
 
         def take(element: Any, group: Any, turn: Any, residue: Any) -> None:
             for vector in range(WIDE):
@@ -177,7 +177,7 @@ class Columns:
                 x = self._load(element, row, masks[vector])
                 frame.put(self._place(INTP(vector), group, turn, residue), x)
                 state = tuple(frame.get(room) for room in rooms[vector])
-                self._keep(rooms[vector], reduction.step(state, (x,), values[vector], frame.integer(element), ()))
+                frame.keep(rooms[vector], reduction.step(state, (x,), values[vector], frame.integer(element), ()))
 
         def take_or_pad(element: Any, group: Any, turn: Any, residue: Any) -> None:
             with builder.if_else(builder.icmp_signed("<", element, self.length)) as (then, otherwise):
@@ -244,7 +244,7 @@ class Columns:
         for chosen in frame.branches(known):
             with frame.loop(self.groups) as group:
                 for room in rooms:
-                    self._keep(room, frame.state(reduction.initial))
+                    frame.keep(room, frame.state(reduction.initial))
                 with frame.loop(self.turns) as turn:
                     for residue in range(VECTORS):
                         place = self._place(vector, group, turn, residue)
@@ -255,23 +255,19 @@ class Columns:
                         if last and function.term is not None:
                             row = (x, *self._term(place, x, values, position, chosen))
                         state = tuple(frame.get(room) for room in rooms[residue])
-                        self._keep(rooms[residue], reduction.step(state, row, values, position, chosen))
+                        frame.keep(rooms[residue], reduction.step(state, row, values, position, chosen))
                 for residue in range(VECTORS):
                     at = frame.plus(frame.times(group, VECTORS), residue)
                     state = reduction.ended(tuple(frame.get(room) for room in rooms[residue]))
-                    self._keep([frame.at(room, at) for room in states], state)
+                    frame.keep([frame.at(room, at) for room in states], state)
         half = frame.residues // 2
         while half:
             with frame.loop(half) as a:
                 b = frame.plus(a, half)
                 left, right = (tuple(frame.get(frame.at(room, at)) for room in states) for at in (a, b))
-                self._keep([frame.at(room, a) for room in states], reduction.merge(left, right))
+                frame.keep([frame.at(room, a) for room in states], reduction.merge(left, right))
             half //= 2
         return reduction.settle(tuple(frame.get(frame.at(room, 0)) for room in states))
-
-    def _keep(self, places: Sequence[Any], state: State) -> None:
-        for place, part in zip(places, state, strict=True):
-            self.frame.put(place, part)
 
     def _write(self, first: Any, finished: Sequence[State], masks: Sequence[Any]) -> None:
         frame, write = self.frame, self.frame.function.write

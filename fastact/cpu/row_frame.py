@@ -125,6 +125,11 @@ class Frame:
         out = self.builder.bitcast(value.value, self.vector) if value.kind == "int" else value.value
         self.builder.store(out, self.builder.bitcast(pointer, self.vector.as_pointer()), align=64)
 
+    def keep(self, places: Sequence[Any], state: State) -> None:
+        """Write each number of a state to a place of its own."""
+        for place, part in zip(places, state, strict=True):
+            self.put(place, part)
+
     # --- lanes
 
     def floats(self, value: Any, count: int | None = None) -> Lanes:
@@ -295,8 +300,7 @@ class Frame:
             return reduction.result(total(), values, known)
         wanted, before = reduction.when(values, known), known[-1]
         rooms = [self.room(self.vector) for _ in before]
-        for room, number in zip(rooms, before, strict=True):
-            self.put(room, number)
+        self.keep(rooms, before)
         with self.builder.if_then(wanted.any(), likely=False):
             again = reduction.result(total(), values, known)
             for room, new, old in zip(rooms, again, before, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -64,14 +64,10 @@ def state_of_few(frame: Frame, length: Any, step: Step, reduction: Reduction, ti
             return reduction.ended(step(INTP(first), tile, fresh, begins=True))
         left = merged(first, 2 * stride)
         rooms = [frame.room(frame.vector) for _ in left]
-        keep(rooms, left)
+        frame.keep(rooms, left)
         with frame.builder.if_then(frame.builder.icmp_signed(">", length, INTP(first + stride))):
-            keep(rooms, merge(left, merged(first + stride, 2 * stride)))
+            frame.keep(rooms, merge(left, merged(first + stride, 2 * stride)))
         return tuple(frame.get(room) for room in rooms)
-
-    def keep(rooms: Sequence[Any], state: State) -> None:
-        for room, part in zip(rooms, state, strict=True):
-            frame.put(room, part)
 
     return merged(0, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -96,9 +97,12 @@ _PRODUCTS = Reduction(
 )
 
 
+def _smaller(a: State, b: State) -> State:
+    return (select(b[0] < a[0], b[0], a[0]),)
+
+
 def _step_closest(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    distance = fabs(row[0] - known[0][0])
-    return (select(distance < state[0], distance, state[0]),)
+    return _smaller(state, (fabs(row[0] - known[0][0]),))
 
 
 def _closest(total: State, values: State, known: tuple[State, ...]) -> State:
@@ -106,20 +110,11 @@ def _closest(total: State, values: State, known: tuple[State, ...]) -> State:
     return s, s_low, select(total[0] < close, s.const(1.0), 0.0)
 
 
-_CLOSEST = Reduction(
-    (inf,),
-    _step_closest,
-    lambda a, b: (select(b[0] < a[0], b[0], a[0]),),
-    result=_closest,
-    repeats=True,
-)
-_DOT_AGAIN = Reduction(
-    _EXACT_DOT.initial,
-    _step_dot,
-    add_three,
+_CLOSEST = Reduction((inf,), _step_closest, _smaller, result=_closest, repeats=True)
+_DOT_AGAIN = replace(
+    _EXACT_DOT,
     result=lambda total, *_: (*normal(total), total[0].const(0.0)),
     when=lambda values, known: known[-1][2] != 0.0,
-    begin=_begin_dot,
 )
 
 _SOFTMAX_VJP32 = RowFunction(
@@ -131,15 +126,7 @@ _SOFTMAX_VJP32 = RowFunction(
     write=_write_softmax_vjp,
     length=True,
 )
-SOFTMAX_VJP = RowFunction(
-    name="softmax_vjp",
-    signature="(n),(n)->(n)",
-    rows=(0.0, 0.0),
-    passes=(_EXACT_DOT,),
-    finish=lambda values, known: known[0],
-    write=_write_softmax_vjp,
-    on_cpu32=_SOFTMAX_VJP32,
-)
+SOFTMAX_VJP = replace(_SOFTMAX_VJP32, passes=(_EXACT_DOT,), length=False, on_cpu32=_SOFTMAX_VJP32)
 
 
 # --- log_softmax: g - e^y s, s the sum of all g
