@@ -62,16 +62,19 @@ def emit_block(builder: Builder, args: Any, n: Any, block: Block, target: Target
     whole = builder.and_(n, INTP(-block.lanes))
 
     native = target.vector_bytes * 8 // block.width
+    staggered = block.lanes > AT_ONCE * native and not _branches(replace(block, lanes=native), target)
 
     def group(i: Any) -> None:
         if block.past_caches:
             vectors = block.inputs - block.scalars
             for pointer in pointers[:vectors]:
                 _prefetch_pages(builder, _at(builder, pointer, i, block.dtype), block, max(1, STREAMS // vectors))
-        if block.lanes <= AT_ONCE * native:
-            _group(builder, pointers, i, None, fill, block, target)
-        else:
+        if staggered:
             _staggered(builder, pointers, i, fill, replace(block, lanes=native), block.lanes // native, target)
+        else:
+            few = replace(block, lanes=min(block.lanes, AT_ONCE * native))
+            for first in range(0, block.lanes, few.lanes):
+                _group(builder, pointers, builder.add(i, INTP(first)), None, fill, few, target)
 
     def rest(i: Any) -> None:
         _group(builder, pointers, i, builder.sub(n, i), fill, narrow_block, target)
@@ -97,6 +100,16 @@ def counted(builder: Builder, start: Any, stop: Any, step: int, body: Callable[[
     builder.position_at_end(after)
 
 
+def _branches(block: Block, target: Target) -> bool:
+    """Whether the kernel may call what it needs rarely: found by trying it on a function that nobody needs."""
+    kinds = [POINTER] * (block.inputs + block.outputs) + [element(block.dtype)] * block.inputs
+    function = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), kinds), "trial")
+    builder = ir.IRBuilder(function.append_basic_block())
+    first, pointers = builder.block, function.args[: block.inputs + block.outputs]
+    _group(builder, pointers, INTP(0), None, function.args[len(pointers) :], block, target)
+    return builder.block is not first
+
+
 def _staggered(
     builder: Builder, pointers: Sequence[Any], i: Any, fill: Sequence[Any], block: Block, count: int, target: Target
 ) -> None:
@@ -109,9 +122,8 @@ def _staggered(
         before = len(inside.instructions)
         _group(builder, pointers, builder.add(i, INTP(k * block.lanes)), None, fill, block, target)
         parts.append(inside.instructions[before:])
-    if builder.block is inside:  # no kernel has branches that are not rare
-        mixed = [(number + STAGGER * k, k, one) for k, part in enumerate(parts) for number, one in enumerate(part)]
-        inside.instructions[-len(mixed) :] = [one for _, _, one in sorted(mixed, key=lambda entry: entry[:2])]
+    mixed = [(number + STAGGER * k, k, one) for k, part in enumerate(parts) for number, one in enumerate(part)]
+    inside.instructions[-len(mixed) :] = [one for _, _, one in sorted(mixed, key=lambda entry: entry[:2])]
 
 
 def _group(

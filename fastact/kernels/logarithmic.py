@@ -11,12 +11,11 @@ from math import inf
 from typing import Any
 
 from fastact.kernels.exponential import one_minus_exp
-from fastact.kernels.language import by_dtype, copysign, fabs, fma, kernel, rarely, select
+from fastact.kernels.language import by_dtype, fabs, fma, kernel, rarely, select
+from fastact.kernels.logistic_parts import FORMATS, bounded_product, reciprocal_of_one_plus_exp
+from fastact.kernels.mish_slope64 import mish_derivative64
 from fastact.kernels.pairs import two_sum
-from fastact.kernels.polynomials import horner
-from fastact.kernels.roots64 import with_mish_root64
 from fastact.kernels.scaled import (
-    clamp_minus_fabs,
     exp_scaled,
     format_of,
     log1p_exp_scaled,
@@ -26,25 +25,17 @@ from fastact.kernels.scaled import (
     times_sign,
 )
 from fastact.kernels.sigmoidal import sigmoid
-from fastact.kernels.softplus32 import log_sigmoid32, mish32, softplus_of_one32
+from fastact.kernels.softplus32 import log_sigmoid32, mish32, mish_derivative32, softplus_of_one32
 from fastact.kernels.softplus64 import (
     log_sigmoid64,
     mish64,
     softplus64,
-    softplus_derivative64,
     softplus_of_one64,
 )
 
 from ..activation import Activation, Parameter
 
 Lanes = Any
-
-# The zero of mish', the derivative there, each as a pair of float32, and the rest:
-# (mish'(root + d)/d - SLOPE)/d on |d| <= 1/16; tools/polynomials/scaled.py, 2^-29.7 relative.
-ROOT = (-1.1924312114715576, -3.0439375464652585e-09)
-SLOPE = (0.2669479250907898, -1.1041255021382312e-08)
-NEAR_ROOT = (0.204731285572052, 0.04190783202648163, -0.020290814340114594, -0.015822969377040863)
-
 
 # --- softplus
 
@@ -98,20 +89,22 @@ def _softplus_of_one32(x: Lanes) -> tuple[Lanes]:
     return (softplus_of_one32(x),)
 
 
-@kernel
-def _softplus_derivative32(x: Lanes, beta: Lanes) -> Lanes:
-    """sigmoid(beta x). Error 0.77 ULP, where it is subnormal.
-
-    A beta below 5e-37 times an infinite x counts as times the largest finite x.
-    """
-    w, w_low = exp_scaled(*_minus_fabs_product(x, beta))
-    q, q_low = logistic_scaled(times_sign(x, beta) > 0.0, w, w_low)
-    return (q + q_low) * format_of(x).down
-
-
 softplus = by_dtype(_softplus32, softplus64)
 softplus_of_one = by_dtype(softplus_of_one32, softplus_of_one64)
-softplus_derivative = by_dtype(_softplus_derivative32, softplus_derivative64)
+
+
+@kernel
+def softplus_derivative(x: Lanes, beta: Lanes) -> Lanes:
+    """sigmoid(beta x), with the bits and the errors of `sigmoid` where the product is a float.
+
+    A beta so small that its product with the largest x is below 113 (float64: 765) counts as times that x where x is
+    infinite.
+    """
+    limit, scale = FORMATS[x.width].limit, FORMATS[x.width].scale
+    p, p_low, _ = bounded_product(x, beta, limit)
+    q, error = reciprocal_of_one_plus_exp(p, p_low)
+    s = fma(q, error, q) * scale
+    return select(times_sign(x, beta) > 0.0, 1.0 - s, s)
 
 
 @kernel
@@ -156,78 +149,8 @@ def log_sigmoid_derivative_from_output(y: Lanes) -> Lanes:
 # --- mish
 
 
-@kernel
-def _mish_parts(x: Lanes) -> tuple[Lanes, ...]:
-    """-|x| clamped; w = e^-|x| scaled and not, as pairs; N and D as pairs.
-
-    tanh(softplus(x)) = 2^-scale N/D. x > 0: N = 2^scale (1/2 + w), D = 1/2 + w (1 + w).
-    Else N = 2^scale w (2 + w), D = 2 + w (2 + w).
-    """
-    f = format_of(x)
-    a = clamp_minus_fabs(x)
-    w, w_low = exp_scaled(a, x.const(0.0))
-    v = w * f.down
-    v_low = w_low * f.down
-    positive = x > 0.0
-    k = select(positive, 1.0, x.const(2.0))
-    h = select(positive, 0.5, x.const(2.0))
-    g = k + v
-    g_low = ((k - g) + v) + v_low
-    b = w * g
-    b_low = fma(w, g_low, fma(w_low, g, fma(w, g, -b)))
-    d = fma(b, f.down, h)
-    d_low = fma(b_low, f.down, fma(b, f.down, h - d))
-    half = 0.5 * f.up
-    n = w + half
-    n_low = ((half - n) + w) + w_low
-    return a, w, w_low, v, v_low, select(positive, n, b), select(positive, n_low, b_low), d, d_low
-
-
 mish = by_dtype(mish32, mish64)
-
-
-@kernel
-def mish_derivative(x: Lanes) -> Lanes:
-    """T + x T' with T = tanh(softplus(x)) = N/D: (N + x C/D)/D.
-
-    x > 0: C = w^2 (1 + w). Else C = 4 w (1 + w). By the zero, where the terms cancel, a polynomial
-    about it. Error 0.77 ULP, 0.76 near the zero; 0.94 in float64.
-    """
-    a, w, w_low, v, v_low, n, n_low, d, d_low = _mish_parts(x)
-    positive = x > 0.0
-    # C as a pair, scaled like N
-    f = 1.0 + v
-    f_low = ((1.0 - f) + v) + v_low
-    t = f * w
-    t_low = fma(f, w_low, fma(f_low, w, fma(f, w, -t)))
-    s = select(positive, v, 4.0)
-    c = t * s
-    c_low = fma(t, select(positive, v_low, 0.0), fma(t_low, s, fma(t, s, -c)))
-    inverse = 1.0 / d
-    r = c * inverse
-    r_low = fma(-r, d_low, fma(-r, d, c) + c_low) * inverse
-    z = copysign(a, x)
-    p = z * r
-    p_low = fma(z, r_low, fma(z, r, -p))
-    m, e = two_sum(n, p)
-    e = e + (p_low + n_low)
-    q = m * inverse
-    rest = fma(-q, d_low, fma(-q, d, m) + e)
-    return _with_mish_root(x, fma(rest, inverse, q) * format_of(x).down)
-
-
-@kernel
-def _with_mish_root32(x: Lanes, elsewhere: Lanes) -> Lanes:
-    """mish'(x) for |x - ROOT| < 1/16, as d (SLOPE + d R(d)), d = x - ROOT as a pair."""
-    d0 = x - ROOT[0]  # exact
-    d = d0 - ROOT[1]
-    d_low = (d0 - d) - ROOT[1]
-    rest = fma(d, horner(d, NEAR_ROOT), SLOPE[1])
-    y = fma(d, SLOPE[0], fma(d, rest, d_low * SLOPE[0]))
-    return select(fabs(d0) < 0.0625, y, elsewhere)
-
-
-_with_mish_root = by_dtype(_with_mish_root32, with_mish_root64)
+mish_derivative = by_dtype(mish_derivative32, mish_derivative64)
 
 
 RECORDS = (
@@ -240,6 +163,7 @@ RECORDS = (
         forward=softplus,
         derivative=softplus_derivative,
         at_defaults=softplus_of_one,
+        derivative_at_defaults=sigmoid,
         parameters=(Parameter("beta", 1.0, "The sharpness.", nonzero=True),),
         parameter_derivatives={"beta": softplus_derivative_beta},
         parameter_formulas={"beta": "(z sigmoid(z) - log(1 + exp(z))) / beta^2 with z = beta x"},

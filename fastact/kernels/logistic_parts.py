@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastact.kernels import exp32
+from fastact.kernels.exp32 import clamp_above
 from fastact.kernels.exp64 import exp_steps64
-from fastact.kernels.language import bits, by_dtype, fma, from_bits, kernel, select
+from fastact.kernels.language import bits, by_dtype, fabs, fma, from_bits, kernel, select
 
 __all__ = [
     "FORMATS",
     "Format",
+    "bounded_product",
     "exp_parts",
     "format_of",
     "one_plus_far_exp",
@@ -104,6 +106,16 @@ exp_parts = by_dtype(_exp_parts32, _exp_parts64)
 
 If it `wraps`, S has the right bits for x up to far_reach, but for those of the exponent that do not fit.
 """
+
+
+@kernel
+def bounded_product(x: Lanes, beta: Lanes, limit: float) -> tuple[Lanes, Lanes, Lanes]:
+    """|beta x| as an exact pair, kept below `limit`, and the largest |x| for which it was."""
+    steepness = fabs(beta)
+    bound = clamp_above(limit / steepness, format_of(x).largest)
+    c = clamp_above(fabs(x), bound)
+    p = steepness * c
+    return p, fma(steepness, c, -p), bound
 
 
 @kernel

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.kernels.exp32 import clamp_above, clamp_below
+from fastact.kernels.exp32 import clamp_below
 from fastact.kernels.exp64 import exp_steps64
 from fastact.kernels.language import bits, copysign, fabs, fma, from_bits, kernel, select
 from fastact.kernels.log64 import DOWN, LIMIT, UP, log1p_exp64
-from fastact.kernels.logistic_parts import FORMATS, reciprocal_of_one_plus_exp
+from fastact.kernels.logistic_parts import FORMATS, bounded_product
 from fastact.kernels.pairs import two_prod, two_sum
 from fastact.kernels.scaled import reciprocal_scaled, times_sign
 
-__all__ = ["log_sigmoid64", "mish64", "softplus64", "softplus_derivative64", "softplus_of_one64"]
+__all__ = ["log_sigmoid64", "mish64", "softplus64", "softplus_of_one64"]
 
 Lanes = Any
 
-LARGEST = FORMATS[64].largest
 # `reciprocal_scaled` wants what it multiplies 2^1000 times as large; log1p_exp64 has made it 2^512 times as large.
 MORE = 2.0**488
 # From here on 1 - tanh(softplus(x)) is less than 0.1 ULP, and a scaled x may overflow.
@@ -35,23 +34,13 @@ def softplus_of_one64(x: Lanes) -> Lanes:
 
 
 @kernel
-def _bounded_product(x: Lanes, beta: Lanes, limit: float) -> tuple[Lanes, Lanes, Lanes]:
-    """|beta x| as an exact pair, kept below `limit`, and the largest |x| for which it was."""
-    steepness = fabs(beta)
-    bound = clamp_above(limit / steepness, LARGEST)
-    c = clamp_above(fabs(x), bound)
-    p = steepness * c
-    return p, fma(steepness, c, -p), bound
-
-
-@kernel
 def softplus64(x: Lanes, beta: Lanes) -> Lanes:
     """log(1 + e^(beta x)) / beta, as (max(beta x, 0) + log(1 + e^-|beta x|)) / beta.
 
     A negative beta: softplus(x, beta) = -softplus(-x, -beta). With beta = 0 it is infinite, with the sign of beta, as
     log(2)/0 is. Error 1.65 ULP.
     """
-    p, p_low, bound = _bounded_product(x, beta, LIMIT)
+    p, p_low, bound = bounded_product(x, beta, LIMIT)
     z = times_sign(x, beta)
     w, c, v = log1p_exp64(-p, -p_low)
     ramp = select(z > 0.0, p, 0.0)
@@ -66,19 +55,6 @@ def softplus64(x: Lanes, beta: Lanes) -> Lanes:
     g = y * inverse
     g_low = fma(y, inverse_low, fma(y_low, inverse, fma(y, inverse, -g)))
     return times_sign(select(fabs(x) > bound, clamp_below(z, 0.0), (g + g_low) * scale), beta)
-
-
-@kernel
-def softplus_derivative64(x: Lanes, beta: Lanes) -> Lanes:
-    """sigmoid(beta x). Error 1.4 ULP.
-
-    A beta below 5e-306 times an infinite x counts as times the largest finite x.
-    """
-    f = FORMATS[64]
-    p, p_low, _ = _bounded_product(x, beta, f.limit)
-    q, error = reciprocal_of_one_plus_exp(p, p_low)
-    s = fma(q, error, q) * f.scale
-    return select(times_sign(x, beta) > 0.0, 1.0 - s, s)
 
 
 @kernel

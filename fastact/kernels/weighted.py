@@ -12,7 +12,7 @@ from typing import Any
 
 from fastact.kernels import exp32, exp64
 from fastact.kernels.exp32 import clamp_above, clamp_below, power_of_steps
-from fastact.kernels.language import bits, by_dtype, fabs, fma, from_bits, kernel, select
+from fastact.kernels.language import bits, by_dtype, fabs, fma, from_bits, kernel, rarely, select
 from fastact.kernels.logistic_parts import (
     FORMATS,
     format_of,
@@ -195,7 +195,14 @@ def swish_derivative(x: Lanes, beta: Lanes) -> Lanes:
     steepness = fabs(beta)
     a = steepness * c
     slope = _silu_slope(a, fma(steepness, c, -a))
-    return select((bits(x) ^ bits(beta)) >= 0, 1.0 - slope, slope)
+    y = select((bits(x) ^ bits(beta)) >= 0, 1.0 - slope, slope)
+    (y,) = rarely(beta == 1.0, _swish_derivative_of_one, (x,), (y,))  # the bits that swish_derivative(x) has
+    return y
+
+
+@kernel
+def _swish_derivative_of_one(x: Lanes) -> tuple[Lanes]:
+    return (silu_derivative(x),)
 
 
 @kernel
@@ -235,6 +242,7 @@ RECORDS = (
         forward=swish,
         derivative=swish_derivative,
         at_defaults=silu,
+        derivative_at_defaults=silu_derivative,
         parameters=(Parameter("beta", 1.0, "The factor of x inside the sigmoid; 0 gives x/2."),),
         parameter_derivatives={"beta": swish_derivative_beta},
         parameter_formulas={"beta": "x^2 * sigmoid'(beta x)"},

@@ -1,10 +1,13 @@
-"""The pieces of `fastact.kernels.softplus32`: f(b + t) = c0 + t (c1 + t (c2 + ...)), f softplus or mish(x)/x.
+"""The pieces of `fastact.kernels.softplus32`: f(b + t) = c0 + t (c1 + t (c2 + ...)), f softplus, mish(x)/x or mish'.
 
-There are 32 of them: piece k, for -16 <= k < 16, is for x that rounds to k WIDTH, and its coefficients are entry k mod
+There are 32 of them: piece k, for -16 <= k < 16, is for x that rounds to k widths, and its coefficients are entry k mod
 32. The last piece reaches up to where f is linear. The centre b of a piece is the float32 near its middle at which f is
 nearest to a float32, c0, so that c0 needs no low part. It lies left of the middle: what is rounded in the bracket then
-weighs as much at the left end, where f is small, as at the right end.
-Run it to print the tables; with ``--check`` it exits non-zero unless the kernel's tables stay below the bound.
+weighs as much at the left end, where f is small, as at the right end; farther in the piece right of the zero of mish'.
+The piece with that zero in its middle has the float32 next to it as its centre, and keeps the derivative there as a
+pair.
+Run it to print the tables, or those that are named; with ``--check`` it exits non-zero unless the kernel's tables stay
+below the bound.
 """
 
 from __future__ import annotations
@@ -21,9 +24,9 @@ from remez import fit_rounded, round_to, ulp
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fastact.kernels import softplus32
 
-WIDTH = mpf("0.75")
 PIECES = range(-16, 16)
-LEFT = mpf("0.09") * WIDTH  # of the middle
+LEFT = mpf("0.09")  # of the middle, in widths
+FARTHER = mpf("0.2")
 BOUND = mpf("0.25")  # ULP, with the coefficients as they are
 
 
@@ -35,29 +38,44 @@ def mish_factor(x: Any) -> Any:
     return mp.tanh(softplus(x))
 
 
+def mish_slope(x: Any) -> Any:
+    w = mp.exp(x)
+    n = w * (w + 2)
+    return n / (n + 2) + 4 * x * w * (w + 1) / (n + 2) ** 2
+
+
 @dataclass(frozen=True)
 class Table:
     name: str
     f: Callable[[Any], Any]
+    width: Any  # of a piece
     last: Any  # where the last piece ends
     degree: int
+    root: Any = None  # of f
 
     def ends(self, k: int) -> tuple[Any, Any]:
-        half = WIDTH / 2
-        return k * WIDTH - half, self.last if k == PIECES[-1] else k * WIDTH + half
+        low, high = (k - mpf(1) / 2) * self.width, (k + mpf(1) / 2) * self.width
+        return low, self.last if k == PIECES[-1] else high
 
 
-TABLES = (Table("SOFTPLUS", softplus, mpf("15.9"), 6), Table("MISH", mish_factor, mpf("11.6"), 7))
+ROOT = mp.findroot(mish_slope, -1.19)
+TABLES = (
+    Table("SOFTPLUS", softplus, mpf("0.75"), mpf("15.9"), 6),
+    Table("MISH", mish_factor, mpf("0.75"), mpf("11.6"), 7),
+    Table("MISH_SLOPE", mish_slope, ROOT / -2, mpf("10.34"), 7, ROOT),
+)
 
 
-def centre(f: Callable[[Any], Any], k: int) -> tuple[Any, Any]:
+def centre(table: Table, k: int) -> tuple[Any, Any]:
     """b and c0."""
-    start = round_to(k * WIDTH - LEFT, "float32")
+    f, width, low = table.f, table.width, table.ends(k)[0]
+    left = FARTHER if table.root is not None and 0 < low - table.root < width else LEFT
+    start = round_to((k - left) * width, "float32")
     step = ulp(start)
     # Where f is flat, or as good as linear, neighbours are all alike: then look farther.
     best: tuple[Any, Any, Any] = (mpf(1), start, start)
     for stride in (1, 61, 3719, 226901):
-        reach = int(min(1000, (WIDTH / 2 - LEFT) / (stride * step)))
+        reach = int(min(1000, (mpf(1) / 2 - left) * width / (stride * step)))
         candidates = (start + j * stride * step for j in range(-reach, reach + 1))
         best = min(best, *((abs(f(b) / (c0 := round_to(f(b), "float32")) - 1), b, c0) for b in candidates))
         if best[0] < mpf(2) ** -33:
@@ -66,20 +84,29 @@ def centre(f: Callable[[Any], Any], k: int) -> tuple[Any, Any]:
 
 
 def piece(table: Table, k: int) -> list[Any]:
-    """b, c0, c1 ... c6"""
-    f, (low, high) = table.f, table.ends(k)
-    b, c0 = centre(f, k)
-    if f is mish_factor and c0 == 1:
-        return [b, c0, *[mpf(0)] * table.degree]
+    """b, c0, c1 ..., and where f has a root the low part of c1"""
+    f, (low, high), powers = table.f, table.ends(k), range(1, table.degree + 1)
     weight = lambda t: 1 / f(b + t)  # noqa: E731
-    c, _ = fit_rounded(lambda t: f(b + t) - c0, (low - b, high - b), range(1, table.degree + 1), weight, grid=97)
-    return [b, c0, *c]
+    if table.root is not None and low < table.root < high:
+        b = round_to(table.root, "float32")
+        c0, slope = round_to(f(b), "float32"), mp.diff(f, b)
+        c1 = round_to(slope, "float32")
+        c, _ = fit_rounded(lambda t: f(b + t) - f(b) - t * slope, (low - b, high - b), powers[1:], weight, grid=97)
+        return [b, c0, c1, *c, round_to(slope - c1, "float32")]
+    b, c0 = centre(table, k)
+    low_part = [mpf(0)] * (table.root is not None)
+    if c0 == 1 and abs(f(low) - 1) < BOUND * ulp(f(low)):
+        return [b, c0, *[mpf(0)] * table.degree, *low_part]
+    c, _ = fit_rounded(lambda t: f(b + t) - c0, (low - b, high - b), powers, weight, grid=97)
+    return [b, c0, *c, *low_part]
 
 
 def error(table: Table, k: int, coefficients: list[Any]) -> Any:
     """The largest error in ULP of the true value, of the piece as real numbers."""
     low, high = table.ends(k)
     b, c0, *c = (mpf(v) for v in coefficients)
+    if table.root is not None:
+        c[0] += c.pop()
     worst = mpf(0)
     for i in range(201):
         x = low + (high - low) * i / 200
@@ -90,7 +117,7 @@ def error(table: Table, k: int, coefficients: list[Any]) -> Any:
 
 
 def columns(table: Table) -> list[list[float]]:
-    found = [[0.0] * 32 for _ in range(table.degree + 2)]
+    found = [[0.0] * 32 for _ in range(table.degree + 2 + (table.root is not None))]
     for k in PIECES:
         for column, value in zip(found, piece(table, k), strict=True):
             column[k % 32] = float(value)
@@ -99,7 +126,10 @@ def columns(table: Table) -> list[list[float]]:
 
 def main() -> int:
     worst = mpf(0)
+    only = [a for a in sys.argv[1:] if not a.startswith("-")]
     for table in TABLES:
+        if only and table.name not in only:
+            continue
         if "--check" in sys.argv:
             found = [list(column) for column in getattr(softplus32, table.name)]
         else:

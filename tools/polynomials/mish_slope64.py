@@ -1,4 +1,4 @@
-"""Coefficients of fastact/kernels/roots64.py: prints them, or with --check measures the stored ones.
+"""Coefficients of fastact/kernels/mish_slope64.py: prints them, or with --check measures the stored ones.
 
 About its zero r, a derivative f'(x) is u P(u) with u = x - r; r and P(0) = f''(r) are stored as pairs of float64, the
 other coefficients are minimax on |u| <= 1/2 for the relative error of P.
@@ -16,7 +16,7 @@ from remez import evaluate, fit_rounded, largest_error, round_to, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from fastact.kernels import roots64
+from fastact.kernels import mish_slope64
 
 mp.prec = 220
 BOUND = mpf(2) ** -56.5
@@ -64,10 +64,10 @@ def check() -> bool:
     good = True
     for name in DERIVATIVES:
         root, _, pair = exact(name)
-        tail = getattr(roots64, f"{name}_TAIL")
+        tail = getattr(mish_slope64, f"{name}_TAIL")
         goal, weight = problem(name)
         error = largest_error(goal, evaluate(tail, range(len(tail))), (-HALF, HALF), weight, 400)
-        stored = [getattr(roots64, f"{name}_{part}") for part in ("ROOT", "SLOPE")]
+        stored = [getattr(mish_slope64, f"{name}_{part}") for part in ("ROOT", "SLOPE")]
         off = abs(sum(map(mpf, stored[0])) - root)
         good = good and bool(error <= BOUND and off < mpf(2) ** -105)
         good = good and list(map(mpf, stored[1])) == pair
