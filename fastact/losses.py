@@ -21,6 +21,12 @@ def _core(function_name: str) -> np.ufunc:
     return make(getattr(cross_entropy, function_name), "Core of cross_entropy_with_logits.")
 
 
+def cores(name: str) -> list[np.ufunc]:
+    """The ufuncs behind a loss."""
+    suffix = name.removeprefix("cross_entropy_with_logits").upper()
+    return [_core(f"{kind}CROSS_ENTROPY{suffix}") for kind in ("", "SMOOTH_", "SOFT_")]
+
+
 @cache
 def _one(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     one = np.ones((), dtype)

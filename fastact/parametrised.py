@@ -12,10 +12,14 @@ from .activation import Parameter
 
 
 class Parametrised(Protocol):
-    """A function of arrays and parameters; `ufunc` is the numpy.ufunc that takes all of them by position."""
+    """A function of arrays and parameters; `ufunc` is the numpy.ufunc that takes all of them by position.
+
+    `plain` is the one that is called without parameters, if all have defaults.
+    """
 
     __name__: str
     ufunc: np.ufunc
+    plain: np.ufunc | None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -88,6 +92,6 @@ def parametrised(
     made.__module__ = "fastact"
     made.__doc__ = doc
     made.__signature__ = signature
-    made.ufunc = ufunc
+    made.ufunc, made.plain = ufunc, plain
     function: Parametrised = made
     return function

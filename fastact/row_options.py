@@ -27,6 +27,11 @@ def _core(function: RowFunction) -> np.ufunc:
     return rows(function, f"Core of {function.name.partition('_scaled')[0]} with a temperature or a mask.")
 
 
+def cores(name: str) -> list[np.ufunc]:
+    """The ufuncs behind the options of one of `NAMES`."""
+    return [_core(function) for function in _CORES[name]]
+
+
 def _limit(shape: tuple[int, ...], axis: int, causal: bool) -> Any:
     """How many entries of each row count."""
     if not causal:

@@ -7,7 +7,7 @@ block is compiled, or read from disk, when that dtype is first used.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -54,6 +54,7 @@ BLOCK_FIELDS = (
 """The field of a `Loop` by the kind of block."""
 
 _keep: list[Any] = []  # NumPy holds bare pointers to what a ufunc is made of
+_loops: dict[int, Sequence[BuiltLoop]] = {}  # of each ufunc, by its id
 _pending: dict[int, Resolver] = {}
 
 
@@ -74,18 +75,21 @@ class Resolver:
     make: Callable[[int], int]
     fields: Sequence[str]
 
+    def code(self, kind: int) -> int:
+        """Where the code of this kind is, compiled if need be."""
+        with locks.compiling:
+            found = getattr(self.loop, self.fields[kind])
+            if not found:
+                found = self.make(kind)
+                setattr(self.loop, self.fields[kind], found)
+            return int(found)
+
 
 def _resolve_loop(address: int, kind: int) -> int:
     """Called by the driver when a loop is used for the first time; the driver passes an exception on to the caller."""
     resolver = _pending[address]
     try:
-        with locks.compiling:
-            field = resolver.fields[kind]
-            found = getattr(resolver.loop, field)
-            if not found:
-                found = resolver.make(kind)
-                setattr(resolver.loop, field, found)
-            return int(found)
+        return resolver.code(kind)
     except BaseException as error:
         _keep.append(error)
         resolver.loop.error_type, resolver.loop.error_value = id(type(error)), id(error)
@@ -93,6 +97,21 @@ def _resolve_loop(address: int, kind: int) -> int:
 
 
 _resolve = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t)(_resolve_loop)
+
+
+def warm(ufunc: np.ufunc, dtypes: Collection[str], lengths: Collection[int]) -> None:
+    """Compile all loops of a ufunc for some dtypes, those for rows of one length for these lengths."""
+    for built in _loops[id(ufunc)]:
+        resolver = _pending[ctypes.addressof(built.loop)]
+        if built.dtypes[0].name not in dtypes:
+            continue
+        if built.driver == "rows":
+            longest = built.loop.longest
+            kinds = [0, BESIDE, *(n - SHORTEST + 1 for n in lengths if SHORTEST <= n <= longest)]
+        else:
+            kinds = [kind for kind in range(len(BLOCK_FIELDS)) if built.loop.scalars or not kind & SCALARS]
+        for kind in kinds:
+            resolver.code(kind)
 
 
 # The compiled functions that ufuncs share, and how many arguments each takes: those that all need, ...
@@ -221,7 +240,7 @@ def _numpy_api() -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 @cache
-def _dtypes() -> list[tuple[np.dtype[Any], str]]:
+def known_dtypes() -> list[tuple[np.dtype[Any], str]]:
     """The dtypes of every ufunc, in the order NumPy tries them, so that integers promote as in np.exp.
 
     bfloat16 is the one ml_dtypes gives NumPy, if that package is installed.
@@ -273,12 +292,13 @@ def make_ufunc(
         ctypes.create_string_buffer(doc.encode()),
         ctypes.create_string_buffer((signature or "").encode()),
     )
-    _keep.append((kept, loops))
     functions, data, types, name_text, doc_text, core = (ctypes.addressof(k) for k in kept)
     core_or_none = core if signature is not None else None
     made: np.ufunc = make(
         functions, data, types, len(builtin), *operands, identity, name_text, doc_text, 0, core_or_none
     )
+    _loops[id(made)] = loops
+    _keep.append(kept)
     for built in loops:
         extra = [d.num for d in built.dtypes if d.num >= _FIRST_USER_DTYPE]
         if extra:
@@ -347,7 +367,7 @@ def elementwise(
             block_loop(label or name, kernel, operands, dtype_name, scalars, vectors),
             "elementwise",
         )
-        for dtype, dtype_name in _dtypes()
+        for dtype, dtype_name in known_dtypes()
     ]
     return make_ufunc(name, doc, operands, loops)
 
@@ -374,7 +394,9 @@ def with_options(ufunc: np.ufunc, function: Callable[..., Any]) -> np.ufunc:
 
 def projection(function: Projection, doc: str) -> np.ufunc:
     """The gufunc of a projection of rows, for every dtype."""
-    loops = [BuiltLoop([dtype] * 2, _rows_loop(function, dtype_name, 1, 1), "rows") for dtype, dtype_name in _dtypes()]
+    loops = [
+        BuiltLoop([dtype] * 2, _rows_loop(function, dtype_name, 1, 1), "rows") for dtype, dtype_name in known_dtypes()
+    ]
     return _without_empty_rows(_called_directly(make_ufunc(function.name, doc, (1, 1), loops, "(n)->(n)"), loops))
 
 
@@ -398,7 +420,7 @@ def rows(function: RowFunction, doc: str) -> np.ufunc:
     inputs = len(function.rows) + len(function.values)
     outputs = function.results + (function.write is not None)
     loops = []
-    for dtype, dtype_name in _dtypes():
+    for dtype, dtype_name in known_dtypes():
         others = [np.dtype(np.int64) if kind == "index" else dtype for kind in function.values]
         loop = _rows_loop(function, dtype_name, inputs, outputs)
         arrays = [dtype] * len(function.rows)
