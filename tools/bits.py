@@ -1,7 +1,9 @@
 """Write ``tests/bits.json``: the digest of every function's results over fixed inputs, for any machine to check itself.
 
-Run it when results were meant to change. ``--check`` writes nothing and exits 1 where this machine's results differ
-from the file; with ``--dtype`` only those of some dtypes are looked at, with ``--except`` not those of some functions.
+``python tools/bits.py mish swish`` computes anew what belongs to these functions, when their results were meant to
+change or when they are new; without a name it is everything, which takes minutes. ``--check`` writes nothing and exits
+1 where this machine's results differ from the file; with ``--dtype`` only those of some dtypes are looked at, with
+``--except`` not those of some functions.
 """
 
 from __future__ import annotations
@@ -22,15 +24,22 @@ def title(name: str, parameters: tuple[float, ...]) -> str:
     return name + (f"({', '.join(f'{p:g}' for p in parameters)})" if parameters else "")
 
 
-def digests(dtypes: list[str], left_out: set[str]) -> dict[str, dict[str, str]]:
+def digests(dtypes: list[str], names: list[str], left_out: set[str]) -> dict[str, dict[str, str]]:
     """dtype -> function -> digest, on this machine."""
-    chosen = [(name, parameters) for name, parameters in subjects() if name not in left_out]
+    chosen = [
+        (name, parameters)
+        for name, parameters in subjects()
+        if name not in left_out and (not names or any(f"{name}_".startswith(f"{n}_") for n in names))
+    ]
+    if not chosen:
+        raise SystemExit(f"no function has a name like {', '.join(names)}")
     return {dtype: {title(n, p): bit_digest(n, p, dtype) for n, p in chosen} for dtype in dtypes}
 
 
 def main() -> int:
     """Write the file or check it."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="functions, with their derivatives (default: all)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a result differs")
     parser.add_argument("--dtype", action="append", choices=DTYPES, help="may be repeated; all if not given")
     parser.add_argument("--except", dest="left_out", metavar="A,B", help="with --check: functions not looked at")
@@ -38,7 +47,7 @@ def main() -> int:
     if args.left_out and not args.check:
         parser.error("--except goes with --check")
     stored = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
-    found = digests(args.dtype or list(DTYPES), set((args.left_out or "").split(",")))
+    found = digests(args.dtype or list(DTYPES), args.names, set((args.left_out or "").split(",")))
     if args.check:
         different = [
             f"{function} {dtype}"
@@ -48,7 +57,9 @@ def main() -> int:
         ]
         print("\n".join(different), file=sys.stderr)
         return 1 if different else 0
-    FILE.write_text(json.dumps({**stored, **found}, indent=1) + "\n", "utf-8")
+    for dtype, table in found.items():
+        stored[dtype] = {**stored.get(dtype, {}), **table} if args.names else table
+    FILE.write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
     return 0
 
 
