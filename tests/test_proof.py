@@ -32,21 +32,19 @@ def key(case: Case, dtype: str) -> Key:
     return Key(case.name, case.form, dtype, case.given, case.parameters(dtype))
 
 
-def command(case: Case, dtype: str) -> str:
-    how = {"float32": "--exhaustive", "float64": "--points 1000000"}
-    options = f"--form {case.form} --dtype {dtype} {how.get(dtype, '')}"
-    return f"fastact accuracy {case.name} {options} --save benchmarks/results/accuracy.json"
+def command(case: Case) -> str:
+    return f"fastact accuracy {case.name} --proof --save benchmarks/results/accuracy.json"
 
 
 def check(case: Case, dtype: str, inputs: int) -> None:
     row = RESULTS.rows.get(key(case, dtype))
-    assert row is not None, f"{case.title} {dtype} was never measured: run\n{command(case, dtype)}"
+    assert row is not None, f"{case.title} {dtype} was never measured: run\n{command(case)}"
     now = case.digest(dtype)
     assert row.digest == now, (
-        f"the kernel of {case.title} {dtype} was changed: measure it again with\n{command(case, dtype)}"
+        f"the kernel of {case.title} {dtype} was changed: measure it again with\n{command(case)}"
     )
     assert row.found.inputs >= inputs, (
-        f"{case.title} {dtype}: only {row.found.inputs:,} inputs; run\n{command(case, dtype)}"
+        f"{case.title} {dtype}: only {row.found.inputs:,} inputs; run\n{command(case)}"
     )
     assert row.found.holds(case.bound(dtype)), row
     assert row.exhaustive == (dtype != "float64")
@@ -62,7 +60,7 @@ def test_other_parameters_were_measured() -> None:
     """A grid of values for each function that has parameters, in float32; less dense, so that it stays quick."""
     for case in GRID:
         row = RESULTS.rows.get(key(case, "float32"))
-        how = f"fastact accuracy {case.name} --grid --stride 61 --save benchmarks/results/accuracy.json"
+        how = command(case)
         assert row is not None, f"{case.title} was never measured: run\n{how}"
         assert row.digest == case.digest("float32"), f"the kernel of {case.title} was changed: run\n{how}"
         assert row.found.inputs >= (1 << 32) // 61

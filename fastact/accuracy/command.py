@@ -34,6 +34,9 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 STRIDE = 1021
 """Every which bit pattern of float32 is looked at by default: a prime, so that all low bits occur; 4 million inputs."""
 
+GRID_STRIDE = 61
+"""The same for the grid of parameter values in the proof: 70 million inputs."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to `parser`."""
@@ -51,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", type=int, default=20_000, metavar="N", help="inputs for float64 (default 20000)")
     parser.add_argument("--grid", action="store_true", help="a grid of parameter values as well as the defaults")
     parser.add_argument("--peers", action="store_true", help="measure the installed libraries too, on 4 million inputs")
+    parser.add_argument(
+        "--proof",
+        action="store_true",
+        help="all that tests/test_proof.py asks for: every dtype, exhaustively or with a million points, and a grid",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="threads that measure (default: one a core)")
     parser.add_argument("--state", type=Path, metavar="DIR", help="where an interrupted sweep is kept")
     parser.add_argument(
@@ -68,6 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; 1 if an error is above the function's contract, 2 if nothing was asked for that exists."""
+    if args.proof:
+        given = {**vars(args), "proof": False}
+        full = {"dtype": list(DTYPES), "exhaustive": True, "points": 1_000_000, "grid": False}
+        grid = {"dtype": ["float32"], "exhaustive": False, "stride": GRID_STRIDE, "grid": True}
+        return max(run(argparse.Namespace(**{**given, **what})) for what in (full, grid))
     catalogue = fastact.CATALOGUE
     known = [*catalogue, *FUNCTIONS]
     names = known if args.all else args.functions
