@@ -40,12 +40,8 @@ def check(case: Case, dtype: str, inputs: int) -> None:
     row = RESULTS.rows.get(key(case, dtype))
     assert row is not None, f"{case.title} {dtype} was never measured: run\n{command(case)}"
     now = case.digest(dtype)
-    assert row.digest == now, (
-        f"the kernel of {case.title} {dtype} was changed: measure it again with\n{command(case)}"
-    )
-    assert row.found.inputs >= inputs, (
-        f"{case.title} {dtype}: only {row.found.inputs:,} inputs; run\n{command(case)}"
-    )
+    assert row.digest == now, f"the kernel of {case.title} {dtype} was changed: measure it again with\n{command(case)}"
+    assert row.found.inputs >= inputs, f"{case.title} {dtype}: only {row.found.inputs:,} inputs; run\n{command(case)}"
     assert row.found.holds(case.bound(dtype)), row
     assert row.exhaustive == (dtype != "float64")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastact as fa
+from fastact.api import ROWS
 from fastact.cpu.layout import LONGEST, SHORTEST
 from fastact.cpu.row_network import stages
 
@@ -111,3 +112,17 @@ def test_rows_that_wait_for_a_second_attempt(n: int) -> None:
         fa.logsumexp(x, out=out[::2])
         assert same_bits(out[::2], fa.logsumexp(strided(x)))
         assert not out[1::2].any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_few_very_short_rows_that_lie_apart(n: int, dtype: str) -> None:
+    """They are less than what is moved at a time, and are staged in memory of the stack, which nothing may go beyond."""
+    calls: list[Callable[..., Any]] = [getattr(fa, name) for name in ROWS if not name.endswith("vjp")]
+    calls += [lambda x: fa.sparsemax_vjp(x, x), lambda x: fa.log_softmax_vjp(x, x), lambda x: fa.softmax_vjp(x, x)]
+    calls += [lambda x: fa.log_softmax(x, temperature=2.0), lambda x: fa.softmax(x, where=x > 0)]
+    calls += [lambda x: fa.cross_entropy_with_logits(x, np.zeros(len(x), int))]
+    for count in (3, 48, 511):
+        x = rows(n, dtype, count)[:count]
+        for call in calls:
+            assert same_bits(call(np.pad(x, [(0, 0), (0, 2)])[:, :n]), call(x))

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numba
 
-from .layout import EVERY_SECOND, MAX_OPERANDS, PAST_CACHES, SCALARS, SLOTS, Loop, Pool, UFunc, offset
+from .layout import EVERY_SECOND, KINDS, MAX_OPERANDS, PAST_CACHES, SCALARS, SLOTS, Loop, Pool, UFunc, offset
 from .memory import (
     atomic_add,
     atomic_load,
@@ -52,13 +52,14 @@ WORD = 8
 IDENTITY = -1 if ctypes.sizeof(ctypes.c_long) == WORD else (1 << 32) - 1  # the bits of a C long: Windows' has 32
 
 L_BLOCK, L_BODY = offset(Loop, "block"), offset(Loop, "body")
-L_RESOLVE, L_POOL, L_INPUTS, L_OUTPUTS = (offset(Loop, f) for f in ("resolve", "pool", "inputs", "outputs"))
+L_POOL, L_INPUTS, L_OUTPUTS = (offset(Loop, f) for f in ("pool", "inputs", "outputs"))
 L_SCALARS, L_ITEMSIZE = (offset(Loop, f) for f in ("scalars", "itemsize"))
 L_THRESHOLD, L_LANES = offset(Loop, "threshold"), offset(Loop, "lanes")
-L_ERROR_TYPE, L_ERROR_VALUE = offset(Loop, "error_type"), offset(Loop, "error_value")
 P_THREADS, P_AWAKE = offset(Pool, "threads"), offset(Pool, "awake")
 P_IDENTIFY, P_OVERRIDES, P_SLOTS = (offset(Pool, f) for f in ("identify", "overrides", "slots"))
 P_GIL_ENSURE, P_GIL_RELEASE, P_SET_ERROR = (offset(Pool, f) for f in ("gil_ensure", "gil_release", "set_error"))
+P_RESOLVE, P_CALL_ONE, P_DECREF = (offset(Pool, f) for f in ("resolve", "call_one", "decref"))
+P_FROM_INTP, P_AS_INTP, P_ERROR_OCCURRED = (offset(Pool, f) for f in ("from_intp", "as_intp", "error_occurred"))
 P_STREAM, P_CALLERS = offset(Pool, "stream_bytes"), offset(Pool, "callers")
 P_PIECE, P_WHOLE = offset(Pool, "piece"), offset(Pool, "whole")
 P_COLLECT, P_SPREAD, P_SHARE = (offset(Pool, f) for f in ("collect", "spread", "share"))
@@ -81,15 +82,31 @@ def _scalar_parameters(steps: int, loop: int) -> bool:
 
 
 @jit
+def ask(pool: int, function: int, number: int) -> int:
+    """What a function of Python's makes of a number; 0, with the error set, if it raises one.
+
+    It is not called through ctypes, which has nowhere to put an error: that of a signal's handler, say, which Python
+    calls whenever a function begins.
+    """
+    answer: int = numba.intp(0)
+    held = call_int(peek(pool + P_GIL_ENSURE))
+    failed = call(peek(pool + P_ERROR_OCCURRED)) != 0  # before, and the driver has gone on to another way
+    argument = numba.intp(0) if failed else call(peek(pool + P_FROM_INTP), number)
+    if argument != 0:
+        result = call(peek(pool + P_CALL_ONE), function, argument)
+        call_void(peek(pool + P_DECREF), argument)
+        if result != 0:
+            answer = call(peek(pool + P_AS_INTP), result)
+            call_void(peek(pool + P_DECREF), result)
+    call_void(peek(pool + P_GIL_RELEASE), held)
+    return answer
+
+
+@jit
 def resolved(loop: int, kind: int) -> int:
     """What is compiled now for the first use of some kind of code; 0, with a Python error set, if it cannot be."""
-    function = call(peek(loop + L_RESOLVE), loop, numba.intp(kind))
-    if function == 0:
-        pool = peek(loop + L_POOL)
-        held = call_int(peek(pool + P_GIL_ENSURE))
-        call_void(peek(pool + P_SET_ERROR), peek(loop + L_ERROR_TYPE), peek(loop + L_ERROR_VALUE))
-        call_void(peek(pool + P_GIL_RELEASE), held)
-    return function
+    pool = peek(loop + L_POOL)
+    return ask(pool, peek(pool + P_RESOLVE), loop * KINDS + kind)
 
 
 @jit

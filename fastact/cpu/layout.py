@@ -59,12 +59,17 @@ class Pool(ctypes.Structure):
             "spread_rows",
             "walk_chunk",
             "views",
-            "load_views",  # void (*)(void): make the four
+            "load_views",  # a function of Python's, for `ask`: make the four
+            "resolve",  # the same: compile what a loop needs
+            "call_one",  # PyObject_CallOneArg
+            "from_intp",  # PyLong_FromSsize_t, and the other way round
+            "as_intp",
+            "error_occurred",
             "elementwise_job",  # as the job
             "rows_job",
             "parts_job",
             "empty_type",  # the error for a row without elements, for set_error
-            "empty_value",
+            "empty_value",  # its text
             "stream_bytes",  # results at least this large are written past the caches
             "numpy_call",  # the vectorcall of NumPy's own ufuncs
             "new_like",  # PyArray_NewLikeArray
@@ -103,6 +108,7 @@ SHORTEST, LONGEST = 2, 32
 BESIDE = LONGEST - SHORTEST + 2  # the number of that kind of loop: after `body` and those of one length
 ROWS_OF = {n: f"rows_of_{n}" for n in range(SHORTEST, LONGEST + 1)}
 """Where a `Loop` has the loop over rows of so many elements."""
+KINDS = 64  # of code that a loop may have: fewer than that
 
 
 class Loop(ctypes.Structure):
@@ -120,7 +126,6 @@ class Loop(ctypes.Structure):
             "block_scalars_every_second",
             "body",  # or a whole NumPy loop, void (*)(char **, intp *, intp *, void *)
             "beside",  # the one over rows that are short, or lie side by side, if there are two; 0 until it is compiled
-            "resolve",  # intp (*)(Loop *, intp kind): compile; 0 if that failed
             "pool",
             "inputs",
             "outputs",
@@ -135,8 +140,6 @@ class Loop(ctypes.Structure):
             "part",  # elements of a part of such a row
             "arena",  # bytes that the loop of a gufunc wants for rows that are not contiguous, and many short ones
             "long",  # elements of a row above which its first two passes are one, made in the second's steps; 0: never
-            "error_type",  # what `resolve` could not do, for set_error
-            "error_value",
             "dtype",  # the dtype of all operands, for calls that do without NumPy; 0 if there are several
             "longest",  # rows of a gufunc up to this length, which follow on each other, have loops of their own
             *ROWS_OF.values(),  # as `body`; 0 until they are compiled

@@ -17,6 +17,7 @@ from .driver import (
     L_POOL,
     U_DATA,
     WORD,
+    ask,
     jit,
     operands,
     record,
@@ -132,10 +133,9 @@ def direct(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) 
         flags &= peek(out + A_FLAGS) if alike else 0
     flat = flags & (C_ORDER | F_ORDER) != 0
     if ndim == 0 or not alike or not flat:
-        if peek(pool + P_VIEWS) == 0:
-            call_void(peek(pool + P_LOAD_VIEWS))
-        views = peek(pool + P_VIEWS)
-        return call(views, ufunc, args, arrays, given, out, pool) if views != 0 else NOT_MINE
+        if peek(pool + P_VIEWS) == 0 and ask(pool, peek(pool + P_LOAD_VIEWS), 0) == 0:
+            return 0
+        return call(peek(pool + P_VIEWS), ufunc, args, arrays, given, out, pool)
     itemsize, inputs = peek(loop + L_ITEMSIZE), peek(loop + L_INPUTS)
     n = product(peek(first + A_SHAPE), ndim)
     if n <= 0:

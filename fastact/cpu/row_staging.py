@@ -50,7 +50,7 @@ class Staging:
             with self._pieces(size) as at:
                 places = self._evenly(frame.offset(base, frame.times(at, operand.size)))
                 vectors = [self._joined(places[k :: self.piece]) for k in range(self.piece)]
-                self._columns(room, step, at, vectors)
+                self._columns(room, step, at, size, vectors)
 
         def one_by_one() -> None:
             """Rows that are not there are read from the last one."""
@@ -62,7 +62,7 @@ class Staging:
                     source = frame.offset(source, frame.times(at, operand.size))
                     self._copy(self._in_corner(lane), source, count)
                 vectors = [frame.raw(frame.at(self.corner, k), operand.dtype, frame.lanes) for k in range(self.piece)]
-                self._columns(room, step, at, [frame.widen(v, operand.dtype) for v in vectors])
+                self._columns(room, step, at, size, [frame.widen(v, operand.dtype) for v in vectors])
 
         def otherwise() -> None:
             with builder.if_else(self.in_pieces(present, size)) as (several, few):
@@ -97,7 +97,8 @@ class Staging:
 
         def one_by_one() -> None:
             with self._pieces(size) as at:
-                self._fill_corner([column(frame.plus(at, k)) for k in range(self.piece)])
+                places = [frame.min(frame.plus(at, k), frame.plus(size, -1)) for k in range(self.piece)]
+                self._fill_corner([column(i) for i in places])
                 count = frame.min(size, INTP(self.piece))
                 with frame.loop(present) as lane:
                     to = frame.offset(base, builder.mul(lane, operand.outer))
@@ -182,10 +183,12 @@ class Staging:
         pieces = [frame.raw(place, self.operand.dtype, self.piece) for place in places]
         return frame.widen(concatenate(frame.builder, pieces), self.operand.dtype)
 
-    def _columns(self, room: Any, step: Any, at: Any, vectors: list[Lanes]) -> None:
+    def _columns(self, room: Any, step: Any, at: Any, size: Any, vectors: list[Lanes]) -> None:
+        """Elements `at` and following of rows; those beyond the last go to its place, and are overwritten there."""
         frame = self.frame
-        for k, value in enumerate(transposed(frame, vectors)):
-            frame.put(frame.offset(room, frame.builder.mul(frame.plus(at, k), step)), value)
+        for k, value in reversed(list(enumerate(transposed(frame, vectors)))):
+            i = frame.min(frame.plus(at, k), frame.plus(size, -1))
+            frame.put(frame.offset(room, frame.builder.mul(i, step)), value)
 
     def _fill_corner(self, columns: list[Lanes]) -> None:
         for k, value in enumerate(transposed(self.frame, columns)):

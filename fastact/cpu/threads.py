@@ -121,7 +121,7 @@ def set_up(worker: int) -> None:
     pool.gil_ensure, pool.gil_release = _address(python.PyGILState_Ensure), _address(python.PyGILState_Release)
     pool.set_error = _address(python.PyErr_SetObject)
     pool.raw_malloc, pool.raw_free = _address(python.PyMem_RawMalloc), _address(python.PyMem_RawFree)
-    empty = ValueError("softmax and its relatives are not defined for an empty row (the axis has no element)")
+    empty = "softmax and its relatives are not defined for an empty row (the axis has no element)"
     _keep.append(empty)
     pool.empty_type, pool.empty_value = id(ValueError), id(empty)
     pool.stream_bytes = _stream_bytes()

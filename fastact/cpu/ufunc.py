@@ -23,6 +23,7 @@ from .emit import ITEMSIZE, Block
 from .layout import (
     BESIDE,
     EVERY_SECOND,
+    KINDS,
     LONGEST,
     MAX_OPERANDS,
     PAST_CACHES,
@@ -85,18 +86,10 @@ class Resolver:
             return int(found)
 
 
-def _resolve_loop(address: int, kind: int) -> int:
-    """Called by the driver when a loop is used for the first time; the driver passes an exception on to the caller."""
-    resolver = _pending[address]
-    try:
-        return resolver.code(kind)
-    except BaseException as error:
-        _keep.append(error)
-        resolver.loop.error_type, resolver.loop.error_value = id(type(error)), id(error)
-        return 0
-
-
-_resolve = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t)(_resolve_loop)
+def _resolve(number: int) -> int:
+    """Called by the driver when a loop is used for the first time: `number` is its address and which kind of code."""
+    address, kind = divmod(number, KINDS)
+    return _pending[address].code(kind)
 
 
 def warm(ufunc: np.ufunc, dtypes: Collection[str], lengths: Collection[int]) -> None:
@@ -161,14 +154,19 @@ def _load(name: str, arguments: int) -> int:
     return machine.load(*disk.load_or_compile(name, compile))
 
 
-@cache
 def _drivers() -> dict[str, int]:
     """The addresses of the compiled functions, and the thread pool they work with."""
+    with locks.compiling:
+        return _drivers_once()
+
+
+@cache
+def _drivers_once() -> dict[str, int]:
     found = {name: _load(name, arguments) for name, arguments in _DRIVERS.items()}
     for name in ("collect", "spread", "share", "piece", "whole", "direct"):
         setattr(threads.pool, name, found[name])
     threads.pool.elementwise_job = found["elementwise_chunk"]
-    threads.pool.load_views = ctypes.cast(_load_views, ctypes.c_void_p).value
+    threads.pool.load_views, threads.pool.resolve = id(_load_views), id(_resolve)
     threads.set_up(found["worker"])
     _set_up_calls()
     return found
@@ -178,7 +176,8 @@ def _drivers() -> dict[str, int]:
 def load_rows() -> dict[str, int]:
     """The same for functions along an axis, and scalar formulas."""
     _drivers()
-    found = {name: _load(name, arguments) for name, arguments in _ROW_DRIVERS.items()}
+    with locks.compiling:
+        found = {name: _load(name, arguments) for name, arguments in _ROW_DRIVERS.items()}
     threads.pool.rows = found["rows"]
     for job in ("rows", "parts", "slabs"):
         setattr(threads.pool, f"{job}_job", found[f"{job}_chunk"])
@@ -198,7 +197,9 @@ def load_views() -> None:
                 setattr(threads.pool, name, _load(name, arguments))
 
 
-_load_views = ctypes.CFUNCTYPE(None)(load_views)
+def _load_views(number: int) -> int:
+    load_views()
+    return 1
 
 
 def _set_up_calls() -> None:
@@ -217,6 +218,10 @@ def _set_up_calls() -> None:
         ("restore_thread", python.PyEval_RestoreThread),
         ("as_long", python.PyLong_AsLongLongAndOverflow),
         ("new_tuple", python.PyTuple_New),
+        ("call_one", python.PyObject_CallOneArg),
+        ("from_intp", python.PyLong_FromSsize_t),
+        ("as_intp", python.PyLong_AsSsize_t),
+        ("error_occurred", python.PyErr_Occurred),
     ):
         setattr(pool, field, ctypes.cast(function, ctypes.c_void_p).value)
 
@@ -258,7 +263,6 @@ def new_loop(
 ) -> Loop:
     """A loop whose code of some kind `make(kind)` compiles on first use into the field `codes[kind]`."""
     loop = Loop(
-        resolve=ctypes.cast(_resolve, ctypes.c_void_p).value,
         pool=ctypes.addressof(threads.pool),
         inputs=inputs,
         outputs=outputs,
