@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import cuda as cuda
+from . import kernels as kernels
 from .activation import Activation
 
 __version__: str

@@ -37,6 +37,7 @@ __all__ = [
     "lookup_power",
     "lookup_times_power",
     "lookups",
+    "public",
     "rarely",
     "select",
     "sqrt",
@@ -70,6 +71,18 @@ def by_dtype(single: Callable[..., Any], double: Callable[..., Any]) -> Callable
     return kernel(chosen)
 
 
+def public(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """`function` as ``fastact.kernels.NAME``, where it refuses to be called without lanes before it does anything."""
+
+    def called(*args: Lanes) -> Lanes:
+        _backend(*args)
+        return function(*args)
+
+    called.__name__ = called.__qualname__ = name
+    called.__module__, called.__doc__ = "fastact.kernels", function.__doc__
+    return called
+
+
 def _backend(*operands: Lanes) -> Any:
     """The first operand that is a lane; numbers follow it."""
     for operand in operands:
@@ -77,7 +90,7 @@ def _backend(*operands: Lanes) -> Any:
             return operand
     raise TypeError(
         "a kernel of fastact works on lanes: call it from code compiled by numba (njit, vectorize, cuda.jit), "
-        f"or call the ufunc of the same name; got {', '.join(type(o).__name__ for o in operands)}"
+        f"or call the ufunc of the same name; got {', '.join(type(o).__name__ for o in operands) or 'nothing'}"
     )
 
 
