@@ -71,7 +71,7 @@ class Across:
         self.long = long if frame.function.by_parts else ir.IntType(1)(0)  # terms are relative to parts at first
         self.zero = builder.lshr(length, INTP(63))
         self.several = builder.icmp_signed(">", self.blocks, INTP(1))
-        self.short = builder.and_(frame.is_positive(length), builder.icmp_signed("<=", length, INTP(FEW)))
+        self.few = builder.and_(frame.is_positive(length), builder.icmp_signed("<=", length, INTP(FEW)))
         self.count, size = count, frame.min(length, INTP(BLOCK))
         beside = builder.icmp_signed("==", self.arrays[0].outer, INTP(self.arrays[0].size))
         for operand in self.arrays[1:]:
@@ -99,7 +99,6 @@ class Across:
             self.tiles = builder.select(last, INTP(1), frame.min(left, most))
             self.first = frame.times(before, frame.lanes)
             self.present = frame.min(frame.times(self.tiles, frame.lanes), builder.sub(count, self.first))
-            self.few = self.short
             self.fits = builder.icmp_signed("<=", builder.mul(length, self.tiles), INTP(AHEAD // self.bytes))
             self._group()
 
