@@ -12,6 +12,8 @@ from .cpu import hook as _hook
 
 __version__ = "0.1.0"
 
+_PACKAGES = ("kernels", "cuda")  # public, and imported when they are first asked for
+
 _hook.install()
 
 
@@ -21,10 +23,12 @@ def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # import_module, because "from . import x" would ask this function for x before it looks for a submodule
+    if name in _PACKAGES:
+        return import_module(f".{name}", __name__)  # which sets the attribute, too
     value = import_module(".api", __name__).find(name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *import_module(".api", __name__).names()})
+    return sorted({*globals(), *_PACKAGES, *import_module(".api", __name__).names()})

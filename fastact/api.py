@@ -11,6 +11,7 @@ from .documentation import docstring
 from .documentation_rows import ROW_DOCS
 from .kernels import row_gradients, row_options, rows, sparse
 from .kernels.catalogue import CATALOGUE
+from .kernels.language import public
 from .parametrised import parametrised
 
 
@@ -29,6 +30,12 @@ def aliases() -> Mapping[str, str]:
             for form in all_forms(record):
                 found[alias + form.name.removeprefix(record.name)] = form.name
     return found
+
+
+@cache
+def public_kernels() -> Mapping[str, Callable[..., Any]]:
+    """What ``fastact.kernels`` has, aliases excluded."""
+    return {name: public(form.kernel, name) for name, (_, form) in elementwise_forms().items()}
 
 
 def with_defaults(kernel: Callable[..., Any], parameters: tuple[Parameter, ...]) -> Callable[..., Any]:

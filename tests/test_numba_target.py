@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,7 @@ import pytest
 
 import fastact as fa
 from fastact import kernels
-from fastact.api import elementwise_forms
+from fastact.api import aliases, elementwise_forms
 
 from .functions import ELEMENTWISE, call, outputs, same_bits, sample
 
@@ -184,8 +185,24 @@ def test_kernels_need_no_import_of_the_target() -> None:
     assert done.stdout == "6.0 -0.3333333432674408\n[1. 3.]\n"
 
 
-def test_kernels_outside_compiled_code() -> None:
-    with pytest.raises(TypeError, match="call it from code compiled by numba"):
-        kernels.hard_swish(1.0)
+@pytest.mark.parametrize("name", [*ELEMENTWISE, *aliases()])
+@pytest.mark.parametrize("value", [1.0, 2, True, np.float32(1), X])
+def test_kernels_outside_compiled_code(name: str, value: Any) -> None:
+    record, form = elementwise_forms()[aliases().get(name, name)]
+    arguments = [value] * (len(form.arrays) + len(record.parameters))
+    with pytest.raises(TypeError, match=f"call it from code compiled by numba .*; got {type(value).__name__}"):
+        getattr(kernels, name)(*arguments)
+
+
+def test_kernels_are_listed_and_have_their_names() -> None:
+    public = {*ELEMENTWISE, *aliases()}
+    assert public <= set(dir(kernels))
+    for name in public:
+        kernel = getattr(kernels, name)
+        assert kernel is getattr(kernels, name)
+        assert kernel.__name__ == aliases().get(name, name)
+        assert pickle.loads(pickle.dumps(kernel)) is kernel  # Numba and joblib do so
+    with pytest.raises(TypeError, match="got nothing"):
+        kernels.relu()
     with pytest.raises(AttributeError, match="no kernel 'gelo'"):
         kernels.gelo  # noqa: B018

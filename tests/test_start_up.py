@@ -38,6 +38,15 @@ def test_the_catalogue_needs_no_compiler() -> None:
     assert out.strip() == "x * Phi(x) = x * erfc(-x / sqrt(2)) / 2 True False False"
 
 
+def test_the_packages_need_no_import_of_their_own() -> None:
+    """``fa.kernels`` and ``fa.cuda`` are there at once, whatever was or was not imported before."""
+    for use in ("fa.kernels.silu.__name__", "fa.cuda.silu.__name__"):
+        for order in ("import fastact as fa", "import numba, fastact as fa", "import fastact as fa, numba"):
+            assert fresh(f"{order}\nprint({use}, {{'kernels', 'cuda'}} <= set(dir(fa)))").strip() == "silu True"
+    dynamic = "import sys, fastact as fa\nfa.cuda\nprint('numba' in sys.modules, 'fastact.kernels' in sys.modules)"
+    assert fresh(dynamic).strip() == "False False"
+
+
 def test_numba_may_come_first_or_last() -> None:
     decorate = "print(type(numba.vectorize(['float32(float32)'], target='fastact')(lambda x: x * x)).__name__)"
     for order in ("import fastact, numba", "import numba, fastact"):

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastact.cuda import halves, quotients
+from fastact.cuda import quotients
 from fastact.cuda.functions import variant
 from fastact.cuda.trace import Graph, Node, trace
 
@@ -98,7 +98,7 @@ def different(graph: Graph, number: int, count: int) -> int:
     """For how many inputs, of `count` spread over all, a quotient needs more corrections."""
     kinds, tables, names = {"float": "floats", "int": "ints", "mask": "ints"}, dict[tuple[int, ...], int](), {}
     body = ""
-    for k in halves.used(graph, (number,)):
+    for k in graph.used((number,)):
         node = graph.nodes[k]
         names[k] = "x" if node.op == "input" else _constant(node) if node.op == "const" else f"v{k}"
         if names[k] == f"v{k}":

@@ -1,7 +1,8 @@
-"""The two structures that compiled loops and Python share, and where their fields lie.
+"""The structures that compiled loops and Python share, and where their fields lie.
 
-Every field is 64 bits wide, so an offset is eight times the field's place. Python writes them through ctypes, compiled
-code through addresses.
+Two are this package's, the `Pool` and a `Loop` for each dtype of a ufunc; all their fields are 64 bits wide. The third
+is NumPy's `UFunc`, whose counts are C ints. Python reads and writes them through ctypes, compiled code through their
+addresses and the fields' offsets.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from .emit import INTP, ITEMSIZE, POINTER
 from .lanes import Lanes
 from .row_arena import OF_A_TILE, SMALL, STACK, TILES, parts, scratches, tile
 from .row_frame import LINE, Frame, Operand
+from .row_numbers import OfTiles
 from .row_staging import Staging
 from .row_tree import Step, state_of_few, walk
 
@@ -71,7 +72,7 @@ class Across:
         self.long = long if frame.function.by_parts else ir.IntType(1)(0)  # terms are relative to parts at first
         self.zero = builder.lshr(length, INTP(63))
         self.several = builder.icmp_signed(">", self.blocks, INTP(1))
-        self.short = builder.and_(frame.is_positive(length), builder.icmp_signed("<=", length, INTP(FEW)))
+        self.few = builder.and_(frame.is_positive(length), builder.icmp_signed("<=", length, INTP(FEW)))
         self.count, size = count, frame.min(length, INTP(BLOCK))
         beside = builder.icmp_signed("==", self.arrays[0].outer, INTP(self.arrays[0].size))
         for operand in self.arrays[1:]:
@@ -99,7 +100,6 @@ class Across:
             self.tiles = builder.select(last, INTP(1), frame.min(left, most))
             self.first = frame.times(before, frame.lanes)
             self.present = frame.min(frame.times(self.tiles, frame.lanes), builder.sub(count, self.first))
-            self.few = self.short
             self.fits = builder.icmp_signed("<=", builder.mul(length, self.tiles), INTP(AHEAD // self.bytes))
             self._group()
 
@@ -108,10 +108,11 @@ class Across:
 
     def _group(self) -> None:
         frame, builder, function = self.frame, self.frame.builder, self.frame.function
-        self.numbers = ["float"] * parts(function)  # the first are the totals of a pass
+        self.numbers = OfTiles(frame, self._number)
+        self.numbers.add(["float"] * parts(function))  # the first are the totals of a pass
         with frame.loop(self.tiles) as tile:
             first, present = self._rows(tile)
-            values = self._remember(frame.values(self.values, self.inputs[0], first, present), tile)
+            values = self.numbers.remember(frame.values(self.values, self.inputs[0], first, present), tile)
         with builder.if_then(builder.and_(self.staged, builder.not_(self.several))):
             self._stage(INTP(0), self.length)
         known = self._two_passes(values) if function.by_parts else []
@@ -122,15 +123,15 @@ class Across:
             self._pass(reduction, values, known)
             with frame.loop(self.tiles) as tile:
                 total = self._get(self._numbers(tile), reduction)
-                found = reduction.result(total, self._recall(values, tile), self._all(known, tile))
-                left = self._remember(found, tile)
+                found = reduction.result(total, self.numbers.recall(values, tile), self.numbers.all(known, tile))
+                left = self.numbers.remember(found, tile)
             known.append(left)
         with frame.loop(self.tiles) as tile:
-            finished = function.finish(self._recall(values, tile), self._all(known, tile))
+            finished = function.finish(self.numbers.recall(values, tile), self.numbers.all(known, tile))
             first, present = self._rows(tile)
             for operand, value in zip(self.results, finished[: function.results], strict=True):
                 frame.save_numbers(operand, value, first, present)
-            done = self._remember(finished, tile)
+            done = self.numbers.remember(finished, tile)
         if self.output is None:
             return
         with frame.loop(self.blocks) as block:
@@ -142,7 +143,9 @@ class Across:
                     places, to = self._inputs(start), self._kept(start)
                     with frame.loop(size) as i, frame.loop(self.tiles) as tile:
                         row, position = self._row(places, i, tile), frame.integer(builder.add(start, i))
-                        term = function.term(row, self._recall(values, tile), position, self._all(known, tile))
+                        term = function.term(
+                            row, self.numbers.recall(values, tile), position, self.numbers.all(known, tile)
+                        )
                         self._save(to, i, tile, term[0])
             self._write(start, size, values, done)
 
@@ -154,28 +157,29 @@ class Across:
         rounds, parts = builder.select(self.long, every, INTP(1)), builder.select(self.long, INTP(1), every)
         size = len(largest.initial)
         count = size + len(sums.initial)
-        so_far = range(len(self.numbers), len(self.numbers) + count)
-        self.numbers += ["float"] * count
+        so_far = self.numbers.add(["float"] * count)
         with frame.loop(rounds) as part:
             self._pass(largest, values, [], (part, parts))
             with frame.loop(self.tiles) as tile:
                 total = self._get(self._numbers(tile), largest)
-                top = self._remember(total, tile)
-                known = self._remember(largest.result(total, self._recall(values, tile), ()), tile)
+                top = self.numbers.remember(total, tile)
+                known = self.numbers.remember(largest.result(total, self.numbers.recall(values, tile), ()), tile)
             self._pass(sums, values, [known], (part, parts))
             with frame.loop(self.tiles) as tile:
-                both = *self._recall(top, tile), *self._get(self._numbers(tile), sums)
+                both = *self.numbers.recall(top, tile), *self._get(self._numbers(tile), sums)
                 with builder.if_else(frame.is_positive(part), likely=False) as (then, otherwise):
                     with then:
-                        before = self._recall(so_far, tile)
-                        self._replace(so_far, frame.join_parts(before, both, self._recall(values, tile)), tile)
+                        before = self.numbers.recall(so_far, tile)
+                        self.numbers.replace(
+                            so_far, frame.join_parts(before, both, self.numbers.recall(values, tile)), tile
+                        )
                     with otherwise:
-                        self._replace(so_far, both, tile)
+                        self.numbers.replace(so_far, both, tile)
         with frame.loop(self.tiles) as tile:
-            numbers, both = self._recall(values, tile), self._recall(so_far, tile)
+            numbers, both = self.numbers.recall(values, tile), self.numbers.recall(so_far, tile)
             with builder.if_then(self.long, likely=False):
-                self._replace(known, largest.result(both[:size], numbers, ()), tile)
-            left = self._remember(sums.result(both[size:], numbers, self._all([known], tile)), tile)
+                self.numbers.replace(known, largest.result(both[:size], numbers, ()), tile)
+            left = self.numbers.remember(sums.result(both[size:], numbers, self.numbers.all([known], tile)), tile)
         return [known, left]
 
     def _again(self, reduction: Reduction, values: Sequence[int], known: Sequence[Sequence[int]]) -> list[int]:
@@ -185,13 +189,13 @@ class Across:
         found = frame.room(INTP)
         builder.store(INTP(0), found)
         with frame.loop(self.tiles) as tile:
-            wanted = when(self._recall(values, tile), self._all(known, tile))
+            wanted = when(self.numbers.recall(values, tile), self.numbers.all(known, tile))
             builder.store(builder.or_(builder.load(found), builder.zext(wanted.any(), INTP)), found)
-            places = self._remember(self._recall(known[-1], tile), tile)
+            places = self.numbers.remember(self.numbers.recall(known[-1], tile), tile)
         with builder.if_then(frame.is_positive(builder.load(found)), likely=False):
             self._many(reduction, values, known, False)
             with frame.loop(self.tiles) as tile:
-                numbers, results = self._recall(values, tile), self._all(known, tile)
+                numbers, results = self.numbers.recall(values, tile), self.numbers.all(known, tile)
                 total = self._get(self._numbers(tile), reduction)
                 wanted, again = when(numbers, results), reduction.result(total, numbers, results)
                 for place, new, old in zip(places, again, results[-1], strict=True):
@@ -206,26 +210,11 @@ class Across:
         left = frame.builder.sub(self.present, before)
         return frame.builder.add(self.first, before), frame.min(INTP(frame.lanes), left)
 
-    def _remember(self, numbers: Sequence[Lanes], tile: Any) -> list[int]:
-        places = []
-        for number in numbers:
-            places.append(len(self.numbers))
-            self.frame.put(self._numbers(tile, places[-1]), number)
-            self.numbers.append(number.kind)
-        if len(self.numbers) > OF_A_TILE:
+    def _number(self, place: int, tile: Any) -> Any:
+        """Where one lies that is kept until the last pass."""
+        if place >= OF_A_TILE:
             raise ValueError(f"{self.frame.function.name} needs more than {OF_A_TILE} numbers of a row")
-        return places
-
-    def _replace(self, places: Sequence[int], numbers: Sequence[Lanes], tile: Any) -> None:
-        for place, number in zip(places, numbers, strict=True):
-            self.frame.put(self._numbers(tile, place), number)
-
-    def _recall(self, places: Sequence[int], tile: Any) -> State:
-        found = []
-        for place in places:
-            number = self.frame.get(self._numbers(tile, place))
-            found.append(number.bits() if self.numbers[place] == "int" else number)
-        return tuple(found)
+        return self._numbers(tile, place)
 
     def _numbers(self, tile: Any, place: int = 0) -> Any:
         """Where a tile keeps its numbers from one on."""
@@ -235,9 +224,6 @@ class Across:
     def _waiting(self, tile: Any, depth: Any) -> Any:
         """Where it keeps the state that so many bytes of others wait before."""
         return self.frame.offset(self._numbers(tile, OF_A_TILE), depth)
-
-    def _all(self, known: Sequence[Sequence[int]], tile: Any) -> tuple[State, ...]:
-        return tuple(self._recall(places, tile) for places in known)
 
     # --- elements of rows
 
@@ -384,7 +370,7 @@ class Across:
                 for line in range(0, self.bytes, LINE):
                     frame.prefetch(frame.offset(self._at(place, i, tile), INTP(line)), False)
             row, position = self._row(places, i, tile), frame.integer(builder.add(start, i))
-            numbers, results = self._recall(values, tile), self._all(known, tile)
+            numbers, results = self.numbers.recall(values, tile), self.numbers.all(known, tile)
             if last and function.term is not None:
                 term = function.term(row, numbers, position, results)
                 if terms is not None:
@@ -475,7 +461,7 @@ class Across:
 
         def result(i: Any, tile: Any) -> Lanes:
             row, position = self._row(places, i, tile), frame.integer(builder.add(start, i))
-            made: Lanes = write(row, self._recall(values, tile), position, self._recall(done, tile))[0]
+            made: Lanes = write(row, self.numbers.recall(values, tile), position, self.numbers.recall(done, tile))[0]
             return made
 
         with builder.if_else(self.staged) as (then, otherwise):

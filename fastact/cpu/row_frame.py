@@ -13,7 +13,7 @@ from numba.core import cgutils
 from ..kernels.language import select
 from ..kernels.rows import FEW, VECTOR, Reduction, RowFunction, State
 from .emit import INTP, ITEMSIZE, POINTER, element, narrow, widen
-from .lanes import Builder, Lanes, Target, call_intrinsic, splat
+from .lanes import Builder, Lanes, Target, call_intrinsic, splat, suffix
 from .layout import PIECE
 from .row_arena import residues, width
 
@@ -174,7 +174,7 @@ class Frame:
         if mask is None:
             return builder.load(pointer, align=1)
         other = narrow(self.constant(padding, count), dtype) if dtype != "bool" else ir.Constant(kind, None)
-        name = f"llvm.masked.load.{_suffix(kind)}.p0"
+        name = f"llvm.masked.load.{suffix(kind)}.p0"
         return call_intrinsic(builder, name, kind, [pointer, I32(1), mask, other])
 
     def load(self, pointer: Any, dtype: str, mask: Any = None, padding: float = 0.0) -> Lanes:
@@ -197,7 +197,7 @@ class Frame:
         elif mask is None:
             builder.store(value, pointer, align=1)
         else:
-            name = f"llvm.masked.store.{_suffix(value.type)}.p0"
+            name = f"llvm.masked.store.{suffix(value.type)}.p0"
             call_intrinsic(builder, name, ir.VoidType(), [value, pointer, I32(1), mask])
 
     def copy(self, to: Any, to_stride: Any, source: Any, stride: Any, n: Any, dtype: str) -> None:
@@ -324,11 +324,6 @@ class Frame:
         """Lanes of a, then of b, at `positions`."""
         mask = ir.Constant(ir.VectorType(I32, len(positions)), list(positions))
         return a.like(self.builder.shuffle_vector(a.value, b.value, mask), count=len(positions))
-
-
-def _suffix(kind: Any) -> str:
-    one = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(kind.element, "")
-    return f"v{kind.count}{one or f'i{kind.element.width}'}"
 
 
 def folded(frame: Frame, states: list[State], merge: Callable[[State, State], State]) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,11 @@ from ..kernels.rows import State
 from .lanes import Lanes, splat
 from .layout import NUMBERS
 from .row_frame import Frame
+
+
+def of_kind(number: Lanes, kind: str) -> Lanes:
+    """What was kept as `number`: all lie in memory as floats."""
+    return number.bits() if kind == "int" else number
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +56,7 @@ class Numbers:
             self.frame.put(place.address, number)
 
     def all(self, places: Places) -> State:
-        found = [(self.frame.get(place.address), place.kind) for place in places]
-        return tuple(number.bits() if kind == "int" else number for number, kind in found)
+        return tuple(of_kind(self.frame.get(place.address), place.kind) for place in places)
 
     def spread(self, places: Places, item: Any) -> State:
         """Those of one row, in every lane."""
@@ -61,5 +65,36 @@ class Numbers:
         for place in places:
             numbers = builder.bitcast(place.address, frame.float.as_pointer())
             wide = splat(frame.floats(builder.load(builder.gep(numbers, [item])), 1), frame.lanes)
-            found.append(wide.bits() if place.kind == "int" else wide)
+            found.append(of_kind(wide, place.kind))
         return tuple(found)
+
+
+class OfTiles:
+    """Numbers of the rows of several tiles, a vector a tile: `address(place, tile)` is where one lies.
+
+    Where a lane is a row, tiles go through a pass together, and what comes of each must be kept until the next one.
+    """
+
+    def __init__(self, frame: Frame, address: Callable[[int, Any], Any]) -> None:
+        self.frame, self.address = frame, address
+        self.kinds: list[str] = []
+
+    def add(self, kinds: Sequence[str]) -> list[int]:
+        """Places for so many more."""
+        self.kinds += kinds
+        return list(range(len(self.kinds) - len(kinds), len(self.kinds)))
+
+    def remember(self, numbers: Sequence[Lanes], tile: Any) -> list[int]:
+        places = self.add([number.kind for number in numbers])
+        self.replace(places, numbers, tile)
+        return places
+
+    def replace(self, places: Sequence[int], numbers: Sequence[Lanes], tile: Any) -> None:
+        for place, number in zip(places, numbers, strict=True):
+            self.frame.put(self.address(place, tile), number)
+
+    def recall(self, places: Sequence[int], tile: Any) -> State:
+        return tuple(of_kind(self.frame.get(self.address(place, tile)), self.kinds[place]) for place in places)
+
+    def all(self, known: Sequence[Sequence[int]], tile: Any) -> tuple[State, ...]:
+        return tuple(self.recall(places, tile) for places in known)

@@ -22,6 +22,7 @@ from .lanes import Lanes, call_intrinsic
 from .row_arena import scratches
 from .row_frame import LINE, Frame, Operand
 from .row_network import routed, stages
+from .row_numbers import OfTiles, of_kind
 
 ROOM = 96  # vectors of elements that are in flight: they and what comes of them are in the first cache
 TILES = 24  # and at most so many tiles: the numbers of each lie on the stack
@@ -62,7 +63,8 @@ class Short:
         arrays = [*inputs, *([] if output is None else [output])]
         self.arrays = arrays
         self.flat = [frame.room(frame.memory(operand.dtype, frame.lanes), n) for operand in arrays]
-        self.numbers: list[tuple[Any, str]] = []  # of rows, a vector a tile: where they are, and of what kind
+        self.rooms: list[Any] = []  # for numbers of rows
+        self.numbers = OfTiles(frame, self._number)
         *before, last = function.passes
         # whether second attempts come last and may wait for each other, and how many rows do
         self.later = output is None and last.when is not None and all(k.when is None for k in before)
@@ -116,7 +118,6 @@ class Short:
 
     def _group(self) -> None:
         frame, builder, function = self.frame, self.frame.builder, self.frame.function
-        self.numbers = []
         with builder.if_then(self.staged, likely=False):
             for operand, flat in zip(self.inputs, self.flat, strict=False):
                 with frame.loop(frame.lanes) as lane:  # rows that are not there are read from the last one
@@ -135,25 +136,25 @@ class Short:
                 if k == 0:
                     self._load(tile)
                     given = frame.values(self.values, self.inputs[0], self._row(tile), self._present())
-                    values = self._remember(given, tile)
+                    values = self.numbers.remember(given, tile)
                     self._ask(self.output, tile)
                 if last:
                     for operand in self.inputs:
                         self._ask(operand, tile)
-                numbers, results = self._recall(values, tile), self._all(known, tile)
+                numbers, results = self.numbers.recall(values, tile), self.numbers.all(known, tile)
                 state = self._state(reduction, self._read(tile), numbers, results, tile if last else None)
-                left = self._remember(reduction.result(reduction.settle(state), numbers, results), tile)
+                left = self.numbers.remember(reduction.result(reduction.settle(state), numbers, results), tile)
             known.append(left)
         with frame.loop(self.tiles) as tile:
-            finished = function.finish(self._recall(values, tile), self._all(known, tile))
+            finished = function.finish(self.numbers.recall(values, tile), self.numbers.all(known, tile))
             for operand, value in zip(self.results, finished[: function.results], strict=True):
                 self._save_numbers(operand, value, tile)
-            done = self._remember(finished, tile)
+            done = self.numbers.remember(finished, tile)
         if self.later:
             self._again_later(function.passes[-1], values, known[:-1])
         if self.output is not None:
             with frame.loop(self.tiles) as tile:
-                self._write(tile, self._recall(values, tile), self._recall(done, tile))
+                self._write(tile, self.numbers.recall(values, tile), self.numbers.recall(done, tile))
             with builder.if_then(self.staged, likely=False), frame.loop(self.present) as lane:
                 self._copy_row(self.output, self.flat[-1], lane, builder.add(self.first, lane), True)
 
@@ -277,7 +278,7 @@ class Short:
         """Bring the wanted rows of a tile to the others, of which there are `found`."""
         frame, builder = self.frame, self.frame.builder
         elements = [part for row in zip(*self._read(tile), strict=True) for part in row]
-        elements += [frame.get(frame.at(self.numbers[place][0], tile)) for place in together.places]
+        elements += [frame.get(self._number(place, tile)) for place in together.places]
         for room, value in zip(together.rooms, elements, strict=True):
             self._packed(self._start(room, builder.load(found)), value, wanted)
         self._further(mask, found)
@@ -300,7 +301,7 @@ class Short:
         vectors = [frame.floats(frame.builder.load(self._start(room, first), align=64)) for room in together.rooms]
         rows = list(zip(*(vectors[n * k : n * (k + 1)] for k in range(len(self.inputs))), strict=True))
         left = [
-            value.bits() if self.numbers[place][1] == "int" else value
+            of_kind(value, self.numbers.kinds[place])
             for place, value in zip(together.places, vectors[len(self.inputs) * n :], strict=True)
         ]
         parts = iter(left)
@@ -321,7 +322,7 @@ class Short:
             builder.store(INTP(0), found)
             with frame.loop(tiles) as k:
                 tile = builder.add(first, k)
-                wanted = when(self._recall(values, tile), self._all(known, tile))
+                wanted = when(self.numbers.recall(values, tile), self.numbers.all(known, tile))
                 mask = builder.bitcast(wanted.value, mask_type)
                 builder.store(mask, frame.at(masks, k))
                 with builder.if_then(wanted.any(), likely=False):
@@ -339,7 +340,7 @@ class Short:
                     with builder.if_then(builder.icmp_unsigned("!=", mask, mask_type(0)), likely=False):
                         wanted = builder.bitcast(mask, ir.VectorType(ir.IntType(1), lanes))
                         for place, room in zip(known[-1], together.results, strict=True):
-                            at = frame.at(self.numbers[place][0], builder.add(first, k))
+                            at = self._number(place, builder.add(first, k))
                             new = builder.load(self._start(room, builder.load(found)), align=frame.width // 8)
                             frame.put(at, self._spread(frame.get(at), new, wanted))
                         self._further(mask, found)
@@ -393,7 +394,7 @@ class Short:
             tiles = frame.min(INTP(most), builder.sub(self.tiles, first))
             with frame.loop(tiles) as k:
                 tile = builder.add(first, k)
-                wanted = when(self._recall(values, tile), self._all(known, tile))
+                wanted = when(self.numbers.recall(values, tile), self.numbers.all(known, tile))
                 there = builder.bitcast(frame.first(self._present()), mask_type)
                 mask = builder.and_(builder.bitcast(wanted.value, mask_type), there)
                 with builder.if_then(builder.icmp_unsigned("!=", mask, mask_type(0)), likely=False):
@@ -434,21 +435,11 @@ class Short:
 
     # --- numbers of rows, a vector a tile
 
-    def _remember(self, numbers: Sequence[Lanes], tile: Any) -> list[int]:
-        places = []
-        for number in numbers:
-            room = self._room(self.most)
-            self.frame.put(self.frame.at(room, tile), number)
-            places.append(len(self.numbers))
-            self.numbers.append((room, number.kind))
-        return places
-
-    def _recall(self, places: Sequence[int], tile: Any) -> State:
-        found = [(self.frame.get(self.frame.at(self.numbers[p][0], tile)), self.numbers[p][1]) for p in places]
-        return tuple(number.bits() if kind == "int" else number for number, kind in found)
-
-    def _all(self, known: Sequence[Sequence[int]], tile: Any) -> tuple[State, ...]:
-        return tuple(self._recall(places, tile) for places in known)
+    def _number(self, place: int, tile: Any) -> Any:
+        """Where one lies; its room is made when it is first kept."""
+        if place == len(self.rooms):
+            self.rooms.append(self._room(self.most))
+        return self.frame.at(self.rooms[place], tile)
 
     def _save_numbers(self, operand: Operand, value: Lanes, tile: Any) -> None:
         frame, builder = self.frame, self.frame.builder

@@ -176,10 +176,9 @@ def _whole_loop(numbers: list[int], outputs: int, address: Any, core_dims: int, 
 @cache
 def install() -> None:
     """Register the kernels with Numba; called through an entry point by Numba, and when `fastact.kernels` is used."""
-    from ..api import elementwise_forms
+    from ..api import public_kernels
 
-    forms = [form.kernel for _, form in elementwise_forms().values()]
-    for kernel in [*KERNELS, *(k for k in forms if k not in KERNELS)]:
+    for kernel in [*KERNELS, *public_kernels().values()]:
         _as_numba_function(kernel)
     # Numba reads its registries when it starts to compile a function; this may be in the middle of one.
     cpu_target.typing_context.refresh()

@@ -39,6 +39,9 @@ Compiled = tuple[str, bytes]
 
 NO_IDENTITY = -1  # PyUFunc_None: reduce and accumulate only where NumPy can do them without a first value
 _FIRST_USER_DTYPE = 256  # NPY_USERDEF
+# Places in the tables of NumPy's C API, the same in every NumPy (numpy/_core/code_generators/numpy_api.py).
+_NEW_FROM_DESCR, _NEW_LIKE_ARRAY = 94, 277  # PyArray_...
+_REGISTER_LOOP_FOR_TYPE, _FROM_FUNC_AND_DATA_AND_SIGNATURE = 2, 31  # PyUFunc_...
 # Elements below which waking a thread costs more than it saves: the first for arithmetic that takes about as long as
 # reading the operands, the second for a few dozen operations an element.
 _THREADS_PAY = {4: 1 << 18, 2: 1 << 17}
@@ -206,7 +209,7 @@ def _set_up_calls() -> None:
     """What `fastact.cpu.quick` needs of CPython and of NumPy."""
     pool, python = threads.pool, ctypes.pythonapi
     pool.numpy_call = UFunc.from_address(id(np.exp)).vectorcall
-    pool.new_array, pool.new_like = (_numpy_table("_ARRAY_API")[k] for k in (94, 277))
+    pool.new_array, pool.new_like = (_numpy_table("_ARRAY_API")[k] for k in (_NEW_FROM_DESCR, _NEW_LIKE_ARRAY))
     pool.array_type, pool.float_type, pool.int_type = id(np.ndarray), id(float), id(int)
     for name in ("out", "axis", "keepdims"):
         setattr(pool, f"{name}_name", id(vectorcall.KEYWORDS[vectorcall.KEYWORDS.index(name)]))
@@ -239,8 +242,10 @@ def _numpy_api() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """PyUFunc_FromFuncAndDataAndSignature and PyUFunc_RegisterLoopForType."""
     table = _numpy_table("_UFUNC_API")
     i, p = ctypes.c_int, ctypes.c_void_p
-    make = ctypes.PYFUNCTYPE(ctypes.py_object, p, p, p, i, i, i, i, p, p, i, p)(table[31])
-    register = ctypes.PYFUNCTYPE(i, ctypes.py_object, i, p, p, p)(table[2])
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, p, p, p, i, i, i, i, p, p, i, p)(
+        table[_FROM_FUNC_AND_DATA_AND_SIGNATURE]
+    )
+    register = ctypes.PYFUNCTYPE(i, ctypes.py_object, i, p, p, p)(table[_REGISTER_LOOP_FOR_TYPE])
     return make, register
 
 

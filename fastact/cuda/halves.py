@@ -91,21 +91,10 @@ def approximate_reciprocal(d: Array, error: Array) -> Array:
         return np.where((np.abs(d) >= _RECIPROCAL[0]) & (np.abs(d) <= _RECIPROCAL[1]), r, np.float32(np.nan))
 
 
-def used(graph: Graph, outputs: Outputs) -> list[int]:
-    """The numbers of the nodes that outputs depend on, in order."""
-    needed, left = set(outputs), list(outputs)
-    while left:
-        for k in graph.nodes[left.pop()].operands:
-            if k not in needed:
-                needed.add(k)
-                left.append(k)
-    return sorted(needed)
-
-
 def cost(graph: Graph, outputs: Outputs) -> float:
     """About how many instructions it takes."""
     total = 0.0
-    for k in used(graph, outputs):
+    for k in graph.used(outputs):
         node = graph.nodes[k]
         total += 3.0 if node.op == "div" and _constant(graph, node.operands[0]) == 1 else _COST.get(node.op, 1.0)
     return total
@@ -149,7 +138,7 @@ def _simpler(graph: Graph, node: Node) -> int:
 def changed(graph: Graph, outputs: Outputs, number: int, by: int) -> Outputs:
     """The outputs once node `number` is replaced by another."""
     now = {number: by}
-    for k in used(graph, outputs):
+    for k in graph.used(outputs):
         node = graph.nodes[k]
         if k > number and any(o in now for o in node.operands):
             operands = tuple(now.get(o, o) for o in node.operands)
@@ -227,7 +216,7 @@ class _Search:
             if (self.seen(self.few.of(k)) != want[self.sample]).any():
                 return False
         values = _Values(self.graph, self.all.x, self.all.nan, self.all.errors)
-        values.known = {k: self.all.known[k] for k in used(self.graph, outputs) if k in self.all.known}
+        values.known = {k: self.all.known[k] for k in self.graph.used(outputs) if k in self.all.known}
         wrong = np.zeros(self.all.x.shape, bool)
         for k, want in zip(outputs, self.want, strict=True):
             wrong |= self.seen(values.of(k)) != want
@@ -241,8 +230,8 @@ class _Search:
     def improve(self) -> bool:
         """Go over all operations once, from the last; whether anything was left out."""
         started = best = cost(self.graph, self.outputs)
-        for number in reversed(used(self.graph, self.outputs)):
-            if number not in used(self.graph, self.outputs):
+        for number in reversed(self.graph.used(self.outputs)):
+            if number not in self.graph.used(self.outputs):
                 continue
             tried = {
                 changed(self.graph, self.outputs, number, by)
@@ -258,7 +247,7 @@ class _Search:
         """A division with an approximate reciprocal, if there are not too many already."""
         graph, node = self.graph, self.graph.nodes[number]
         if node.op == "div":
-            taken = {graph.nodes[k].value for k in used(graph, self.outputs) if graph.nodes[k].op == "rcp"}
+            taken = {graph.nodes[k].value for k in graph.used(self.outputs) if graph.nodes[k].op == "rcp"}
             for free in [k for k in range(self.approximations) if k not in taken][:1]:
                 reciprocal = graph.add(Node("rcp", node.operands[1:], "float", 32, free))
                 yield _simpler(graph, Node("mul", (node.operands[0], reciprocal), "float", 32))
@@ -274,7 +263,7 @@ def factor(graph: Graph) -> Outputs:
     g = graph.input(0, "float", 32)
     last = graph.nodes[graph.outputs[0]]
     factors = tuple(k for k in last.operands if k != g.number)
-    return factors if last.op == "mul" and len(factors) == 1 and g.number not in used(graph, factors) else ()
+    return factors if last.op == "mul" and len(factors) == 1 and g.number not in graph.used(factors) else ()
 
 
 def reduced_product(graph: Graph, dtype: str) -> Graph:
@@ -312,7 +301,7 @@ def _reduced(graph: Graph, dtype: str, seen: Callable[[Array], Array]) -> Graph:
 def compact(graph: Graph, outputs: Outputs) -> Graph:
     """A graph of nothing but what outputs depend on."""
     made, place = Graph(), dict[int, int]()
-    for k in used(graph, outputs):
+    for k in graph.used(outputs):
         node = graph.nodes[k]
         operands = tuple(place[o] for o in node.operands)
         place[k] = made.add(Node(node.op, operands, node.kind, node.width, node.value))

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from .halves import used
 from .trace import Graph
 
 FILE = Path(__file__).with_name("quotients.json")
@@ -23,7 +22,7 @@ FILE = Path(__file__).with_name("quotients.json")
 def digest(graph: Graph, number: int) -> str:
     """What a result is called in the file: it follows from the operations it depends on, the result's own included."""
     place: dict[int, int] = {}
-    for k in used(graph, (number,)):
+    for k in graph.used((number,)):
         place[k] = len(place)
     lines = []
     for k in place:
@@ -45,5 +44,5 @@ def short(graph: Graph, numbers: Iterable[int]) -> list[int]:
 
 
 def one_input(graph: Graph, number: int) -> bool:
-    nodes = [graph.nodes[k] for k in used(graph, (number,))]
+    nodes = [graph.nodes[k] for k in graph.used((number,))]
     return sum(n.op == "input" for n in nodes) == 1 and all(n.width == 32 and n.op not in ("rarely",) for n in nodes)

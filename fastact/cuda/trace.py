@@ -59,12 +59,15 @@ class Graph:
         """The lane that stands for operand `position`."""
         return Value(self, self.add(Node("input", (), kind, width, position)), kind, width)
 
-    def used(self) -> list[int]:
-        """The numbers of the nodes the outputs depend on, in order."""
-        needed = set(self.outputs)
-        for k in range(len(self.nodes) - 1, -1, -1):
-            if k in needed:
-                needed.update(self.nodes[k].operands)
+    def used(self, outputs: tuple[int, ...] | None = None) -> list[int]:
+        """The numbers of the nodes that `outputs`, or those of the graph, depend on, in order."""
+        left = list(self.outputs if outputs is None else outputs)
+        needed = set(left)
+        while left:
+            for k in self.nodes[left.pop()].operands:
+                if k not in needed:
+                    needed.add(k)
+                    left.append(k)
         return sorted(needed)
 
 

@@ -16,10 +16,13 @@ def __getattr__(name: str) -> Any:
     if name.startswith("_") or find_spec(f"{__name__}.{name}") is not None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     api = import_module("..api", __name__)
-    if name in api.aliases():
-        name = api.aliases()[name]
-    found = api.elementwise_forms().get(name)
+    found = api.public_kernels().get(api.aliases().get(name, name))
     if found is None:
         raise AttributeError(f"module {__name__!r} has no kernel {name!r}")
     import_module("..cpu.target", __name__).install()  # Numba must know it before code that calls it is compiled
-    return found[1].kernel
+    return found
+
+
+def __dir__() -> list[str]:
+    api = import_module("..api", __name__)
+    return sorted({*globals(), *api.public_kernels(), *api.aliases()})

@@ -9,6 +9,9 @@ a function that Numba compiles. So Python's own control flow (a loop over coeffi
 leaves no trace, while a branch on the value of a lane is an error: write ``select(mask, a, b)``. Python numbers take
 the dtype of the lanes they meet, so no float64 can slip into a float32 kernel.
 
+What traces a kernel is a backend: `fastact.cpu.lanes` makes LLVM code, `fastact.cuda.trace` a graph, and
+`fastact.accuracy.digest` a fingerprint. `Backend` lists what its lanes must have, and `Shortcuts` what they may have.
+
 Nothing in `fastact.kernels` imports Numba, so reading the catalogue costs nothing.
 """
 
@@ -17,11 +20,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 __all__ = [
     "KERNELS",
     "MANTISSA",
+    "Backend",
+    "Shortcuts",
+    "Sums",
+    "add_product",
+    "add_sums",
     "bits",
     "by_dtype",
     "copysign",
@@ -29,6 +37,8 @@ __all__ = [
     "fabs_up_to",
     "fma",
     "from_bits",
+    "grown",
+    "in_two",
     "kernel",
     "least_magnitude",
     "lookup",
@@ -37,6 +47,7 @@ __all__ = [
     "lookup_power",
     "lookup_times_power",
     "lookups",
+    "public",
     "rarely",
     "select",
     "sqrt",
@@ -46,6 +57,67 @@ __all__ = [
 
 # What a lane is belongs to the backend that traces the kernel; to a type checker kernels are dynamic.
 Lanes = Any
+
+
+class Backend(Protocol):
+    """What the lanes of every backend have, beside Python's operators.
+
+    These are ``+ - * /`` and ``-x`` of floats, ``+ - * & | ^ << >> ~`` of integers, ``& | ^ ~`` of masks, and
+    comparisons, which make masks. Where a number meets a lane, either side may be the number. ``bool()`` raises
+    `TypeError`. The functions of the same names, further down, say what each operation is.
+    """
+
+    width: int  # of a float or an integer in bits, 32 or 64; of a mask, that of what was compared
+
+    def const(self, value: float) -> Lanes:
+        """`value` in the dtype of these lanes."""
+
+    def fma(self, a: Lanes, b: Lanes, c: Lanes) -> Lanes: ...
+    def select(self, mask: Lanes, a: Lanes, b: Lanes) -> Lanes: ...
+    def fabs(self) -> Lanes: ...
+    def copysign(self, magnitude: Lanes, sign: Lanes) -> Lanes: ...
+    def sqrt(self) -> Lanes: ...
+    def bits(self) -> Lanes: ...
+    def from_bits(self) -> Lanes: ...
+    def to_float(self) -> Lanes: ...
+    def lookup(self, table: Sequence[float]) -> Lanes: ...
+
+
+class Shortcuts(Protocol):
+    """What lanes may have in addition: the function of the same name uses it, and else makes it of what all have.
+
+    The bits are the same, NaN's aside. Where a result may be None, None says that there is no shortcut for these lanes.
+    """
+
+    def fabs_up_to(self, limit: float) -> Lanes | None: ...
+    def least_magnitude(self, y: Lanes) -> Lanes | None: ...
+    def lookups(self, tables: Sequence[Sequence[float]]) -> Iterator[Lanes]: ...
+    def lookup_plus(self, table: Sequence[float], plus: Lanes) -> Lanes: ...
+    def lookup_scaled(self, table: Sequence[float], n: Lanes) -> Lanes | None:
+        """``lookup(table) * 2**floor(n)``: for `lookup_power` and `lookup_times_power`."""
+
+    def lookup_made(
+        self, kernel: Callable[..., Any], tables: Sequence[Sequence[float]], numbers: Sequence[Lanes]
+    ) -> Sequence[Lanes]: ...
+    def rarely(
+        self, kernel: Callable[..., Any], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
+    ) -> Sequence[Lanes]:
+        """Of a mask."""
+
+
+class Sums(Protocol):
+    """What the lanes of a CPU have in addition: the sums of `add_product`, `grown`, `add_sums` and `in_two`.
+
+    `self` is a factor in the first, and in the others the first lane of a sum. Only row functions made for a CPU
+    (`RowFunction.on_cpu`) use them.
+    """
+
+    def add_product(self, total: Sum, factor: Lanes) -> Sequence[Lanes]: ...
+    def in_words(self, high: Lanes) -> Sequence[Lanes]: ...
+    def add_words(self, lower: Lanes, other: Sum) -> Sequence[Lanes]: ...
+    def in_two(self, lower: Lanes) -> Sequence[Lanes]: ...
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 KERNELS: list[Callable[..., Any]] = []
@@ -70,6 +142,18 @@ def by_dtype(single: Callable[..., Any], double: Callable[..., Any]) -> Callable
     return kernel(chosen)
 
 
+def public(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """`function` as ``fastact.kernels.NAME``, where it refuses to be called without lanes before it does anything."""
+
+    def called(*args: Lanes) -> Lanes:
+        _backend(*args)
+        return function(*args)
+
+    called.__name__ = called.__qualname__ = name
+    called.__module__, called.__doc__ = "fastact.kernels", function.__doc__
+    return called
+
+
 def _backend(*operands: Lanes) -> Any:
     """The first operand that is a lane; numbers follow it."""
     for operand in operands:
@@ -77,7 +161,7 @@ def _backend(*operands: Lanes) -> Any:
             return operand
     raise TypeError(
         "a kernel of fastact works on lanes: call it from code compiled by numba (njit, vectorize, cuda.jit), "
-        f"or call the ufunc of the same name; got {', '.join(type(o).__name__ for o in operands)}"
+        f"or call the ufunc of the same name; got {', '.join(type(o).__name__ for o in operands) or 'nothing'}"
     )
 
 
