@@ -127,10 +127,12 @@ def cross_entropy_with_logits(
     Parameters
     ----------
     logits : array_like
-        Unnormalised log-probabilities x, in nats, of shape (..., classes, ...). {dtypes}
+        Unnormalised log-probabilities x, in nats, of shape (..., classes, ...):
+        {dtypes}
+        Integers and bool count as float64.
     targets : array_like
-        Class indices (any integer dtype), of the shape of `logits` without `axis`, or probabilities q of the shape of
-        `logits`.
+        Class indices (any integer dtype), of the shape of `logits` without `axis`, or
+        probabilities q of the shape of `logits`.
     axis : int, default -1
         The axis of the classes.
     weight : array_like of shape (classes,), optional
@@ -143,7 +145,8 @@ def cross_entropy_with_logits(
     Returns
     -------
     ndarray or scalar
-        The loss of each row, in nats, of the shape of `logits` without `axis`. No reduction is done.
+        The loss of each row, in nats, of the shape of `logits` without `axis` and in their dtype.
+        No reduction is done.
 
     Raises
     ------
@@ -158,8 +161,11 @@ def cross_entropy_with_logits(
 
     Notes
     -----
-    Accurate next to 0 too, where the target's logit dominates: the loss is then log1p of what the others add up to.
-    A target whose logit is -inf costs inf.
+    The error stays below 2 ULP in float32 and float64, with the same bits for a row wherever it
+    lies and whatever the number of threads; next to 0 too, where the target's logit dominates: the
+    loss is then log1p of what the others add up to. Weights, probabilities and the shares of
+    smoothed labels are rounded to the dtype of `logits` first; the bound counts from there. A
+    target whose logit is -inf costs inf.
 
     References
     ----------
@@ -182,7 +188,7 @@ def cross_entropy_with_logits_with_gradient(
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
 ) -> tuple[Any, Any]:
-    """Cross entropy between softmax(logits) and targets, and its gradient by the logits, in one pass over the rows.
+    """Cross entropy between softmax(logits) and targets, and its gradient by the logits, in one pass.
 
         softmax(x)_c sum_j q_j - q_c
 
@@ -194,9 +200,9 @@ def cross_entropy_with_logits_with_gradient(
     Returns
     -------
     value : ndarray or scalar
-        The loss of each row, in nats, of the shape of `logits` without `axis`.
+        The loss of each row, in nats, of the shape of `logits` without `axis` and in their dtype.
     gradient : ndarray
-        The derivative of each row's loss by its logits, of the shape of `logits`.
+        The derivative of each row's loss by its logits, of the shape and in the dtype of `logits`.
 
     Raises
     ------
@@ -206,6 +212,18 @@ def cross_entropy_with_logits_with_gradient(
     See Also
     --------
     cross_entropy_with_logits, softmax
+
+    Notes
+    -----
+    The value has the bits that `cross_entropy_with_logits` gives. The error of the gradient stays
+    below 2 ULP in float32 and float64 too, for class indices also at the target, where the two
+    terms cancel. For probabilities and smoothed labels it is 2 ULP of the larger term where they
+    cancel. Weights, probabilities and the shares of smoothed labels are rounded to the dtype of
+    `logits` first.
+
+    References
+    ----------
+    Bridle (1990), Probabilistic interpretation of feedforward classification network outputs.
 
     Examples
     --------
