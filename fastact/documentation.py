@@ -161,14 +161,13 @@ def _call(record: Activation, form: Form, *arrays: str) -> str:
     return f"fa.{form.name}({', '.join([*arrays, *given])})"
 
 
+USUAL = {"g": "np.float32([1, 2, 3])", "x": "np.float32([-1, 0, 2])"}
+
+
 def usual_call(record: Activation, form: Form) -> str:
-    """A call with usual numbers, in an example where x is an array of them."""
+    """A call with the arrays `USUAL`."""
     last = f"fa.{record.name}(x)" if "y" in form.arrays else "x"
-    arrays = ["np.float32([1, 2, 3])", last] if "g" in form.arrays else [last]
-    return f"np.round({_call(record, form, *arrays)}, 4)"
-
-
-USUAL_X = "np.float32([-1, 0, 2])"
+    return f"np.round({_call(record, form, *form.arrays[:-1], last)}, 4)"
 
 
 def _usual_example(record: Activation, form: Form) -> list[str]:
@@ -176,7 +175,8 @@ def _usual_example(record: Activation, form: Form) -> list[str]:
     shown = EXAMPLES.get(form.name)  # None while tools/examples.py has not been run for a new function
     if shown is None:
         return []
-    return [f">>> x = {USUAL_X}", f">>> {usual_call(record, form)}", *f"array({shown}, dtype=float32)".split("\n")]
+    given = [f">>> {name} = {USUAL[name]}" for name in (*form.arrays[:-1], "x")]
+    return [*given, f">>> {usual_call(record, form)}", *f"array({shown}, dtype=float32)".split("\n")]
 
 
 def _extreme_example(record: Activation, form: Form) -> list[str]:

@@ -161,11 +161,11 @@ def cross_entropy_with_logits(
 
     Notes
     -----
-    The error stays below 2 ULP in float32 and float64, with the same bits for a row wherever it
-    lies and whatever the number of threads; next to 0 too, where the target's logit dominates: the
-    loss is then log1p of what the others add up to. Weights, probabilities and the shares of
-    smoothed labels are rounded to the dtype of `logits` first; the bound counts from there. A
-    target whose logit is -inf costs inf.
+    The error stays below 2 ULP in float32 and float64, next to 0 too, where the target's logit
+    dominates: the loss is then log1p of what the others add up to. Weights, probabilities and the
+    shares of smoothed labels are rounded to the dtype of `logits` first; the bound counts from
+    there. The bits are the same wherever a row lies and whatever the number of threads. A target
+    whose logit is -inf costs inf.
 
     References
     ----------
@@ -174,7 +174,8 @@ def cross_entropy_with_logits(
     Examples
     --------
     >>> import fastact as fa, numpy as np
-    >>> fa.cross_entropy_with_logits(np.float32([[0, -17], [0, -1000]]), [0, 1])
+    >>> logits = np.float32([[0, -17], [0, -1000]])
+    >>> fa.cross_entropy_with_logits(logits, [0, 1])
     array([4.1399378e-08, 1.0000000e+03], dtype=float32)
     """
     return _cross_entropy("", logits, targets, axis, weight, ignore_index, label_smoothing)[0]
@@ -217,9 +218,8 @@ def cross_entropy_with_logits_with_gradient(
     -----
     The value has the bits that `cross_entropy_with_logits` gives. The error of the gradient stays
     below 2 ULP in float32 and float64 too, for class indices also at the target, where the two
-    terms cancel. For probabilities and smoothed labels it is 2 ULP of the larger term where they
-    cancel. Weights, probabilities and the shares of smoothed labels are rounded to the dtype of
-    `logits` first.
+    terms cancel. With probabilities, weights or smoothed labels it is 2 ULP of the larger term
+    where they cancel; all three are rounded to the dtype of `logits` first.
 
     References
     ----------
@@ -228,7 +228,8 @@ def cross_entropy_with_logits_with_gradient(
     Examples
     --------
     >>> import fastact as fa, numpy as np
-    >>> value, gradient = fa.cross_entropy_with_logits_with_gradient(np.float64([0, 1000]), 1)
+    >>> logits = np.float64([0, 1000])
+    >>> value, gradient = fa.cross_entropy_with_logits_with_gradient(logits, 1)
     >>> float(value), gradient
     (0.0, array([ 0., -0.]))
     """

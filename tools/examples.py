@@ -11,7 +11,7 @@ import numpy as np
 
 import fastact as fa
 from fastact.api import elementwise_forms
-from fastact.documentation import USUAL_X, usual_call
+from fastact.documentation import USUAL, usual_call
 
 TARGET = Path(__file__).parents[1] / "fastact" / "documentation_examples.py"
 
@@ -25,10 +25,11 @@ EXAMPLES: dict[str, str] = {
 
 def main() -> None:
     """Write the file."""
+    names = {"fa": fa, "np": np}
+    names |= {name: eval(text, names) for name, text in USUAL.items()}
     lines = [HEAD]
     for name, (record, form) in elementwise_forms().items():
-        names = {"fa": fa, "np": np}
-        shown = repr(eval(usual_call(record, form), names | {"x": eval(USUAL_X, names)}))
+        shown = repr(eval(usual_call(record, form), names))
         shown = shown.removeprefix("array(").removesuffix(", dtype=float32)")
         lines.append(f"    {name!r}: {shown!r},\n".replace("'", '"'))
     TARGET.write_text("".join([*lines, "}\n"]), "utf-8")
