@@ -34,7 +34,7 @@ def docstring(record: Activation, form: Form) -> str:
     summary = _WHAT.get(form.kind, "The derivative of `{name}` by its parameter `{parameter}`.").format(
         name=record.name, summary=record.summary, parameter=_parameter(form)
     )
-    lines = [summary, "", *map(_shown_formula, _formulas(record, form))]
+    lines = [summary, "", *formula_lines(record, form)]
     lines += ["", "Parameters", "----------"]
     if "g" in form.arrays:
         lines.append("g : array_like")
@@ -86,9 +86,10 @@ def _formulas(record: Activation, form: Form) -> Sequence[str]:
     }.get(form.kind) or (record.parameter_formulas[_parameter(form)],)
 
 
-def _shown_formula(formula: str) -> str:
-    kept = formula.replace(" = ", "\0=\0")  # no line ends next to it
-    return wrapped(kept, " " * 4, " " * 8).replace("\0", " ")
+def formula_lines(record: Activation, form: Form) -> list[str]:
+    """The formula of each result of a form, as a quotation."""
+    kept = [formula.replace(" = ", "\0=\0") for formula in _formulas(record, form)]  # no line ends next to it
+    return [wrapped(formula, " " * 4, " " * 8).replace("\0", " ") for formula in kept]
 
 
 def _relatives(record: Activation) -> list[str]:
