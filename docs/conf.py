@@ -32,7 +32,8 @@ html_css_files = ["site.css"]
 html_theme_options = {
     "description": "Activation functions as NumPy ufuncs",
     "fixed_sidebar": True,
-    "page_width": "1100px",
+    "page_width": "1260px",
+    "body_max_width": "none",  # the theme's 800px are narrower than the code and the tables
     "sidebar_width": "230px",
 }
 html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}

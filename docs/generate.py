@@ -22,7 +22,7 @@ import numpy as np
 import fastact as fa
 from fastact.__main__ import main
 from fastact.activation import Activation, Contract, Form, all_forms
-from fastact.api import LOSSES, ROWS
+from fastact.api import LOSSES, ROWS, WITH_OPTIONS
 from fastact.documentation import docstring
 from fastact.documentation_rows import ROW_DOCS
 
@@ -117,6 +117,7 @@ def gallery_page() -> str:
         "   :no-contents-entry:",
         "",
         "   A mapping from each elementwise function's name to its record.",
+        "   Functions along an axis and losses have no record.",
         "",
     ]
     for record in fa.CATALOGUE.values():
@@ -182,7 +183,9 @@ def rows_page() -> str:
     lines += ["These are NumPy gufuncs: ``axis=`` is any single axis, the last one by default.", ""]
     for name in ROWS:
         operands = re.findall(r"^(\w+) : array_like", ROW_DOCS[name], re.MULTILINE)
-        lines += function([f"{name}({', '.join(operands)}, /, out=None, *, axis=-1, **kwargs)"], ROW_DOCS[name])
+        given = ["temperature=1.0", "where=True", "causal=False"] if name in WITH_OPTIONS else []
+        listed = ", ".join([*operands, "/", "out=None", "*", *given, "axis=-1", "**kwargs"])
+        lines += function([f"{name}({listed})"], ROW_DOCS[name])
     return "\n".join(lines)
 
 
@@ -296,10 +299,14 @@ KEPT = {
     "rows": ("float32", "float64"),
     "parameters": ("float32", "float64"),
 }
+SAID = ("parameters", "dtype", "inputs", "at")
 
 
 def accuracy_table(kind: str) -> str:
-    """What is kept of the sweeps of one dtype or two, of functions along an axis, or of other parameters."""
+    """What is kept of the sweeps of one dtype or two, of functions along an axis, or of other parameters.
+
+    What is the same of all rows, and said above the table, has no column.
+    """
     from fastact.accuracy.results import Results
 
     kept = Results(Path(__file__).parents[1] / "benchmarks" / "results" / "accuracy.json").rows.values()
@@ -315,7 +322,10 @@ def accuracy_table(kind: str) -> str:
         cells = [code(public[found.form]), values, found.dtype, f"{found.inputs:,}"]
         cells += [f"{math.ceil(1000 * found.max_ulp) / 1000:.3f}", at, f"{int(10**5 * found.share) / 1000:.3f} %"]
         rows.append([*cells, sum(found.wrong.values())])
-    return table(rows)
+    header = ["function", "parameters", "dtype", "elements" if kind == "rows" else "inputs"]
+    header += ["largest error in ULP", "at", "correctly rounded", "wrong"]
+    said = {k for k, name in enumerate(header) if name in SAID and len({row[k] for row in rows}) == 1}
+    return table([cell for k, cell in enumerate(row) if k not in said] for row in [header, *rows])
 
 
 def help_text(command: str) -> str:

@@ -33,8 +33,9 @@ class Contract:
 class Activation:
     """An elementwise activation: kernels, mathematics and promises.
 
-    `limits` and `derivative_limits` are the values at -inf and +inf, `parity` is "odd", "even" or None, `monotone` says
-    whether the function never decreases, `range` is the smallest interval that holds every value at default parameters,
+    `limits`, `derivative_limits` and, for each parameter, `parameter_limits` are the values at -inf and +inf at default
+    parameters (0.25 for one without), `parity` is "odd", "even" or None, `monotone` says whether the function never
+    decreases, `range` is the smallest interval that holds every value at default parameters,
     `at_defaults` and `derivative_at_defaults` are cheaper kernels that give the bits of `forward` and `derivative` when
     every parameter has its default, if there are such; `derivative_from_output` is the derivative as a function of the
     result, where that is cheaper than from x; `kinks` are the points where the derivative jumps, `vectors` is
@@ -55,6 +56,7 @@ class Activation:
     output_formula: str = ""
     parameter_derivatives: Mapping[str, Kernel] = field(default_factory=dict)
     parameter_formulas: Mapping[str, str] = field(default_factory=dict)
+    parameter_limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     limits: tuple[float, float]
     derivative_limits: tuple[float, float]

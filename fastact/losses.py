@@ -133,10 +133,12 @@ def cross_entropy_with_logits(
     Parameters
     ----------
     logits : array_like
-        Unnormalised log-probabilities x, in nats, of shape (..., classes, ...). {dtypes}
+        Unnormalised log-probabilities x, in nats, of shape (..., classes, ...):
+        {dtypes}
+        Integers and bool count as float64.
     targets : array_like
-        Class indices (any integer dtype), of the shape of `logits` without `axis`, or probabilities q of the shape of
-        `logits`.
+        Class indices (any integer dtype), of the shape of `logits` without `axis`, or
+        probabilities q of the shape of `logits`.
     axis : int, default -1
         The axis of the classes.
     weight : array_like of shape (classes,), optional
@@ -149,7 +151,8 @@ def cross_entropy_with_logits(
     Returns
     -------
     ndarray or scalar
-        The loss of each row, in nats, of the shape of `logits` without `axis`. No reduction is done.
+        The loss of each row, in nats, of the shape of `logits` without `axis` and in their dtype.
+        No reduction is done.
 
     Raises
     ------
@@ -164,8 +167,11 @@ def cross_entropy_with_logits(
 
     Notes
     -----
-    Accurate next to 0 too, where the target's logit dominates: the loss is then log1p of what the others add up to.
-    A target whose logit is -inf costs inf.
+    The error stays below 2 ULP in float32 and float64, next to 0 too, where the target's logit
+    dominates: the loss is then log1p of what the others add up to. Weights, probabilities and the
+    shares of smoothed labels are rounded to the dtype of `logits` first; the bound counts from
+    there. The bits are the same wherever a row lies and whatever the number of threads. A target
+    whose logit is -inf costs inf.
 
     References
     ----------
@@ -174,7 +180,8 @@ def cross_entropy_with_logits(
     Examples
     --------
     >>> import fastact as fa, numpy as np
-    >>> fa.cross_entropy_with_logits(np.float32([[0, -17], [0, -1000]]), [0, 1])
+    >>> logits = np.float32([[0, -17], [0, -1000]])
+    >>> fa.cross_entropy_with_logits(logits, [0, 1])
     array([4.1399378e-08, 1.0000000e+03], dtype=float32)
     """
     return _cross_entropy("", logits, targets, axis, weight, ignore_index, label_smoothing)[0]
@@ -188,7 +195,7 @@ def cross_entropy_with_logits_with_gradient(
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
 ) -> tuple[Any, Any]:
-    """Cross entropy between softmax(logits) and targets, and its gradient by the logits, in one pass over the rows.
+    """Cross entropy between softmax(logits) and targets, and its gradient by the logits, in one pass.
 
         softmax(x)_c sum_j q_j - q_c
 
@@ -200,9 +207,9 @@ def cross_entropy_with_logits_with_gradient(
     Returns
     -------
     value : ndarray or scalar
-        The loss of each row, in nats, of the shape of `logits` without `axis`.
+        The loss of each row, in nats, of the shape of `logits` without `axis` and in their dtype.
     gradient : ndarray
-        The derivative of each row's loss by its logits, of the shape of `logits`.
+        The derivative of each row's loss by its logits, of the shape and in the dtype of `logits`.
 
     Raises
     ------
@@ -213,10 +220,22 @@ def cross_entropy_with_logits_with_gradient(
     --------
     cross_entropy_with_logits, softmax
 
+    Notes
+    -----
+    The value has the bits that `cross_entropy_with_logits` gives. The error of the gradient stays
+    below 2 ULP in float32 and float64 too, for class indices also at the target, where the two
+    terms cancel. With probabilities, weights or smoothed labels it is 2 ULP of the larger term
+    where they cancel; all three are rounded to the dtype of `logits` first.
+
+    References
+    ----------
+    Bridle (1990), Probabilistic interpretation of feedforward classification network outputs.
+
     Examples
     --------
     >>> import fastact as fa, numpy as np
-    >>> value, gradient = fa.cross_entropy_with_logits_with_gradient(np.float64([0, 1000]), 1)
+    >>> logits = np.float64([0, 1000])
+    >>> value, gradient = fa.cross_entropy_with_logits_with_gradient(logits, 1)
     >>> float(value), gradient
     (0.0, array([ 0., -0.]))
     """

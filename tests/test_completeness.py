@@ -20,6 +20,7 @@ from fastact.accuracy.oracles import FROM_OUTPUT, ORACLES
 from fastact.activation import Activation, all_forms
 from fastact.api import ROWS, names
 from fastact.bench.peers import PEERS
+from fastact.documentation_examples import EXAMPLES
 
 from .functions import ELEMENTWISE
 
@@ -66,6 +67,9 @@ def test_the_record_is_complete(record: Activation) -> None:
         assert parameter.name in record.parameter_formulas, (
             f"add {parameter.name} to parameter_formulas of {record.name}"
         )
+        assert parameter.name in record.parameter_limits, f"add {parameter.name} to parameter_limits of {record.name}"
+    for form in all_forms(record):
+        assert form.name in EXAMPLES, "run python tools/examples.py"
     for kernel in (record.forward, record.derivative, *record.parameter_derivatives.values()):
         assert kernel.__doc__, f"add a docstring to the kernel {kernel.__name__} of {record.name}"
     for name in record.see_also:
@@ -132,7 +136,9 @@ def test_aliases_are_the_same_object(record: Activation) -> None:
 def test_limits_and_range_are_what_the_kernels_give(record: Activation) -> None:
     parameters = [0.25 for p in record.parameters if p.default is None]
     ends = np.float64([-np.inf, np.inf])
-    for name, expected in ((record.name, record.limits), (f"{record.name}_derivative", record.derivative_limits)):
+    stated = {record.name: record.limits, f"{record.name}_derivative": record.derivative_limits}
+    stated |= {f"{record.name}_derivative_{p}": limits for p, limits in record.parameter_limits.items()}
+    for name, expected in stated.items():
         got = getattr(fa, name)(ends, *parameters)
         assert got.tolist() == list(expected), f"{name}: the record says {expected} at -inf and inf, the kernel {got}"
         assert np.signbit(got).tolist() == np.signbit(expected).tolist()

@@ -20,6 +20,7 @@ RECORDS = list(fa.CATALOGUE.values())
 DEFAULTS = list(cases(RECORDS, DERIVATIVES))
 FUSED = list(cases(RECORDS, ["with_derivative"]))
 VJP = list(cases(RECORDS, ["vjp"]))
+FROM_OUTPUT = [record for record in fa.CATALOGUE.values() if record.derivative_from_output is not None]
 
 
 @pytest.mark.parametrize("case", [c for c in DEFAULTS if (c.name, c.form) in ROOTS], ids=lambda case: case.title)
@@ -66,6 +67,22 @@ def test_vjp_is_g_times_the_derivative(case: Case, dtype: str) -> None:
         assert np.array_equal(found[numbers].view(unsigned), expected[numbers].view(unsigned))
 
 
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
+def test_narrow_vjps_are_rounded_once(record: Activation) -> None:
+    """The derivative and the product are float32, in the 16-bit types too."""
+    narrow = [np.float16, pytest.importorskip("ml_dtypes").bfloat16]
+    generator = np.random.default_rng(13)
+    x, g = generator.normal(scale=3, size=2000), generator.normal(size=2000)
+    given = [0.25 for p in record.parameters if p.default is None]
+    names = [f"{record.name}_vjp", *(f"{r.name}_vjp_from_output" for r in FROM_OUTPUT if r is record)]
+    for name in names:
+        for dtype in narrow:
+            operands = [a.astype(dtype) for a in (g, getattr(fa, record.name)(x) if "output" in name else x)]
+            wide = getattr(fa, name)(*(a.astype(np.float32) for a in operands), *given)
+            found = getattr(fa, name)(*operands, *map(dtype, given))
+            assert np.array_equal(found.view(np.uint16), wide.astype(dtype).view(np.uint16))
+
+
 @pytest.mark.parametrize("case", [c for c in DEFAULTS if not c.given and c.record.parameters], ids=lambda c: c.title)
 def test_the_defaults_given_are_the_defaults(case: Case) -> None:
     """A default that is built in and the same number passed along give the same bits."""
@@ -74,9 +91,6 @@ def test_the_defaults_given_are_the_defaults(case: Case) -> None:
         built_in = case.function(dtype)(x)
         passed = getattr(fa, case.public)(x, *case.values)
         assert np.array_equal(built_in.view(f"u{x.itemsize}"), passed.view(f"u{x.itemsize}"))
-
-
-FROM_OUTPUT = [record for record in fa.CATALOGUE.values() if record.derivative_from_output is not None]
 
 
 @pytest.mark.parametrize("dtype", WIDE)

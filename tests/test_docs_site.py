@@ -67,6 +67,7 @@ def test_the_site_builds_without_a_warning(generate: ModuleType, tmp_path: Path)
     # In a copy, so that the checkout is not written to, and nothing of an earlier build is left.
     source = shutil.copytree(DOCS, tmp_path / "docs", ignore=shutil.ignore_patterns("_build", "_generated"))
     shutil.copytree(DOCS.parent / "benchmarks" / "results", tmp_path / "benchmarks" / "results")
+    shutil.copytree(ROOT / "fastact" / "kernels", tmp_path / "fastact" / "kernels")  # a page shows a kernel
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", source, tmp_path / "html"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLCONFIGDIR": str(tmp_path / "matplotlib")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

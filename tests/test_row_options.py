@@ -80,6 +80,10 @@ def test_temperatures_for_each_row(name: str) -> None:
     assert same_bits(result, np.reshape(rows, x.shape))
     turned = function(np.moveaxis(x, -1, 0).copy(), temperature=temperature, axis=0)
     assert same_bits(np.moveaxis(turned, 0, -1), result)
+    # it broadcasts with the rows, not with the entries
+    column = function(x[:, 0], temperature=temperature[:, :1])
+    assert column.shape == (4, 4, 60)
+    assert same_bits(column[2], function(x[:, 0], temperature=temperature[2, 0]))
 
 
 @names

@@ -49,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FORM",
         help="forward, derivative, with_derivative, derivative_PARAMETER or rows; may be repeated; all if not given",
     )
-    parser.add_argument("--exhaustive", action="store_true", help="all 2^32 inputs of float32 (minutes a function)")
+    parser.add_argument(
+        "--exhaustive",
+        action="store_true",
+        help="all 2^32 inputs of float32 (under a minute a form on two quiet cores)",
+    )
     parser.add_argument("--stride", type=int, metavar="N", help=f"every N-th bit pattern of float32 (default {STRIDE})")
     parser.add_argument("--points", type=int, default=20_000, metavar="N", help="inputs for float64 (default 20000)")
     parser.add_argument("--grid", action="store_true", help="a grid of parameter values as well as the defaults")

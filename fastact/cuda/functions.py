@@ -11,6 +11,7 @@ import numpy as np
 
 from ..activation import Activation, Form
 from ..api import aliases, default_kernel, elementwise_forms
+from ..documentation import formula_lines
 from . import driver, half_tables, halves, quotients, templates
 from .arrays import DeviceArray, describe, is_device_array
 from .compiler import cubin
@@ -292,14 +293,14 @@ def _signature(form: Form, record: Activation) -> inspect.Signature:
 OPERANDS = """float16, bfloat16, float32 or float64 on a GPU, of PyTorch, CuPy, Numba or anything with
     ``__cuda_array_interface__`` or DLPack"""
 KEYWORDS = """out : array, optional
-    Where the result goes: of its shape and dtype, and either one of the inputs or apart from them. By default the
-    library of the last input makes it.
+    Where the result goes: of its shape and dtype, and either one of the inputs or apart from them.
+    By default the library of the last input makes it.
 stream : optional
     A CUDA stream or its handle; by default the current stream of the library of the last input."""
 
 
 def _document(record: Activation, form: Form) -> str:
-    lines = [f"`fastact.{form.name}` on a GPU, with the same bits.", "", f"    {record.formula}", ""]
+    lines = [f"`fastact.{form.name}` on a GPU, with the same bits.", "", *formula_lines(record, form), ""]
     lines += ["Parameters", "----------", f"{', '.join(form.arrays)} : array", f"    {OPERANDS}; they broadcast."]
     for p in record.parameters:
         default = "" if p.default is None else f", default {p.default:g}"

@@ -15,7 +15,7 @@ from .rows import run
 _NAMES = ("logits", "targets", "axis", "weight", "ignore_index", "label_smoothing")
 _DEFAULTS = (inspect.Parameter.empty, inspect.Parameter.empty, -1, None, None, 0.0)
 
-_DOC = """`fastact.{name}` on a GPU, to the same accuracy, with the same bits in every run.
+_DOC = """`fastact.{name}` on a GPU, to the same accuracy.
 
     {formula}
 
@@ -24,7 +24,8 @@ Parameters
 logits : array
     {operands}.
 targets : array
-    Classes, int32 or int64, of the shape of `logits` without `axis`, or probabilities of its shape and dtype.
+    Classes, int32 or int64, of the shape of `logits` without `axis`, or probabilities of its shape
+    and dtype.
 axis : int, default -1
     The axis of the classes.
 weight : array of shape (classes,), optional
@@ -41,10 +42,12 @@ Returns
 
 Notes
 -----
-Nothing waits for the GPU, so a target that is neither a class nor `ignore_index` raises no error: its row is NaN.
+Every run gives the same bits. Nothing waits for the GPU, so a target that is neither a class nor
+`ignore_index` raises no error: its row is NaN.
 """
 _VALUE = """value : array
-    The loss of each row, in nats, of the shape of `logits` without `axis`. No reduction is done."""
+    The loss of each row, in nats, of the shape of `logits` without `axis`. No reduction is
+    done."""
 _GRADIENT = """
 gradient : array
     The derivative of each row's loss by its logits, of the shape of `logits`."""

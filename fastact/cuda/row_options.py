@@ -17,7 +17,8 @@ _OPTIONS = """temperature : number or array, default 1.0
 where : array of bool, optional
     Which entries count, of a shape that broadcasts with `x`. The others get exactly {masked}.
 causal : bool, default False
-    Count only the first i + 1 entries of row i, where i is its index along the last axis other than `axis`.
+    Count only the first i + 1 entries of row i, where i is its index along the last axis other
+    than `axis`.
 axis : int"""
 
 

@@ -167,6 +167,7 @@ RECORDS = (
         parameters=(Parameter("beta", 1.0, "The sharpness.", nonzero=True),),
         parameter_derivatives={"beta": softplus_derivative_beta},
         parameter_formulas={"beta": "(z sigmoid(z) - log(1 + exp(z))) / beta^2 with z = beta x"},
+        parameter_limits={"beta": (-0.0, -0.0)},
         limits=(0.0, inf),
         derivative_limits=(0.0, 1.0),
         range=(0.0, inf),
