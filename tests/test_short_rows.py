@@ -117,7 +117,7 @@ def test_rows_that_wait_for_a_second_attempt(n: int) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_a_few_very_short_rows_that_lie_apart(n: int, dtype: str) -> None:
-    """They are less than what is moved at a time, and are staged in memory of the stack, which nothing may go beyond."""
+    """They are less than what is moved at a time, and staged in memory of the stack, which nothing may go beyond."""
     calls: list[Callable[..., Any]] = [getattr(fa, name) for name in ROWS if not name.endswith("vjp")]
     calls += [lambda x: fa.sparsemax_vjp(x, x), lambda x: fa.log_softmax_vjp(x, x), lambda x: fa.softmax_vjp(x, x)]
     calls += [lambda x: fa.log_softmax(x, temperature=2.0), lambda x: fa.softmax(x, where=x > 0)]
