@@ -66,6 +66,8 @@ class Pool(ctypes.Structure):
             "from_intp",  # PyLong_FromSsize_t, and the other way round
             "as_intp",
             "error_occurred",
+            "fetch_error",  # PyErr_Fetch and PyErr_Restore
+            "restore_error",
             "elementwise_job",  # as the job
             "rows_job",
             "parts_job",
@@ -141,6 +143,7 @@ class Loop(ctypes.Structure):
             "part",  # elements of a part of such a row
             "arena",  # bytes that the loop of a gufunc wants for rows that are not contiguous, and many short ones
             "long",  # elements of a row above which its first two passes are one, made in the second's steps; 0: never
+            "raises",  # 1 if its code may leave a Python error set
             "dtype",  # the dtype of all operands, for calls that do without NumPy; 0 if there are several
             "longest",  # rows of a gufunc up to this length, which follow on each other, have loops of their own
             *ROWS_OF.values(),  # as `body`; 0 until they are compiled

@@ -12,6 +12,10 @@ from .driver import (
     L_POOL,
     L_THRESHOLD,
     LINE,
+    P_DECREF,
+    P_ERROR_OCCURRED,
+    P_GIL_ENSURE,
+    P_GIL_RELEASE,
     P_SET_ERROR,
     P_SHARE,
     U_DATA,
@@ -25,7 +29,7 @@ from .driver import (
     threads_of,
 )
 from .layout import BESIDE, NUMBERS, PIECE, ROWS_OF, SHORTEST, SLOT, Loop, Pool, offset
-from .memory import call, call_void, enter, leave, peek, poke, stack
+from .memory import call, call_int, call_void, enter, leave, peek, poke, stack
 from .row_arena import FEW, LONG, SHORT, SMALL, SOME
 
 ROW_CHUNK = 1 << 15  # elements a thread takes at a time, in whole rows
@@ -40,7 +44,9 @@ P_ROWS_JOB, P_PARTS_JOB = offset(Pool, "rows_job"), offset(Pool, "parts_job")
 P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
 L_SCALARS, L_LONGEST, L_ROWS_OF = offset(Loop, "scalars"), offset(Loop, "longest"), offset(Loop, ROWS_OF[SHORTEST])
 P_MALLOC, P_FREE = offset(Pool, "raw_malloc"), offset(Pool, "raw_free")
-L_ARENA, L_BESIDE, L_MASK = (offset(Loop, f) for f in ("arena", "beside", "mask"))
+L_ARENA, L_BESIDE, L_MASK, L_RAISES = (offset(Loop, f) for f in ("arena", "beside", "mask", "raises"))
+P_FETCH_ERROR, P_RESTORE_ERROR = offset(Pool, "fetch_error"), offset(Pool, "restore_error")
+ERROR = 8 * WORD  # in the context of `rows_chunk`
 FIELDS = len(PIECE)
 OTHERS, PHASE, FIRST, LAST, TOTALS, COMMON, ARENA = (WORD * k for k in range(FIELDS))
 
@@ -174,8 +180,35 @@ def usual(piece: int, others: int, arena: int) -> None:
     poke(piece + ARENA, arena)
 
 
+@jit
+def _carry_error(pool: int, context: int) -> None:
+    """Keep the Python error that this worker's code has set, if there is one, for the caller: the first of all."""
+    held = call_int(peek(pool + P_GIL_ENSURE))
+    if call(peek(pool + P_ERROR_OCCURRED)) != 0:
+        error = record()
+        call_void(peek(pool + P_FETCH_ERROR), error, error + WORD, error + 2 * WORD)
+        first = peek(context + ERROR) == 0
+        for k in range(3):
+            if first:
+                poke(context + ERROR + WORD * k, peek(error + WORD * k))
+            elif peek(error + WORD * k) != 0:
+                call_void(peek(pool + P_DECREF), peek(error + WORD * k))
+    call_void(peek(pool + P_GIL_RELEASE), held)
+
+
+@jit
+def _raise_carried(pool: int, context: int) -> None:
+    if peek(context + ERROR) != 0:
+        held, places = call_int(peek(pool + P_GIL_ENSURE)), context + ERROR
+        call_void(peek(pool + P_RESTORE_ERROR), peek(places), peek(places + WORD), peek(places + 2 * WORD))
+        call_void(peek(pool + P_GIL_RELEASE), held)
+
+
 def rows_chunk(context: int, chunk: int, me: int) -> None:
-    """One chunk of the rows of a gufunc; context: args, dims, steps, loop, rows a chunk, body, arenas, their size."""
+    """One chunk of the rows of a gufunc; context: args, dims, steps, loop, rows a chunk, body, arenas, their size.
+
+    Then follows a worker's Python error: type, value and traceback.
+    """
     args, dims, steps, loop = peek(context), peek(context + WORD), peek(context + 2 * WORD), peek(context + 3 * WORD)
     size, n = peek(context + 4 * WORD), peek(dims)
     start = chunk * size
@@ -184,6 +217,8 @@ def rows_chunk(context: int, chunk: int, me: int) -> None:
     _rows_of(args, dims, steps, loop, start, own, local, shape)
     usual(piece, n - own, arena_at(peek(context + 6 * WORD), peek(context + 7 * WORD), me))
     call_void(peek(context + 5 * WORD), local, shape, steps, piece if peek(loop + L_ARENA) > 0 else 0)
+    if me != 0 and peek(loop + L_RAISES) != 0:
+        _carry_error(peek(loop + L_POOL), context)
 
 
 def parts_chunk(context: int, chunk: int, me: int) -> None:
@@ -294,8 +329,10 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
                     poke(context + 5 * WORD, body)
                     poke(context + 6 * WORD, memory)
                     poke(context + 7 * WORD, arena)
+                    poke(context + ERROR, 0)
                     if body != 0:
                         alone = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_ROWS_JOB), context, chunks) == 0
+                        _raise_carried(pool, context)
                     free(memory, pool)
         if alone and body != 0:
             piece, memory = numba.intp(0), arenas(arena, 1, pool)

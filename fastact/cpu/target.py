@@ -168,7 +168,7 @@ def _whole_loop(numbers: list[int], outputs: int, address: Any, core_dims: int, 
     dtypes = [_BY_NUMBER[n] for n in numbers]
     largest = max(d.itemsize for d in dtypes)
     loop = new_loop(len(numbers) - outputs, outputs, largest, lambda kind: int(address), ["body"], core_dims=core_dims)
-    loop.body = int(address)
+    loop.body, loop.raises = int(address), 1
     _keep.append(keep)
     return BuiltLoop(dtypes, loop, "rows")
 

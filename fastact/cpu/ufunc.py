@@ -225,6 +225,8 @@ def _set_up_calls() -> None:
         ("from_intp", python.PyLong_FromSsize_t),
         ("as_intp", python.PyLong_AsSsize_t),
         ("error_occurred", python.PyErr_Occurred),
+        ("fetch_error", python.PyErr_Fetch),
+        ("restore_error", python.PyErr_Restore),
     ):
         setattr(pool, field, ctypes.cast(function, ctypes.c_void_p).value)
 
