@@ -55,7 +55,7 @@ def parametrised(
         for k in nonzero:
             if np.any(np.equal(args[count + k], 0)):
                 raise ValueError(f"{name}(): {names[k]} must not be 0, but it is {args[count + k]!r}")
-        return ufunc(*args, **kwargs)
+        return ufunc(*_weak_numbers(args, count), **kwargs)
 
     def complete(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The operands with a value for every parameter; those given by name are taken out of `kwargs`."""
@@ -95,3 +95,15 @@ def parametrised(
     made.ufunc, made.plain = ufunc, plain
     function: Parametrised = made
     return function
+
+
+def _weak_numbers(args: tuple[Any, ...], arrays: int) -> tuple[Any, ...]:
+    """The operands: Python's numbers among the parameters of arrays that NumPy does not know, bfloat16, in their dtype.
+
+    To NumPy, numbers are weak only beside dtypes of its own.
+    """
+    dtypes = {getattr(a, "dtype", None) for a in args[:arrays]}
+    dtype = dtypes.pop() if len(dtypes) == 1 else None
+    if not isinstance(dtype, np.dtype) or dtype.kind != "V":
+        return args
+    return (*args[:arrays], *(dtype.type(a) if type(a) in (float, int) else a for a in args[arrays:]))

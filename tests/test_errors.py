@@ -79,7 +79,8 @@ def test_unknown_names() -> None:
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        (0, ValueError, "at least 1, not 0"),
+        (0, ValueError, "from 1 to 4096, not 0"),
+        (2**64, ValueError, "from 1 to 4096, not 18446744073709551616"),
         (-2, ValueError, "not -2"),
         (1.5, TypeError, "float"),
         ("2", TypeError, "str"),
@@ -96,7 +97,7 @@ def test_thread_count_from_the_environment() -> None:
     code = "import fastact; print(fastact.get_num_threads())"
     for text, expected in (
         ("3", "3"),
-        ("many", "FASTACT_NUM_THREADS must be a whole number of at least 1, not 'many'"),
+        ("many", "FASTACT_NUM_THREADS must be from 1 to 4096, not 'many'"),
     ):
         done = subprocess.run(
             [sys.executable, "-c", code],

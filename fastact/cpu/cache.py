@@ -31,6 +31,8 @@ def root() -> Path:
         base = os.path.expanduser("~/Library/Caches")
     else:
         base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if base.startswith("~"):  # nobody's home is known: where nothing can be written, which is said once
+        base = os.devnull
     return Path(base) / "fastact"
 
 

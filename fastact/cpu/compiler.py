@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from ..kernels.rows import RowFunction
 from ..kernels.sparse import Projection
+from .driver import jit_enabled
 from .emit import Block, emit_block
 from .machine import target
 from .rows import emit_beside, emit_rows, emit_short_rows
@@ -46,11 +47,12 @@ def compile_function(
 def _compiled(function: Callable[..., Any], name: str, arguments: Sequence[Any], result: Any) -> tuple[str, Any]:
     """The symbol of `function`, and Numba's library that holds its code."""
     function.__name__ = function.__qualname__ = name
-    wrapped: Any = CFunc(function, (tuple(arguments), result), {}, dict(OPTIONS))
-    compiled = wrapped._compile_uncached()
-    library = compiled.library
-    library.enable_object_caching()
-    library.finalize()
+    with jit_enabled():
+        wrapped: Any = CFunc(function, (tuple(arguments), result), {}, dict(OPTIONS))
+        compiled = wrapped._compile_uncached()
+        library = compiled.library
+        library.enable_object_caching()
+        library.finalize()
     missing = {f.name for f in library._final_module.functions if f.is_declaration and not f.name.startswith("llvm.")}
     if not missing <= ALLOWED_SYMBOLS:
         raise RuntimeError(f"{name} cannot stand alone: it needs {', '.join(sorted(missing - ALLOWED_SYMBOLS))}")

@@ -8,7 +8,8 @@ has compiled it; addresses are integers and the structures are those of `fastact
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numba
@@ -31,13 +32,25 @@ from .memory import (
     stack,
 )
 
+
+@contextmanager
+def jit_enabled() -> Iterator[None]:
+    """NUMBA_DISABLE_JIT is for the user's own functions; these would not work without."""
+    disabled, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, 0
+    try:
+        yield
+    finally:
+        numba.config.DISABLE_JIT = disabled
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def jit(function: F) -> F:
     """Compile as a part of the caller: a call that LLVM cannot see through would bring Numba's error handling along."""
     options = {"error_model": "numpy", "boundscheck": False, "forceinline": True}
-    compiled: F = numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    with jit_enabled():
+        compiled: F = numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     return compiled
 
 

@@ -11,6 +11,8 @@ import llvmlite.binding as llvm
 from . import locks
 from .lanes import Target
 
+SPARE = 4 << 20  # bytes, more than LLVM needs beside a copy of the code
+
 
 @cache
 def cpu() -> tuple[str, str]:
@@ -43,6 +45,7 @@ def _engine() -> Any:
 
 def load(symbol: str, code: bytes) -> int:
     """Link object code into the process and return the address of `symbol`. It stays for the life of the process."""
+    bytearray(len(code) + SPARE)  # LLVM aborts where it gets no memory; this raises MemoryError instead
     with locks.linking:
         engine = _engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))

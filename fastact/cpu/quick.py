@@ -266,6 +266,10 @@ def choose(function: int, args: int, count: int, keywords: int) -> int:
         result = _with_numbers(function, args, given, keywords)
         if result != NOT_MINE:
             return result
+        if given > peek(function + C_ARRAYS):  # beside bfloat16 numbers are not what NumPy takes them for
+            pool = peek(peek(peek(peek(function + C_UFUNC) + U_DATA)) + L_POOL)
+            kind = peek(peek(args + WORD * (given - 1)) + TYPE)
+            plain = plain and kind != peek(pool + P_FLOAT) and kind != peek(pool + P_INT)
     target = peek(function + C_FIRST) if plain else peek(function + C_SECOND)
     return call(peek(function + C_CALL), target, args, count, keywords)
 

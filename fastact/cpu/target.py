@@ -109,9 +109,11 @@ class FastactUFunc(UFuncBuilder):  # type: ignore[misc]
         if kind not in _FLOATS or any(a != kind for a in arguments) or result not in (None, kind):
             return False
         try:
-            return len(_trace(self.py_func, _FLOATS[kind][0], len(arguments))) == 1
+            first, second = (_trace(self.py_func, _FLOATS[kind][0], len(arguments)) for _ in range(2))
         except Exception:  # whatever it is that the tracer does not know, Numba may
             return False
+        # A number that is another one each time, a random one say, is no constant.
+        return len(first) == 1 and str(first[0].builder.module) == str(second[0].builder.module)
 
     def build_ufunc(self) -> np.ufunc:
         name = self.py_func.__name__

@@ -23,6 +23,9 @@ _keep: list[Any] = []  # what compiled code points at must outlive it
 pool = Pool()
 
 
+MOST_THREADS = 4096  # more is a mistake; and so few fit what compiled code counts with
+
+
 def _address(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
@@ -52,9 +55,9 @@ def _default_threads() -> int:
             try:
                 return _checked(int(text), variable)
             except ValueError:
-                raise ValueError(f"{variable} must be a whole number of at least 1, not {text!r}") from None
+                raise ValueError(f"{variable} must be from 1 to {MOST_THREADS}, not {text!r}") from None
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # "4,2" is for nested regions
-    return int(first) if first.isdecimal() and int(first) > 0 else _available()
+    return int(first) if first.isdecimal() and 1 <= int(first) <= MOST_THREADS else _available()
 
 
 def _checked(n: int, name: str = "n") -> int:
@@ -64,8 +67,8 @@ def _checked(n: int, name: str = "n") -> int:
         number = operator.index(n)
     except TypeError:
         raise TypeError(f"{name} must be an integer, not {type(n).__name__}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, not {number}")
+    if not 1 <= number <= MOST_THREADS:
+        raise ValueError(f"{name} must be from 1 to {MOST_THREADS}, not {number}")
     return number
 
 
@@ -182,7 +185,7 @@ def set_num_threads(n: int) -> None:
     Raises
     ------
     TypeError, ValueError
-        If `n` is not a whole number of at least 1.
+        If `n` is not a whole number from 1 to 4096.
     """
     pool.threads = _checked(n)
 
@@ -199,7 +202,7 @@ def threads(n: int) -> Iterator[None]:
     Raises
     ------
     TypeError, ValueError
-        If `n` is not a whole number of at least 1.
+        If `n` is not a whole number from 1 to 4096.
     RuntimeError
         If more than 64 threads are inside such a block at once.
 

@@ -1,0 +1,160 @@
+"""What happens to a process at a bad moment: a signal, a fork, no memory, no home; and errors raised in threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+import fastact as fa
+from fastact.cpu import cache, driver, machine
+
+SIGNALS = """
+import signal, numpy as np, fastact as fa
+from fastact.api import elementwise_forms
+class TimeUp(Exception): pass
+def handler(*args): raise TimeUp
+signal.signal(signal.SIGALRM, handler)
+"""
+
+
+def python(code: str, **environment: str) -> str:
+    env = {**os.environ, **environment}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no SIGALRM")
+def test_a_signal_during_the_first_call_of_a_function() -> None:
+    """Its handler runs when the function that finds the compiled code begins, where an error is easily lost."""
+    code = """
+x, caught = np.ones(4, np.float32), 0
+names = [name for name in elementwise_forms() if name.startswith("relu")]
+for name in names:
+    f = getattr(fa, name)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, DELAY); f(*[x] * f.nin)
+        for _ in range(100000): pass
+    except TimeUp: caught += 1
+print(caught == len(names))
+"""
+    python(SIGNALS + code.replace("DELAY", "0"))  # which compiles them: Numba is not to be interrupted
+    for delay in ("1e-6", "1e-5", "3e-5", "1e-4"):
+        assert python(SIGNALS + "fa.tanh(np.ones(1))\n" + code.replace("DELAY", delay)) == "True"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no SIGALRM")
+def test_a_signal_while_numpy_converts_what_the_first_call_gets() -> None:
+    found = python(
+        SIGNALS
+        + """
+fa.logsumexp(np.ones((2, 2), np.float32))
+x = np.ones((40, 2_000_000), np.int32)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+try: print(fa.softmax(x))
+except TimeUp: print("raised")
+"""
+    )
+    assert found == "raised"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_while_another_thread_compiles(with_driver: Path) -> None:
+    code = """
+import os, threading, time, numpy as np, fastact as fa
+x = np.ones(7, np.float32)
+fa.relu(x)
+threading.Thread(target=lambda: [getattr(fa, name)(x) for name in ("gelu", "mish", "tanh")], daemon=True).start()
+time.sleep(0.5)
+child = os.fork()
+if child == 0:
+    fa.silu(x)
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert python(code, FASTACT_CACHE_DIR=str(with_driver)) == "7"
+
+
+def test_every_error_for_an_empty_row_is_a_new_one() -> None:
+    """One object for all would keep every frame that it was ever raised in."""
+    errors = []
+    for _ in range(2):
+        with pytest.raises(ValueError, match="empty row") as raised:
+            fa.softmax(np.empty((3, 0), np.float32))
+        errors.append(raised.value)
+    assert errors[0] is not errors[1]
+
+
+@pytest.mark.parametrize("place", [0, 1_500_000, 1_999_999])
+def test_a_formula_that_raises_in_any_thread(place: int) -> None:
+    @numba.vectorize(["float64(float64)"], target="fastact")
+    def positive(x: float) -> float:
+        if x < 0:
+            raise ValueError("negative")
+        return x * 2
+
+    x = np.ones(2_000_000)
+    x[place] = -1
+    with fa.threads(2):
+        for _ in range(20):
+            with pytest.raises(ValueError, match="negative"):
+                positive(x)
+    x[place] = 1
+    assert (positive(x) == 2).all()
+
+
+def test_rows_that_raise_in_any_thread() -> None:
+    @numba.guvectorize(["void(float64[:], float64[:])"], "(n)->(n)", target="fastact")
+    def positive(x: np.ndarray, y: np.ndarray) -> None:
+        if x[0] < 0:
+            raise ValueError("negative")
+        y[:] = x
+
+    x = np.ones((4000, 300))
+    x[[0, 2000, 3999], 0] = -1
+    with fa.threads(2):
+        for _ in range(20):
+            with pytest.raises(ValueError, match="negative"):
+                positive(x)
+
+
+def test_a_formula_with_random_numbers_draws_them_for_each_element() -> None:
+    @numba.vectorize(["float32(float32)"], target="fastact")
+    def noisy(x: np.float32) -> np.float32:
+        return x + np.random.normal()
+
+    assert len(np.unique(noisy(np.zeros(100, np.float32)))) > 90
+
+
+def test_numbers_beside_bfloat16_are_rounded_to_it() -> None:
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    x = np.array([-2, 3], bfloat16)
+    for found in (fa.leaky_relu(x, 0.2), fa.leaky_relu(x, negative_slope=0.2), fa.prelu(x, 0.2), fa.prelu_vjp(x, x, 2)):
+        assert found.dtype == bfloat16
+    assert np.array_equal(fa.prelu(x, 0.2), fa.prelu(x, bfloat16(0.2)))
+
+
+def test_no_memory_is_an_error_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "SPARE", 1 << 60)
+    with pytest.raises(MemoryError):
+        machine.load("nothing", b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no HOME")
+def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FASTACT_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert cache.root() == Path(os.devnull) / "fastact"
+
+
+def test_numba_may_be_told_not_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert hasattr(driver.jit(lambda x: x), "py_func")
+    assert numba.config.DISABLE_JIT == 1
