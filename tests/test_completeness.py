@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import os
 import re
 import subprocess
@@ -16,7 +17,8 @@ import numpy as np
 import pytest
 
 import fastact as fa
-from fastact.accuracy.oracles import FROM_OUTPUT, ORACLES
+from fastact.accuracy.oracles import FROM_OUTPUT, ORACLES, truth
+from fastact.accuracy.samples import PARAMETERS
 from fastact.activation import Activation, all_forms
 from fastact.api import ROWS, names
 from fastact.bench.peers import PEERS
@@ -84,6 +86,29 @@ def test_every_form_has_an_oracle(record: Activation) -> None:
                 f"add {form.kind} of {record.name} to ORACLES in fastact/accuracy/oracles.py"
             )
     assert (record.name in FROM_OUTPUT) == (record.derivative_from_output is not None)
+
+
+@every
+def test_parameters_have_other_values_to_be_tested(record: Activation) -> None:
+    assert (record.name in PARAMETERS) == bool(record.parameters), (
+        f"add values of the parameters of {record.name} to PARAMETERS in fastact/accuracy/samples.py"
+    )
+
+
+@every
+def test_the_oracle_knows_the_sign_of_zero(record: Activation) -> None:
+    pytest.importorskip("mpmath")
+    parameters = [p.default for p in record.parameters]
+    if None in parameters:
+        return
+    for form in all_forms(record):
+        if form.kind in ORACLES[record.name]:
+            for x in (-0.0, 0.0):
+                found, true = getattr(fa, form.name)(x), truth(record.name, form.kind, [x], *parameters).rounded()[0]
+                assert math.copysign(1, found) == math.copysign(1, true) or true != 0, (
+                    f"{form.name}({x}) is {found}: if that is right, add a line to ZERO_SIGNS in "
+                    "fastact/accuracy/oracles.py"
+                )
 
 
 @every

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+import fastact as fa
 from fastact.accuracy.arithmetic import evaluate, require
 from fastact.accuracy.formulas import REFERENCES
 from fastact.accuracy.judges import Measurement, _compare, measure
@@ -23,14 +24,9 @@ MAX32 = float(np.finfo(np.float32).max)
 EDGE32 = 2.0**128 - 2.0**103  # half-way between the largest float32 and 2^128
 TINY32 = 2.0**-149
 DEFAULTS = {
-    "binary_step": (0.0,),
-    "leaky_relu": (0.01,),
-    "elu": (1.0,),
-    "celu": (1.0,),
-    "swish": (1.0,),
-    "softplus": (1.0,),
-    "hard_sigmoid": (1 / 6, 0.5),
-    "hard_tanh": (-1.0, 1.0),
+    name: tuple(float(p.default) for p in record.parameters)
+    for name, record in fa.CATALOGUE.items()
+    if record.parameters and all(p.default is not None for p in record.parameters)
 }
 FORMS = [(name, form) for name, table in ORACLES.items() for form in table]
 
@@ -172,8 +168,7 @@ def test_derivatives_are_those_of_the_forward_formula(name: str, form: str) -> N
             position = 0
             if form != "derivative":
                 parameter = form.removeprefix("derivative_")
-                several = {"hard_sigmoid": ["slope", "offset"], "hard_tanh": ["min_val", "max_val"]}
-                position = 1 + several.get(name, [parameter]).index(parameter)
+                position = 1 + [p.name for p in fa.CATALOGUE[name].parameters].index(parameter)
             point = [at, *values]
             if position and point[position] == 0:
                 continue

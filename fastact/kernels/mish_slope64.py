@@ -2,7 +2,7 @@
 
 mish' changes sign at an irrational point r, where its usual formula cancels. About it mish'(x) = u P(u), u = x - r,
 with r stored as a pair, is accurate down to the floats next to the zero. All numbers come from
-tools/polynomials/roots64.py.
+tools/polynomials/mish_slope64.py.
 """
 
 from __future__ import annotations
