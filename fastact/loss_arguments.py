@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from operator import index
+from typing import Any
+
 import numpy as np
 
 Shape = tuple[int, ...]
+
+
+def whole_number(name: str, option: str, value: Any) -> int:
+    """`value`, an option of the function `name`, as an int."""
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{name}(): {option} must be an integer, not {value!r}") from None
 
 
 def check_loss(
@@ -21,6 +32,8 @@ def check_loss(
 
     `classes` says that the targets are classes and no probabilities.
     """
+    for option, value in ("axis", axis), ("ignore_index", 0 if ignore_index is None else ignore_index):
+        whole_number(name, option, value)
     if not logits:
         raise ValueError(f"{name}(): logits must have at least one dimension: the classes")
     if not -len(logits) <= axis < len(logits):

@@ -86,7 +86,9 @@ def _cross_entropy(
     suffix: str, logits: Any, targets: Any, axis: int, weight: Any, ignore_index: int | None, label_smoothing: float
 ) -> tuple[Any, ...]:
     name = f"cross_entropy_with_logits{suffix.lower()}"
-    x, t = _check_logits(name, logits), np.asanyarray(targets)
+    if isinstance(targets, np.ma.MaskedArray):
+        raise TypeError(f"{name}(): targets must not be a masked array; say ignore_index")
+    x, t = _check_logits(name, logits), np.asarray(targets)
     if t.dtype.kind not in "iufV":
         raise TypeError(f"{name}(): targets must be class indices (integers) or probabilities (floats), not {t.dtype}")
     weights = None if weight is None else np.asarray(weight, x.dtype)

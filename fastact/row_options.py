@@ -10,6 +10,7 @@ import numpy as np
 
 from .kernels import row_options as kernels
 from .kernels.rows import RowFunction
+from .loss_arguments import whole_number
 
 # name -> the row functions that do the work, without and with a mask
 _CORES = {
@@ -60,6 +61,7 @@ def function(name: str, plain: np.ufunc) -> Callable[..., Any]:
         if np.any(np.equal(temperature, 0)):
             raise ValueError(f"{name}(): temperature must not be 0, but it is {temperature!r}")
         shape = np.shape(x)
+        axis = whole_number(name, "axis", axis)
         axis = axis - len(shape) if axis >= 0 else axis  # so that it counts for all operands alike
         if not -len(shape) <= axis < 0:
             raise np.exceptions.AxisError(axis, len(shape))
