@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 
 from .documentation import ROW_DTYPES
-from .kernels import cross_entropy
+from .kernels.cross_entropy import LOSSES
+from .kernels.rows import RowFunction
 from .loss_arguments import check_loss
 
 FEW = 16  # class indices that Python compares faster than NumPy
 
 
 @cache
-def _core(function_name: str) -> np.ufunc:
+def _core(function: RowFunction) -> np.ufunc:
     from .cpu.ufunc import rows as make
 
-    return make(getattr(cross_entropy, function_name), "Core of cross_entropy_with_logits.")
+    return make(function, "Core of cross_entropy_with_logits.")
 
 
 def cores(name: str) -> list[np.ufunc]:
     """The ufuncs behind a loss."""
-    suffix = name.removeprefix("cross_entropy_with_logits").upper()
-    return [_core(f"{kind}CROSS_ENTROPY{suffix}") for kind in ("", "SMOOTH_", "SOFT_")]
+    return [_core(function) for function in LOSSES[name]]
 
 
 @cache
@@ -83,9 +83,9 @@ def _one_row(weights: np.ndarray[Any, Any], place: int, ndim: int) -> np.ndarray
 
 
 def _cross_entropy(
-    suffix: str, logits: Any, targets: Any, axis: int, weight: Any, ignore_index: int | None, label_smoothing: float
+    name: str, logits: Any, targets: Any, axis: int, weight: Any, ignore_index: int | None, label_smoothing: float
 ) -> tuple[Any, ...]:
-    name = f"cross_entropy_with_logits{suffix.lower()}"
+    functions = LOSSES[name]
     if isinstance(targets, np.ma.MaskedArray):
         raise TypeError(f"{name}(): targets must not be a masked array; say ignore_index")
     x, t = _check_logits(name, logits), np.asarray(targets)
@@ -101,7 +101,7 @@ def _cross_entropy(
             factor = _one(x.dtype) if weights is None else weights[index]
             if ignored is not None:
                 factor = np.where(ignored, np.zeros((), x.dtype), factor)
-            results = _core(f"CROSS_ENTROPY{suffix}")(x, index, factor, axis=place)
+            results = _core(functions.classes)(x, index, factor, axis=place)
             return results if isinstance(results, tuple) else (results,)
         shares = [np.array(s, x.dtype) for s in (1 - smoothing + smoothing / classes, smoothing / classes)]
         if ignored is not None:
@@ -109,14 +109,14 @@ def _cross_entropy(
         if weights is None:
             weights = np.ones(classes, x.dtype)
         row = _one_row(weights, place, x.ndim)
-        results = _core(f"SMOOTH_CROSS_ENTROPY{suffix}")(x, row, index, *shares, axis=place)
+        results = _core(functions.smoothed)(x, row, index, *shares, axis=place)
     else:
         q = t.astype(x.dtype, copy=False)
         if smoothing:
             q = (q * (1 - smoothing) + smoothing / classes).astype(x.dtype, copy=False)
         if weights is not None:
             q = q * _one_row(weights, place, x.ndim)
-        results = _core(f"SOFT_CROSS_ENTROPY{suffix}")(x, q, axis=place)
+        results = _core(functions.distributions)(x, q, axis=place)
     return results if isinstance(results, tuple) else (results,)
 
 
@@ -186,7 +186,8 @@ def cross_entropy_with_logits(
     >>> fa.cross_entropy_with_logits(logits, [0, 1])
     array([4.1399378e-08, 1.0000000e+03], dtype=float32)
     """
-    return _cross_entropy("", logits, targets, axis, weight, ignore_index, label_smoothing)[0]
+    name = "cross_entropy_with_logits"
+    return _cross_entropy(name, logits, targets, axis, weight, ignore_index, label_smoothing)[0]
 
 
 def cross_entropy_with_logits_with_gradient(
@@ -241,7 +242,8 @@ def cross_entropy_with_logits_with_gradient(
     >>> float(value), gradient
     (0.0, array([ 0., -0.]))
     """
-    value, gradient = _cross_entropy("_WITH_GRADIENT", logits, targets, axis, weight, ignore_index, label_smoothing)
+    name = "cross_entropy_with_logits_with_gradient"
+    value, gradient = _cross_entropy(name, logits, targets, axis, weight, ignore_index, label_smoothing)
     return value, gradient
 
 

@@ -177,15 +177,9 @@ FUNCTIONS: Mapping[str, Callable[[Floats], Iterator[Judged]]] = {
 """name -> what is to be judged of its results on a row."""
 
 
-def _losses(suffix: str) -> tuple[RowFunction, ...]:
-    kinds = ("", "SOFT_", "SMOOTH_")
-    return tuple(getattr(cross_entropy, f"{kind}CROSS_ENTROPY{suffix}") for kind in kinds)
-
-
 KERNELS: Mapping[str, tuple[RowFunction | Projection, ...]] = {
     **{name: (function,) for name, function in ROWS.items()},
-    "cross_entropy_with_logits": _losses(""),
-    "cross_entropy_with_logits_with_gradient": _losses("_WITH_GRADIENT"),
+    **cross_entropy.LOSSES,
 }
 """name -> what it is computed by."""
 

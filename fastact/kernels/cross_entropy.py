@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from .language import fma, select
 from .pairs import two_diff, two_prod, two_sum
@@ -167,3 +167,19 @@ SMOOTH_CROSS_ENTROPY_WITH_GRADIENT = replace(
     signature="(n),(n),(),(),()->(),(n)",
     write=_write_smoothed_gradient,
 )
+
+
+class Losses(NamedTuple):
+    """What the losses of each kind of target are computed by."""
+
+    classes: RowFunction
+    distributions: RowFunction
+    smoothed: RowFunction
+
+
+LOSSES = {
+    "cross_entropy_with_logits": Losses(CROSS_ENTROPY, SOFT_CROSS_ENTROPY, SMOOTH_CROSS_ENTROPY),
+    "cross_entropy_with_logits_with_gradient": Losses(
+        CROSS_ENTROPY_WITH_GRADIENT, SOFT_CROSS_ENTROPY_WITH_GRADIENT, SMOOTH_CROSS_ENTROPY_WITH_GRADIENT
+    ),
+}

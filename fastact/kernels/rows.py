@@ -112,7 +112,7 @@ class Reduction:
         return state if self.end is None else self.end(state)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # known by its identity, which is quick to look up
 class RowFunction:
     """A function of rows.
 
