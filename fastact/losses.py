@@ -86,8 +86,9 @@ def _cross_entropy(
     name: str, logits: Any, targets: Any, axis: int, weight: Any, ignore_index: int | None, label_smoothing: float
 ) -> tuple[Any, ...]:
     functions = LOSSES[name]
-    if isinstance(targets, np.ma.MaskedArray):
-        raise TypeError(f"{name}(): targets must not be a masked array; say ignore_index")
+    for operand, given in ("logits", logits), ("targets", targets):
+        if isinstance(given, np.ma.MaskedArray):
+            raise TypeError(f"{name}(): {operand} must not be a masked array; say ignore_index")
     x, t = _check_logits(name, logits), np.asarray(targets)
     if t.dtype.kind not in "iufV":
         raise TypeError(f"{name}(): targets must be class indices (integers) or probabilities (floats), not {t.dtype}")

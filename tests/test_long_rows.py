@@ -230,3 +230,19 @@ def test_what_is_not_finite(dtype: Any) -> None:
             fa.log_softmax(x, where=np.zeros(x.shape, bool)),
         ):
             assert np.isnan(result).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [31, 50, 64, 100, 127])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_many_rows_of_no_whole_lines_past_the_caches(n: int, dtype: str, threads: int) -> None:
+    """They are shorter than those for which it pays to begin with a whole line, and still must."""
+    count = (20 << 20) // (n * np.dtype(dtype).itemsize)
+    x = np.random.default_rng(n).normal(size=(count, n)).astype(dtype)
+    beside = np.empty(x.size + 1, dtype)[1:].reshape(x.shape)
+    with fa.threads(threads):
+        few, y = fa.log_softmax(x[:500]), fa.log_softmax(x)
+        assert same_bits(y[:500], few)
+        assert same_bits(fa.log_softmax(x, out=beside), y)
+        for gradient in (fa.softmax_vjp, fa.log_softmax_vjp):
+            assert same_bits(gradient(x, y)[-500:], gradient(x[-500:], y[-500:]))

@@ -225,3 +225,14 @@ def test_bfloat16_stays_bfloat16(name: str, options: dict[str, Any]) -> None:
     assert found.dtype == bfloat16
     wide = getattr(fa, name)(x.astype(np.float32), **options)
     assert np.array_equal(found, wide.astype(bfloat16))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [31, 57, 100, 1000])
+def test_a_mask_whose_elements_are_as_far_apart_as_those_of_x(n: int, dtype: str) -> None:
+    """Their strides are the same in bytes, and yet the rows of one lie side by side."""
+    rng = np.random.default_rng(n)
+    x = rng.random((np.dtype(dtype).itemsize, n)).astype(dtype)
+    mask = rng.random(x.shape) < 0.7
+    for function in (fa.softmax, fa.log_softmax):
+        assert same_bits(function(x, where=np.asfortranarray(mask)), function(x, where=mask))

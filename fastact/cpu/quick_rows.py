@@ -130,7 +130,7 @@ def _slabs(args: int, steps: int, outer: int, n: int, inner: int, loop: int, bod
             chunks = (outer + slices - 1) // slices * ((inner + columns - 1) // columns)
             memory = arenas(arena, min(threads, chunks), pool)
             poke(context + 8 * WORD, memory)
-            poke(context + 10 * WORD, body_with(memory, arena, body, n, loop))
+            poke(context + 10 * WORD, body_with(memory, body, n, loop))
             if peek(context + 10 * WORD) == 0:
                 return False
             shared = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_SLABS_JOB), context, chunks) != 0
@@ -141,7 +141,7 @@ def _slabs(args: int, steps: int, outer: int, n: int, inner: int, loop: int, bod
     poke(context + 7 * WORD, inner)
     memory = arenas(arena, 1, pool)
     poke(context + 8 * WORD, memory)
-    poke(context + 10 * WORD, body_with(memory, arena, body, n, loop))
+    poke(context + 10 * WORD, body_with(memory, body, n, loop))
     if peek(context + 10 * WORD) == 0:
         return False
     call_void(peek(pool + P_SLABS_JOB), context, 0, 0)

@@ -232,10 +232,14 @@ class Columns:
                 do(place, frame.get(place), frame.integer(frame.plus(number, residue)))
 
     def _restage(self, vector: Any, row: Any) -> None:
-        frame = self.frame
+        """The elements of a vector of rows once more, and the padding behind them."""
+        frame, builder = self.frame, self.frame.builder
         with frame.loop(self.length) as element:
             place = self._place(vector, *self._where(element))
             frame.put(place, self._load(element, row, self._mask(row) if self.partly else None))
+        with frame.loop(builder.sub(frame.times(self.turns, frame.residues), self.length)) as beyond:
+            place = self._place(vector, *self._where(builder.add(self.length, beyond)))
+            frame.put(place, frame.constant(self.source.padding))
 
     def _sum(self, vector: Any, reduction: Reduction, values: State, known: tuple[State, ...], last: bool) -> State:
         frame, builder, function = self.frame, self.frame.builder, self.frame.function

@@ -71,6 +71,13 @@ def writes(loop: int) -> int:
 
 
 @jit
+def size_of(loop: int, row: int) -> int:
+    """Bytes of an element of one of the rows that are read and written: a mask has one."""
+    last = peek(loop + L_INPUTS) - peek(loop + L_SCALARS) - 1
+    return 1 if peek(loop + L_MASK) != 0 and row == last else peek(loop + L_ITEMSIZE)
+
+
+@jit
 def lies_beside(dims: int, steps: int, loop: int) -> bool:
     """Whether each lane is to be a row: because rows are short, or lie side by side."""
     if peek(loop + L_PHASES) == 0:
@@ -78,7 +85,7 @@ def lies_beside(dims: int, steps: int, loop: int) -> bool:
     rows, nargs = peek(loop + L_INPUTS) - peek(loop + L_SCALARS), peek(loop + L_INPUTS) + peek(loop + L_OUTPUTS)
     along, simple = True, True
     for k in range(rows + writes(loop)):
-        size = peek(loop + L_ITEMSIZE) if peek(loop + L_MASK) == 0 or k != rows - 1 else 1
+        size = size_of(loop, k)
         one = peek(steps + WORD * (nargs + k)) == size
         along &= one
         simple &= one or peek(steps + WORD * (k if k < rows else nargs - 1)) == size
@@ -96,9 +103,9 @@ def body_of(loop: int, beside: bool) -> int:
 
 
 @jit
-def body_with(memory: int, arena: int, body: int, n: int, loop: int) -> int:
-    """`body`, or the loop that can do without an arena of so many bytes if there is no memory for one."""
-    if memory != 0 or arena == 0 or body != peek(loop + L_BESIDE) or n <= SMALL:
+def body_with(memory: int, body: int, n: int, loop: int) -> int:
+    """`body`, or the loop that can do without an arena if there is no memory for one."""
+    if memory != 0 or body != peek(loop + L_BESIDE) or n <= SMALL:
         return body
     return body_of(loop, False)
 
@@ -144,11 +151,10 @@ def arena_for(n: int, count: int, every: int, beside: bool, loop: int) -> int:
 
 @jit
 def _arena_for(dims: int, steps: int, loop: int) -> int:
-    inputs, itemsize = peek(loop + L_INPUTS), peek(loop + L_ITEMSIZE)
-    nargs, beside = inputs + peek(loop + L_OUTPUTS), False
+    inputs, beside = peek(loop + L_INPUTS), False
+    nargs = inputs + peek(loop + L_OUTPUTS)
     for k in range(inputs - peek(loop + L_SCALARS) + writes(loop)):
-        step = peek(steps + WORD * (nargs + k))
-        beside |= step not in (itemsize, 1)  # which is a mask's
+        beside |= peek(steps + WORD * (nargs + k)) != size_of(loop, k)
     return arena_for(peek(dims + WORD), peek(dims), peek(dims), beside, loop)
 
 
@@ -325,7 +331,7 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
                     poke(context + 4 * WORD, size)
                     chunks = (n + size - 1) // size
                     memory = arenas(arena, min(threads, chunks), pool)
-                    body = body_with(memory, arena, body, peek(dims + WORD), loop)
+                    body = body_with(memory, body, peek(dims + WORD), loop)
                     poke(context + 5 * WORD, body)
                     poke(context + 6 * WORD, memory)
                     poke(context + 7 * WORD, arena)
@@ -336,7 +342,7 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
                     free(memory, pool)
         if alone and body != 0:
             piece, memory = numba.intp(0), arenas(arena, 1, pool)
-            body = body_with(memory, arena, body, peek(dims + WORD), loop)
+            body = body_with(memory, body, peek(dims + WORD), loop)
             if memory != 0:
                 piece = record()
                 usual(piece, 0, arena_at(memory, arena, 0))
