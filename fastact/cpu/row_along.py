@@ -29,6 +29,7 @@ from .row_writing import LINES, SOON, write_items
 TOGETHER, TOGETHER_KEPT = 4096, 2304
 AT_LEAST, AT_LEAST_KEPT = 4, 2
 FEW = 4
+ENDS_MATTER = 16 << 10  # bytes of a row below which its first and last line do, if they are not its own
 YES, NO = ir.IntType(1)(1), ir.IntType(1)(0)
 
 
@@ -111,6 +112,8 @@ class Along:
         rows = builder.add(count, piece.others)
         size = builder.mul(rows, frame.times(length, self.output.size if self.output is not None else 0))
         large = builder.and_(builder.icmp_signed(">=", size, INTP(STREAM // 2)), builder.not_(self.staged))
+        if self.output is not None:
+            large = builder.and_(large, self._in_lines(self.output))
         if not self.keeps:
             self.streaming = large
         elif self.streams and not self.plain:
@@ -122,6 +125,19 @@ class Along:
             self._group(first, present)
         with builder.if_then(self.streaming, likely=False):
             builder.fence("seq_cst")
+
+    def _in_lines(self, output: Operand) -> Any:
+        """Whether rows are whole cache lines, or so long that the ends matter little.
+
+        A line that is written partly past the caches and partly not takes hundreds of cycles.
+        """
+        frame, builder = self.frame, self.frame.builder
+        begins = builder.icmp_signed("==", frame.to_line(output.base, output), INTP(0))
+        apart = builder.icmp_signed("==", builder.and_(output.outer, INTP(LINE - 1)), INTP(0))
+        ends = builder.and_(frame.times(self.length, output.size), INTP(LINE - 1))
+        whole = builder.and_(apart, builder.icmp_signed("==", ends, INTP(0)))
+        long = builder.icmp_signed(">=", frame.times(self.length, output.size), INTP(ENDS_MATTER))
+        return builder.or_(builder.and_(begins, whole), long)
 
     def _group(self, first: Any, present: Any) -> None:
         frame, builder, function, numbers = self.frame, self.frame.builder, self.frame.function, self.numbers

@@ -85,10 +85,8 @@ def write_items(
 
         def by_lines() -> None:
             """Whole lines, for a store that crosses two takes as long as two; the ends overlap with them."""
-            short = builder.icmp_signed("<", elements, INTP(LINES))
-            if along.streams and not kept:  # past the caches only whole lines can be written
-                short = builder.and_(short, builder.not_(along.streaming))
-            before = builder.select(short, INTP(0), frame.to_line(to, output))
+            # What is written past the caches must begin a line: rows that are so short do, where they are.
+            before = builder.select(builder.icmp_signed("<", elements, INTP(LINES)), INTP(0), frame.to_line(to, output))
             rest = builder.srem(builder.sub(elements, before), INTP(frame.lanes))
             ends = [
                 (INTP(0), frame.is_positive(before)),
