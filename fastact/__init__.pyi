@@ -45,28 +45,26 @@ _Operand = ArrayLike | _Overriding
 _Array = NDArray[Any]
 _Out = _Overriding | EllipsisType  # an array is one of the first
 
-class _Plain(TypedDict, total=False):
-    """With these alone the dtype of the operands is that of the result."""
-    where: _Operand
+class _All(TypedDict, total=False):
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"]
     order: Literal["K", "A", "C", "F"] | None
     subok: bool
 
-class _Keywords(_Plain, total=False):
+class _Typed(TypedDict, total=False):
+    """With one of these the dtype of the result need not be that of the operands."""
     dtype: DTypeLike | None
     signature: str | tuple[DTypeLike | None, ...]
 
-class _PlainRows(TypedDict, total=False):
+class _Plain(_All, total=False):
+    where: _Operand
+
+class _PlainRows(_All, total=False):
     """The same of a ufunc with a signature."""
     axis: SupportsIndex
     axes: Sequence[SupportsIndex | tuple[SupportsIndex, ...]]
-    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"]
-    order: Literal["K", "A", "C", "F"] | None
-    subok: bool
 
-class _RowKeywords(_PlainRows, total=False):
-    dtype: DTypeLike | None
-    signature: str | tuple[DTypeLike | None, ...]
+class _Keywords(_Plain, _Typed, total=False): ...
+class _RowKeywords(_PlainRows, _Typed, total=False): ...
 
 class _x_threshold(Protocol):
     __name__: str

@@ -102,6 +102,8 @@ def _weak_numbers(args: tuple[Any, ...], arrays: int) -> tuple[Any, ...]:
 
     To NumPy, numbers are weak only beside dtypes of its own.
     """
+    if not any(type(a) in (float, int) for a in args[arrays:]):
+        return args
     dtypes = {getattr(a, "dtype", None) for a in args[:arrays]}
     dtype = dtypes.pop() if len(dtypes) == 1 else None
     if not isinstance(dtype, np.dtype) or dtype.kind != "V":

@@ -48,7 +48,7 @@ def ufuncs(name: str) -> list[np.ufunc]:
 
 def warm(name: str, dtypes: Sequence[str], lengths: Sequence[int]) -> str:
     """Compile all loops of one public function."""
-    from .cpu.ufunc import warm as compile_loops
+    from .cpu.ufunc import compile_loops
 
     for ufunc in ufuncs(name):
         compile_loops(ufunc, dtypes, lengths)

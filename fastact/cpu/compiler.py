@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from numba.core import codegen, types
+from numba.core import codegen, config, types
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from ..kernels.rows import RowFunction
 from ..kernels.sparse import Projection
-from .driver import jit_enabled
 from .emit import Block, emit_block
 from .machine import target
 from .rows import emit_beside, emit_rows, emit_short_rows
@@ -30,6 +29,16 @@ OPTIONS = {"error_model": "numpy", "boundscheck": False, "forceinline": True, "_
 # instructions that old x86 CPUs lack, come in later, when LLVM writes the code; the C library has them.)
 SYMBOLS_OF = {"win32": {"__chkstk"}, "darwin": {"bzero", "__bzero", "memset_pattern16"}}
 ALLOWED_SYMBOLS = {"memcpy", "memmove", "memset"} | SYMBOLS_OF.get(sys.platform, set())
+
+
+@contextmanager
+def jit_enabled() -> Iterator[None]:
+    """NUMBA_DISABLE_JIT is for the user's own functions; the package's would not work without."""
+    disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
+    try:
+        yield
+    finally:
+        config.DISABLE_JIT = disabled
 
 
 def compile_function(

@@ -8,12 +8,12 @@ has compiled it; addresses are integers and the structures are those of `fastact
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
 
+from .compiler import jit_enabled
 from .layout import EVERY_SECOND, KINDS, MAX_OPERANDS, PAST_CACHES, SCALARS, SLOTS, Loop, Pool, UFunc, offset
 from .memory import (
     atomic_add,
@@ -31,17 +31,6 @@ from .memory import (
     scatter,
     stack,
 )
-
-
-@contextmanager
-def jit_enabled() -> Iterator[None]:
-    """NUMBA_DISABLE_JIT is for the user's own functions; these would not work without."""
-    disabled, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, 0
-    try:
-        yield
-    finally:
-        numba.config.DISABLE_JIT = disabled
-
 
 F = TypeVar("F", bound=Callable[..., Any])
 

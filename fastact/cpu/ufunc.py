@@ -95,7 +95,7 @@ def _resolve(number: int) -> int:
     return _pending[address].code(kind)
 
 
-def warm(ufunc: np.ufunc, dtypes: Collection[str], lengths: Collection[int]) -> None:
+def compile_loops(ufunc: np.ufunc, dtypes: Collection[str], lengths: Collection[int]) -> None:
     """Compile all loops of a ufunc for some dtypes, those for rows of one length for these lengths."""
     for built in _loops[id(ufunc)]:
         resolver = _pending[ctypes.addressof(built.loop)]
