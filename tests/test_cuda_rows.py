@@ -106,6 +106,25 @@ def test_rows_that_are_refused(idle: HostDriver) -> None:
     assert not idle.launches
 
 
+def test_overlap_of_arrays_with_items_of_other_sizes(idle: HostDriver) -> None:
+    """A mask has a byte an entry, class indices have eight: what lies beside the result is no part of it."""
+    room, apart = np.zeros(400, np.uint8), "out overlaps input 1 without being the same array"
+
+    def at(start: int, shape: tuple[int, ...], dtype: Any) -> Array:
+        end = start + int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return Array(room[start:end].view(dtype).reshape(shape))
+
+    x, half = Array(sample(24).reshape(4, 6)), Array(np.zeros((24, 6), np.float16))
+    cuda.softmax(x, where=at(0, (4, 6), np.bool_), out=at(24, (4, 6), np.float32))
+    cuda.softmax(x, where=at(120, (4, 6), np.bool_), out=at(24, (4, 6), np.float32))
+    assert len(idle.launches) == 2
+    with pytest.raises(ValueError, match=apart):
+        cuda.cross_entropy_with_logits(half, at(0, (24,), np.int64), out=at(96, (24,), np.float16))
+    with pytest.raises(ValueError, match=apart):  # the same place and shape, other items
+        cuda.softmax(half, where=at(0, (24, 6), np.bool_), out=at(0, (24, 6), np.float16))
+    assert len(idle.launches) == 2
+
+
 def test_row_grid(idle: HostDriver) -> None:
     cuda.softmax(Huge((1000, 512)), out=Huge((1000, 512), pointer=1 << 50))
     cuda.softmax(Huge((1000, 4096)), out=Huge((1000, 4096), pointer=1 << 50))

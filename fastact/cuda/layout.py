@@ -110,13 +110,14 @@ def check_overlap(name: str, out: DeviceArray, label: str, other: DeviceArray, o
     """Refuse an output that shares memory with another operand, unless the two are the same array."""
     if out.size == 0 or other.size == 0:
         return
-    if out.pointer == other.pointer and out.shape == other.shape and out.full_strides() == other.full_strides():
+    one_place = out.pointer == other.pointer and out.dtype == other.dtype and out.shape == other.shape
+    if one_place and out.full_strides() == other.full_strides():
         if other_label.startswith("out"):
             raise ValueError(f"{name}(): {label} and {other_label} are the same memory")
         return
     if out.strides is None and other.strides is None:
-        item = ITEMSIZE[out.dtype]
-        apart = out.pointer + out.size * item <= other.pointer or other.pointer + other.size * item <= out.pointer
+        end, other_end = (a.pointer + a.size * ITEMSIZE[a.dtype] for a in (out, other))  # a mask has items of its own
+        apart = end <= other.pointer or other_end <= out.pointer
     else:
         try:
             apart = not np.shares_memory(_addresses(out), _addresses(other), max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
