@@ -16,7 +16,7 @@ import pytest
 import fastact as fa
 from fastact import cuda
 from fastact.api import LOSSES, ROWS, aliases, elementwise_forms
-from fastact.cuda import arrays, driver
+from fastact.cuda import arrays, driver, functions
 
 from .cuda_host import DTYPES, Array, HostDriver, Huge, needs_compiler, same
 from .functions import SHAPES, parameters, sample
@@ -85,6 +85,19 @@ def test_the_bits_of_the_cpu(gpu: HostDriver, name: str, dtype: str) -> None:
     values = [DTYPES[dtype](p) for p in parameters(name)]
     got = getattr(cuda, name)(*(Array(x) for x in xs), *values)
     assert same(got, getattr(fa, name)(*xs, *values))
+
+
+def test_what_is_rare_is_a_branch() -> None:
+    """Where an array decides: a parameter would make it the rule, and 16-bit kernels have no use for it."""
+    for name, dtype, places, rare in (
+        ("mish_with_derivative", "float32", "", True),
+        ("swish_derivative", "float32", "s", False),
+        ("swish_derivative", "float32", "a", True),
+        ("mish", "bfloat16", "", False),
+        ("mish", "float64", "", False),
+    ):
+        assert ("rare |= usually(" in functions.source(name, dtype, places, "contiguous")) == rare
+    assert "usually(" not in functions.source("mish", "float32", "", "strided")
 
 
 @needs_compiler

@@ -46,10 +46,14 @@ needs_nvdisasm = pytest.mark.skipif(not have_nvdisasm(), reason="nvidia-cuda-nvd
 def test_machine_code(name: str) -> None:
     """128-bit accesses; no generic ones, no spills, calls or float64; and no more instructions than on record."""
     for dtype in ("bfloat16", "float32"):
-        cost, _, broken, _ = cuda_budget.measure(name, dtype, (9, 0))
-        assert not broken
-        limit = 1.15 * RECORDED[name][dtype]["instructions"] + 1
-        assert cost <= limit, f"{name} costs {cost} instructions an element in {dtype}: run python tools/cuda_budget.py"
+        cost = cuda_budget.measure(name, dtype, (9, 0))
+        assert not cost.broken
+        recorded = RECORDED[name][dtype]
+        where_rare = recorded.get("instructions_where_rare", recorded["instructions"])
+        for found, before in ((cost.usual, recorded["instructions"]), (cost.most, where_rare)):
+            assert found <= 1.15 * before + 1, (
+                f"{name} costs {found} instructions an element in {dtype}: run python tools/cuda_budget.py"
+            )
 
 
 @needs_nvdisasm
@@ -57,8 +61,7 @@ def test_machine_code(name: str) -> None:
 def test_architectures(architecture: int) -> None:
     capability = (architecture // 10, architecture % 10)
     for name, dtype in (("gelu", "float16"), ("softplus", "bfloat16"), ("silu", "float32"), ("tanh", "float64")):
-        _, _, broken, _ = cuda_budget.measure(name, dtype, capability)
-        assert not broken
+        assert not cuda_budget.measure(name, dtype, capability).broken
 
 
 def test_every_function_is_on_record() -> None:

@@ -17,7 +17,7 @@ from .arrays import DeviceArray, describe, is_device_array
 from .compiler import cubin
 from .layout import Walk, broadcast_shapes, check_output, check_overlap, walk
 from .ranges import cheap_forms, cheap_forms_for, divisions
-from .trace import trace
+from .trace import Graph, trace
 
 _ALIGNMENT = 16
 # Kernels whose arithmetic costs nearly as much as memory or more (``tools/cuda_budget.py``).
@@ -82,10 +82,29 @@ def source(name: str, dtype: str, places: str, layout: str) -> str:
     else:
         if templates.ITEMSIZE[dtype] == 2 and len(kinds) == len(form.arrays) == 2:
             graph = halves.reduced_product(graph, dtype)
-        cheap = cheap_forms(graph, kinds, len(form.arrays) - 1)
-        if dtype == "float32":
-            cheap |= dict.fromkeys(quotients.short(graph, cheap), "short")
-    return {"contiguous": templates.contiguous, "strided": templates.strided}[layout](kernel, graph, cheap)
+        cheap = _cheap(graph, kinds, form, dtype)
+    if layout == "strided":
+        return templates.strided(kernel, graph, cheap)
+    usual = None if templates.ITEMSIZE[dtype] == 2 else _without_rare(kernel, kinds)
+    least = None if usual is None else templates.Usual(usual, _cheap(usual, kinds, form, dtype))
+    return templates.contiguous(kernel, graph, cheap, least)
+
+
+def _cheap(graph: Graph, kinds: Sequence[str], form: Form, dtype: str) -> dict[int, str]:
+    """The divisions and square roots that may have a cheap form, whatever the array is that the function is of."""
+    found = cheap_forms(graph, kinds, len(form.arrays) - 1)
+    if dtype == "float32":
+        found |= dict.fromkeys(quotients.short(graph, found), "short")
+    return found
+
+
+def _without_rare(kernel: templates.Kernel, kinds: Sequence[str]) -> Graph | None:
+    """A kernel without what is rare, if there is such and arrays say where: a parameter may make it the rule."""
+    graph = trace(kernel.function, kinds, kernel.width, without_rare=True)
+    if graph.rare is None:
+        return None
+    deciding = [graph.nodes[k] for k in graph.used((graph.rare.number,))]
+    return None if any(node.op == "input" and node.value >= kernel.arrays for node in deciding) else graph
 
 
 @cache

@@ -22,8 +22,13 @@ FILE = Path(__file__).with_name("quotients.json")
 def digest(graph: Graph, number: int) -> str:
     """What a result is called in the file: it follows from the operations it depends on, the result's own included."""
     place: dict[int, int] = {}
-    for k in graph.used((number,)):
-        place[k] = len(place)
+    left = [number]
+    while left:  # every operand before what it is for, in an order that does not depend on what else the graph has
+        waiting = [k for k in graph.nodes[left[-1]].operands if k not in place]
+        if waiting:
+            left.append(waiting[0])
+        else:
+            place.setdefault(left.pop(), len(place))
     lines = []
     for k in place:
         node = graph.nodes[k]

@@ -157,7 +157,8 @@ def _grouped(graph: Graph, numbers: Sequence[int]) -> dict[int, list[int]]:
 def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int, str] | None = None) -> str:
     """A C function of a graph: the inputs by value, the outputs through references, first the shared tables.
 
-    `cheap` has the divisions and square roots that may have a cheap form (`fastact.cuda.ranges`).
+    It returns the mask of a graph without what is rare. `cheap` has the divisions and square roots that may have a
+    cheap form (`fastact.cuda.ranges`).
     """
     cheap = cheap or {}
     real = FLOAT_NAMES[tables.width]
@@ -208,7 +209,11 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
     declared = ", ".join([f"const {real} *table", *(parameters[k] for k in sorted(parameters)), *outputs])
     # an output may be the variable of an input, so all are written at the end
     lines += [f"  y{k} = {names[number]};" for k, number in enumerate(graph.outputs)]
-    return f"{before}static __device__ __forceinline__ void {name}({declared}) {{\n" + "\n".join(lines) + "\n}\n"
+    kind = "void"
+    if graph.rare is not None:
+        kind = "bool"
+        lines.append(f"  return {names[graph.rare.number]};")
+    return f"{before}static __device__ __forceinline__ {kind} {name}({declared}) {{\n" + "\n".join(lines) + "\n}\n"
 
 
 def _called(name: str, graph: Graph, tables: Tables) -> str:

@@ -243,9 +243,23 @@ def fill(tables: Tables, threads: int | None = None) -> str:
     return _FILL.replace("{real}", real).replace("{copy}", copy)
 
 
-def _call(kernel: Kernel, inputs: Sequence[str], outputs: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class Usual:
+    """A kernel's graph without what is rare, and its divisions and square roots that have a cheap form."""
+
+    graph: Graph
+    cheap: Mapping[int, str]
+
+
+def _functions(tables: Tables, graph: Graph, cheap: Mapping[int, str] | None, usual: Usual | None) -> str:
+    """`apply`, which is always right, and `usually`, which says where it is not."""
+    found = device_function("apply", graph, tables, cheap)
+    return found if usual is None else device_function("usually", usual.graph, tables, usual.cheap) + found
+
+
+def _call(kernel: Kernel, inputs: Sequence[str], outputs: Sequence[str], function: str = "apply") -> str:
     scalars = [f"p{k}" for k in range(kernel.scalars)]
-    return f"apply({', '.join(['table', *inputs, *scalars, *outputs])});"
+    return f"{function}({', '.join(['table', *inputs, *scalars, *outputs])})"
 
 
 def _scalar_parameters(kernel: Kernel) -> list[str]:
@@ -258,20 +272,40 @@ def _scalar_code(kernel: Kernel, index: Callable[[str], str], indent: str) -> st
     results = [f"r{k}" for k in range(kernel.outputs)]
     lines = [
         f"{real} {', '.join(results)};",
-        _call(kernel, [f"widen(x{k}[{index(f'x{k}')}])" for k in range(kernel.arrays)], results),
+        _call(kernel, [f"widen(x{k}[{index(f'x{k}')}])" for k in range(kernel.arrays)], results) + ";",
         *(f"y{k}[{index(f'y{k}')}] = narrow(r{k});" for k in range(kernel.outputs)),
     ]
     return "\n".join(indent + line for line in lines)
 
 
-def contiguous(kernel: Kernel, graph: Graph, cheap: Mapping[int, str] | None = None) -> str:
+def _elements(kernel: Kernel, count: int, usual: Usual | None) -> str:
+    """Those of 16 bytes: what is rare is looked for once for all of them, so that they are computed side by side.
+
+    With `USUAL_PATH` defined, what is rare takes one instruction: `tools/cuda_budget.py` counts what is left.
+    """
+    operands = [f"u{k}[e]" for k in range(kernel.arrays)], [f"w{k}[e]" for k in range(kernel.outputs)]
+    each = f"#pragma unroll\n      for (int e = 0; e < {count}; e++)"
+    if usual is None:
+        return f"{each} {_call(kernel, *operands)};"
+    return f"""      bool rare = false;
+{each} rare |= {_call(kernel, *operands, function="usually")};
+      if (rare) {{
+#ifdef USUAL_PATH
+        __trap();
+#else
+{each} {_call(kernel, *operands)};
+#endif
+      }}"""
+
+
+def contiguous(kernel: Kernel, graph: Graph, cheap: Mapping[int, str] | None = None, usual: Usual | None = None) -> str:
     """The kernel over arrays whose elements lie one after the other.
 
     `tiles` says how many tiles go 16 bytes at a time: none unless all pointers are multiples of 16. What is left, the
     last, incomplete tile for one, goes element by element. There are fewer than 2^31 tiles.
     """
     tables = Tables(kernel.width)
-    function = device_function("apply", graph, tables, cheap)
+    functions = _functions(tables, graph, cheap, usual)
     real, per_load = FLOAT_NAMES[kernel.width], 16 // ITEMSIZE[kernel.dtype]
     parameters = [f"const {kernel.item} *x{k}" for k in range(kernel.arrays)]
     parameters += [f"{kernel.item} *y{k}" for k in range(kernel.outputs)]
@@ -292,10 +326,9 @@ def contiguous(kernel: Kernel, graph: Graph, cheap: Mapping[int, str] | None = N
     words, half = operations * kernel.width // 32, ITEMSIZE[kernel.dtype] == 2
     if kernel.loads > LOADS or (operations > LONG and half) or (words > LONGEST and kernel.outputs == 1):
         blocks = "FEWEST_BLOCKS"  # of which each has more under way
-    call = _call(kernel, [f"u{k}[e]" for k in range(kernel.arrays)], [f"w{k}[e]" for k in range(kernel.outputs)])
     return f"""{prologue(kernel.dtype)}
 {tables.definition()}
-{function}
+{functions}
 extern "C" __global__ void __launch_bounds__({THREADS}, {blocks}) contiguous({", ".join(parameters)}) {{
   const long long base = (long long)blockIdx.x * {tile};
   const bool whole = blockIdx.x < (unsigned)tiles;
@@ -309,8 +342,7 @@ extern "C" __global__ void __launch_bounds__({THREADS}, {blocks}) contiguous({",
     for (int l = 0; l < {kernel.loads}; l++) {{
 {unpacked}
       {real} {results};
-#pragma unroll
-      for (int e = 0; e < {per_load}; e++) {call}
+{_elements(kernel, per_load, usual)}
 {stored}
     }}
   }} else {{

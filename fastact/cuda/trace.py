@@ -35,8 +35,10 @@ class Node:
 class Graph:
     """The operations of a kernel in the order they were noted: operands come before their use."""
 
-    def __init__(self, functions: bool = False) -> None:
+    def __init__(self, functions: bool = False, without_rare: bool = False) -> None:
         self.functions = functions  # what is rare becomes a function of its own
+        self.without_rare = without_rare  # what is rare is left out
+        self.rare: Value | None = None  # and this mask says where that is wrong
         self.nodes: list[Node] = []
         self.outputs: tuple[int, ...] = ()
         self._known: dict[Node, int] = {}
@@ -60,8 +62,9 @@ class Graph:
         return Value(self, self.add(Node("input", (), kind, width, position)), kind, width)
 
     def used(self, outputs: tuple[int, ...] | None = None) -> list[int]:
-        """The numbers of the nodes that `outputs`, or those of the graph, depend on, in order."""
-        left = list(self.outputs if outputs is None else outputs)
+        """The numbers of the nodes that `outputs`, or those of the graph and its mask, depend on, in order."""
+        own = self.outputs if self.rare is None else (*self.outputs, self.rare.number)
+        left = list(own if outputs is None else outputs)
         needed = set(left)
         while left:
             for k in self.nodes[left.pop()].operands:
@@ -223,8 +226,12 @@ class Value:
     def rarely(self, kernel: Callable[..., Any], operands: Sequence[Value], otherwise: Sequence[Value]) -> list[Value]:
         """On a mask: one operation a result, with the graph of `kernel`; what they have in common is done once.
 
-        Where the graph has no functions, the kernel is done everywhere and its results are chosen from.
+        Where the graph has no functions, the kernel is done everywhere and its results are chosen from, or is left out.
         """
+        if self.graph.without_rare and self.graph.nodes[self.number].op != "const":
+            before = self.graph.rare
+            self.graph.rare = self if before is None else before | self
+            return list(otherwise)
         if not self.graph.functions:
             found = kernel(*operands)
             return [old.select(self, new, old) for new, old in zip(found, otherwise, strict=True)]
@@ -242,19 +249,23 @@ class Value:
         return self._note("entry", (self.number,), "float", entries)
 
 
-def trace(function: Callable[..., Any], kinds: Sequence[str], width: int) -> Graph:
+def trace(function: Callable[..., Any], kinds: Sequence[str], width: int, without_rare: bool = False) -> Graph:
     """The graph of `function` called with one lane for every entry of `kinds` ("float" or "int")."""
-    return trace_with(lambda lanes: function(*lanes), kinds, width)
+    return trace_with(lambda lanes: function(*lanes), kinds, width, without_rare=without_rare)
 
 
 def trace_with(
-    function: Callable[[list[Value]], Any], kinds: Sequence[str], width: int, functions: bool = False
+    function: Callable[[list[Value]], Any],
+    kinds: Sequence[str],
+    width: int,
+    functions: bool = False,
+    without_rare: bool = False,
 ) -> Graph:
     """The same for a function that takes the lanes as one list; its results are one lane or a tuple of them.
 
-    With `functions`, what is rare becomes a function of its own.
+    With `functions`, what is rare becomes a function of its own; `without_rare` it is left out, and a mask says where.
     """
-    graph = Graph(functions)
+    graph = Graph(functions, without_rare)
     results = function([graph.input(k, kind, width) for k, kind in enumerate(kinds)])
     results = results if isinstance(results, tuple) else (results,)
     first = graph.input(0, kinds[0], width) if kinds else None

@@ -99,14 +99,15 @@ def _gelu_tanh32(x: Lanes) -> Lanes:
 
 
 @kernel
-def _slope32(x: Lanes, a: Lanes, parts: tuple[Lanes, Lanes, Lanes], root: tuple[float, float]) -> Lanes:
-    """D for x <= 0 and 1 - D for x > 0, where 2^90 D = (root - a) h (1 + r + w) and `parts` is (h, r, w)."""
+def _slope32(x: Lanes, parts: tuple[Lanes, Lanes, Lanes], g: Lanes, g_low: Lanes) -> Lanes:
+    """D for x <= 0 and 1 - D for x > 0, where 2^90 D = -(g + g_low) h (1 + r + w) and `parts` is (h, r, w).
+
+    g is |x| less the root of D, exactly so near the root.
+    """
     h, r, w = parts
     t = fma(h, r + w, h)
     t_low = fma(h, w, fma(h, r, h - t))
-    # -(root - a), which is exact near the root
-    g, g_low = two_diff(a, root[0])
-    y = fma(g, t, fma(g, t_low, (g_low - root[1]) * t))
+    y = fma(g, t, fma(g, t_low, g_low * t))
     return select(x > 0.0, fma(y, DOWN, 1.0), y * -DOWN)
 
 
@@ -114,14 +115,21 @@ def _slope32(x: Lanes, a: Lanes, parts: tuple[Lanes, Lanes, Lanes], root: tuple[
 def _gelu_derivative32(x: Lanes) -> Lanes:
     """Phi(x) + x phi(x). Error 0.833 ULP."""
     a = clamp_above(fabs(x), GELU_SLOPE_INTERVALS[2])
-    return _slope32(x, a, tail(a, *minus_half_square(a), GELU_SLOPE, GELU_SLOPE_INTERVALS), GELU_ROOT)
+    g, g_low = two_diff(a, GELU_ROOT[0])
+    parts = tail(a, *minus_half_square(a), GELU_SLOPE, GELU_SLOPE_INTERVALS)
+    return _slope32(x, parts, g, g_low - GELU_ROOT[1])
 
 
 @kernel
 def _gelu_tanh_derivative32(x: Lanes) -> Lanes:
     """s(2u) (1 + 2 x u' s(-2u)), s the logistic function. Error 0.849 ULP."""
     a = clamp_above(fabs(x), GELU_TANH_SLOPE_INTERVALS[2])
-    return _slope32(x, a, tail(a, *minus_cubic(a), GELU_TANH_SLOPE, GELU_TANH_SLOPE_INTERVALS), GELU_TANH_ROOT)
+    root, root_low = GELU_TANH_ROOT
+    # The root is a multiple of 2^-20: for a above it the difference is exact, below it the sum.
+    g = a - root
+    g_low = a - (g + root)
+    parts = tail(a, *minus_cubic(a), GELU_TANH_SLOPE, GELU_TANH_SLOPE_INTERVALS)
+    return _slope32(x, parts, g, g_low - root_low)
 
 
 # 2u = x (LINEAR + CUBIC x^2) in float64. LINEAR_HEAD has 21 bits, so that LINEAR_HEAD - p is exact.
