@@ -10,10 +10,10 @@ import pytest
 
 from fastact.api import default_kernel, elementwise_forms
 from fastact.cuda import quotients
-from fastact.cuda.evaluate import evaluate, fma32, fma64
 from fastact.cuda.ranges import cheap_forms
 from fastact.cuda.source import ROUNDED
-from fastact.cuda.trace import Graph, Node, trace
+from fastact.graph.evaluate import evaluate, fma32, fma64
+from fastact.graph.trace import Graph, Node, trace
 from fastact.kernels.language import fma, kernel, lookup, select, sqrt
 
 from .functions import ELEMENTWISE, call, outputs, parameters, same_bits, sample

@@ -11,7 +11,7 @@ import pytest
 
 from fastact.accuracy.digest import Recorded
 from fastact.cpu.lanes import Lanes
-from fastact.cuda.trace import Value
+from fastact.graph.trace import Value
 from fastact.kernels import language
 
 SOURCE = ast.parse(Path(language.__file__).read_text("utf-8"))

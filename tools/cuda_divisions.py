@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fastact.cuda import quotients
 from fastact.cuda.functions import variant
-from fastact.cuda.trace import Graph, Node, trace
+from fastact.graph.trace import Graph, Node, trace
 
 NAMES = ("gelu_tanh", "silu_derivative", "softplus_derivative", "softplus", "softplus_derivative_beta", "log_sigmoid")
 ALL = 1 << 32

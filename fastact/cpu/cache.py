@@ -41,7 +41,8 @@ def source_digest() -> str:
     """A digest of every source file that decides what compiled code does."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for file in sorted([*package.glob("kernels/*.py"), *package.glob("cpu/*.py"), package / "activation.py"]):
+    files = [file for part in ("kernels", "graph", "cpu") for file in package.glob(f"{part}/*.py")]
+    for file in sorted([*files, package / "activation.py"]):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 
-from .lanes import Builder, Lanes, Target, call_intrinsic, concatenate, shuffle, suffix, vector
+from .lanes import Builder, Lanes, Target, call_intrinsic, concatenate, shuffle, splat, split, suffix, vector
 from .layout import EVERY_SECOND, PAST_CACHES
 
 POINTER = ir.IntType(8).as_pointer()
@@ -70,7 +71,8 @@ def emit_block(builder: Builder, args: Any, n: Any, block: Block, target: Target
             for pointer in pointers[:vectors]:
                 _prefetch_pages(builder, _at(builder, pointer, i, block.dtype), block, max(1, STREAMS // vectors))
         if staggered:
-            _staggered(builder, pointers, i, fill, replace(block, lanes=native), block.lanes // native, target)
+            each = native * (2 if block.dtype == "bfloat16" else 1)
+            _staggered(builder, pointers, i, fill, replace(block, lanes=each), block.lanes // each, target)
         else:
             few = replace(block, lanes=min(block.lanes, AT_ONCE * native))
             for first in range(0, block.lanes, few.lanes):
@@ -135,29 +137,33 @@ def _group(
     apart = 2 if block.way == EVERY_SECOND else 1
     sources = [_at(builder, p, builder.mul(i, INTP(apart)), block.dtype) for p in pointers[: block.inputs]]
     places = [*sources, *(_at(builder, p, i, block.dtype) for p in pointers[block.inputs :])]
+    pairs = block.dtype == "bfloat16" and block.lanes > 1
     arguments = []
     for k in range(block.inputs):
         if k >= vectors:
-            value = repeat(builder, fill[k], block.lanes)
-        elif apart > 1:
-            wide = load_at(builder, places[k], vector(fill[k].type, apart * block.lanes))
-            value = shuffle(builder, wide, range(0, apart * block.lanes, apart))
+            arguments.append(splat(widen(builder, fill[k], block.dtype, 1, target), block.lanes))
+            continue
+        if apart > 1:
+            loaded = load_at(builder, places[k], vector(fill[k].type, apart * block.lanes))
+            value = shuffle(builder, loaded, range(0, apart * block.lanes, apart))
         elif mask is None:
             value = load_at(builder, places[k], vector(fill[k].type, block.lanes))
         else:
             value = _load_masked(builder, places[k], mask, repeat(builder, fill[k], block.lanes))
-        arguments.append(widen(builder, value, block.dtype, block.lanes, target))
+        wide = _widen_pairs if pairs else partial(widen, dtype=block.dtype)
+        arguments.append(wide(builder, value, count=block.lanes, target=target))
     results = block.kernel(*arguments)
     results = results if isinstance(results, tuple) else (results,)
-    for place, value in zip(places[block.inputs :], results, strict=True):
+    for place, result in zip(places[block.inputs :], results, strict=True):
+        value = _narrow_pairs(result) if pairs else narrow(result, block.dtype)
         if mask is not None:
-            store_masked(builder, place, mask, narrow(value, block.dtype))
+            store_masked(builder, place, mask, value)
         elif block.past_caches:
-            store_past_caches(builder, place, narrow(value, block.dtype))
+            store_past_caches(builder, place, value)
         else:
             lines = range(0, block.lanes * ITEMSIZE[block.dtype], LINE)
             _prefetch(builder, place, (WRITE_AHEAD + line for line in lines), write=True)
-            store_at(builder, place, narrow(value, block.dtype))
+            store_at(builder, place, value)
 
 
 def _below(builder: Builder, left: Any, lanes: int) -> Any:
@@ -288,9 +294,32 @@ def _prefetch_pages(builder: Builder, pointer: Any, block: Block, pages: int) ->
 
 
 def _to_bfloat16(x: Lanes) -> Lanes:
+    return _rounded_to_bfloat16(x) >> 16
+
+
+def _rounded_to_bfloat16(x: Lanes) -> Lanes:
+    """In the upper half of the bits; what is in the lower half does not count."""
     i = x.bits()
-    rounded = (i + 0x7FFF + ((i >> 16) & 1)) >> 16
-    return i.select(x != x, (i >> 16) | 0x40, rounded)
+    return i.select(x != x, i | 0x400000, i + 0x7FFF + ((i >> 16) & 1))
+
+
+# Where all lanes are treated alike their order does not matter. A word holds two bfloat16, each of which is a float32
+# with the other bits cleared: those that come first are taken first, so that no instruction has to move them about.
+
+
+def _widen_pairs(builder: Builder, value: Any, count: int, target: Target) -> Lanes:
+    words = builder.bitcast(value, vector(ir.IntType(32), count // 2))
+    i = Lanes(builder, words, "int", 32, count // 2, target)
+    both = concatenate(builder, [(i << 16).value, (i & -0x10000).value])
+    return i.like(both, count=count).from_bits()
+
+
+def _narrow_pairs(value: Lanes) -> Any:
+    builder, rounded = value.builder, _rounded_to_bfloat16(value)
+    first, second = split(rounded)
+    low = builder.lshr(first.value, repeat(builder, ir.IntType(32)(16), first.count))
+    words = builder.or_(low, (second & -0x10000).value)
+    return builder.bitcast(words, vector(ir.IntType(16), value.count))
 
 
 _CONVERTED = 8  # float16 that one instruction of F16C makes

@@ -462,6 +462,8 @@ def concatenate(builder: Builder, parts: Sequence[Any]) -> Any:
 
 def splat(number: Lanes, count: int) -> Lanes:
     """One lane, copied to `count` lanes."""
+    if count == 1:
+        return number
     builder = number.builder
     undefined = ir.Constant(vector(number.value.type, count), ir.Undefined)
     first = builder.insert_element(undefined, number.value, ir.IntType(32)(0))

@@ -332,6 +332,8 @@ def block_loop(
     # more than four only where they need not share sixteen registers
     vectors = vectors if width == 4 and machine.target().has("avx512f") else min(vectors, 4)
     lanes = vectors * machine.vector_bytes() // width
+    if ITEMSIZE[dtype] == 2 and inputs == 1:
+        kernel = _for_halves(kernel, dtype)
 
     def block(kind: int) -> Block:
         values, way = scalars if kind & SCALARS else 0, kind & ~SCALARS
@@ -357,6 +359,21 @@ def block_loop(
         lanes=lanes,
         threshold=_THREADS_PAY.get(min(vectors, 4), _THREADS_PAY[2]),
     )
+
+
+def _for_halves(kernel: Callable[..., Any], dtype: str) -> Callable[..., Any]:
+    """What `fastact.graph.replay` makes of it, imported when something is compiled."""
+
+    def chosen(x: Any) -> Any:
+        return made()(x)
+
+    @cache
+    def made() -> Callable[..., Any]:
+        from ..graph.replay import for_halves
+
+        return for_halves(kernel, dtype)
+
+    return chosen
 
 
 def elementwise(

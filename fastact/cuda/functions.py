@@ -12,12 +12,13 @@ import numpy as np
 from ..activation import Activation, Form
 from ..api import aliases, default_kernel, elementwise_forms
 from ..documentation import formula_lines
-from . import driver, half_tables, halves, quotients, templates
+from ..graph import halves
+from ..graph.trace import Graph, trace
+from . import driver, half_tables, quotients, templates
 from .arrays import DeviceArray, describe, is_device_array
 from .compiler import cubin
 from .layout import Walk, broadcast_shapes, check_output, check_overlap, walk
 from .ranges import cheap_forms, cheap_forms_for, divisions
-from .trace import Graph, trace
 
 _ALIGNMENT = 16
 # Kernels whose arithmetic costs nearly as much as memory or more (``tools/cuda_budget.py``).

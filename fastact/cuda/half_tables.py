@@ -1,10 +1,10 @@
 """Kernels for bfloat16 arrays that look their results up.
 
 A bfloat16 has 128 values for every power of two and sign, and most functions are something simple far from and close
-to 0: a constant, the argument, or a straight line. What lies between is a table of a few thousand results, which a
-block of threads copies to its shared memory. It costs fifteen instructions an element whatever the function is. The
-entries are the results of the kernel itself; what is made here is compared with it for all 65,536 inputs before it is
-used.
+to 0: a constant, the argument, a straight line, or a parabola. What lies between is a table of a few thousand results,
+which a block of threads copies to its shared memory. It costs fifteen instructions an element whatever the function is.
+The entries are the results of the kernel itself; what is made here is compared with it for all 65,536 inputs before it
+is used.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from . import halves
-from .evaluate import Array, evaluate, from_pattern
-from .trace import Graph, Value, trace_with
+from ..graph import halves
+from ..graph.evaluate import Array, evaluate, from_pattern
+from ..graph.trace import Graph, Value, trace_with
 
 _INFINITY = 0x7F80  # of a bfloat16
 _STRIDE = 1 << 16  # from one bfloat16 to the next, in the bits of a float32
@@ -33,8 +33,8 @@ FORMS = frozenset(
         "mish": ("", "_derivative", "_with_derivative", "_vjp"),
         "softplus": ("", "_derivative_beta", "_with_derivative", "_vjp"),
         "log_sigmoid": ("", "_with_derivative"),
-        "celu": ("_with_derivative",),
-        "swish": ("_derivative", "_with_derivative", "_vjp"),
+        "celu": ("_with_derivative", "_derivative_alpha"),
+        "swish": ("_derivative", "_with_derivative", "_vjp", "_derivative_beta"),
         "tanh": ("_with_derivative",),
         "bipolar_sigmoid": ("_with_derivative",),
     }.items()
@@ -43,11 +43,26 @@ FORMS = frozenset(
 
 
 @dataclass(frozen=True)
+class _Near:
+    """square x^2 + slope x + start, with one factor of x^2 for x > 0 and one for x < 0; a slope only without them."""
+
+    square: tuple[float, float]
+    slope: float
+    start: float
+
+    def of(self, x: Value) -> Value:
+        positive, negative = self.square
+        if positive == negative:
+            return x.fma(x.fma(x, positive, self.slope) if positive else x.const(self.slope), x, self.start)
+        return x.fma(x * x.select(x < 0.0, x.const(negative), positive), x, self.start)
+
+
+@dataclass(frozen=True)
 class _Ends:
     """What a result is outside the table, whose arguments have magnitudes from `low` to `high`, as bit patterns."""
 
     low: int
-    line: tuple[float, float] | None  # below: line[0] x + line[1], or what the table begins with
+    near: _Near | None  # below, or None for what the table begins with
     high: int
     argument: tuple[bool, bool]  # above, for x > 0 and x < 0: x itself, or what the table ends with
 
@@ -58,29 +73,41 @@ def _agreeing(values: Array, wanted: Array) -> int:
     return int(wrong[0]) if wrong.size else values.shape[1]
 
 
-def _straight(slope: float, start: float) -> Graph:
-    return trace_with(lambda v: v[0].fma(v[0], slope, start), ["float"], 32)
+def _reach(near: _Near, x: Array, wanted: Array, seen: Any) -> int:
+    """Up to which magnitude a result is that."""
+    graph = trace_with(lambda v: near.of(v[0]), ["float"], 32)
+    return _agreeing(seen(evaluate(graph, [x])[0]), wanted)
 
 
-def _line(x: Array, result: Array, seen: Any) -> tuple[int, tuple[float, float]]:
+def _line(x: Array, result: Array, seen: Any) -> tuple[int, _Near]:
     """The straight line that a result is next to 0, and up to which magnitude."""
-    start, best = np.float32(result[0, 0] or -0.0), (0, (0.0, 0.0))  # -0 keeps the sign of 0
-    wanted = seen(result)
+    start, best, wanted = float(result[0, 0] or -0.0), (0, _Near((0.0, 0.0), 0.0, 0.0)), seen(result)  # -0: x's sign
     for place in range(0x3000, 0x3F00, 0x40):
         slope = (np.float64(result[0, place]) - result[1, place]) / (2 * np.float64(x[0, place]))
         middle = np.float32(slope)
         for c in (middle, np.nextafter(middle, np.float32(-np.inf)), np.nextafter(middle, np.float32(np.inf))):
-            found = evaluate(_straight(float(c), float(start)), [x])[0]
-            best = max(best, (_agreeing(seen(found), wanted), (float(c), float(start))))
+            near = _Near((0.0, 0.0), float(c), start)
+            best = max(best, (_reach(near, x, wanted, seen), near), key=lambda found: found[0])
     return best
+
+
+def _parabola(x: Array, result: Array, seen: Any) -> tuple[int, _Near]:
+    """The same of a parabola, or two halves of different ones."""
+    place = 0x2800  # 1e-14, where the next power of x is too small to show
+    positive, negative = (
+        float(np.float32(r[place] / np.float64(v[place]) ** 2)) for r, v in zip(result, x, strict=True)
+    )
+    near = _Near((positive, negative), 0.0, float(result[0, 0]))
+    return _reach(near, x, seen(result), seen), near
 
 
 def _ends(x: Array, result: Array, seen: Any) -> _Ends:
     """`x` and `result` have a row for each sign; magnitudes go up to infinity."""
     wanted = seen(result)
-    low, line = max(_agreeing(wanted, wanted[:, :1]) - 1, 0), None
-    if (reach := _line(x, result, seen))[0] > low + 256:
-        low, line = reach
+    low, near = max(_agreeing(wanted, wanted[:, :1]) - 1, 0), None
+    for curve in (_line, _parabola):
+        if (found := curve(x, result, seen))[0] > low + 256:
+            low, near = found
     high, argument = 0, []
     for _own, values, exact in zip(x, wanted, seen(x), strict=True):
         constant = np.flatnonzero(values != values[-1])
@@ -88,7 +115,7 @@ def _ends(x: Array, result: Array, seen: Any) -> _Ends:
         ends = [int(e[-1]) + 1 if e.size else 0 for e in (constant, same)]
         argument.append(ends[1] < ends[0])
         high = max(high, min(ends))
-    return _Ends(min(low, high), line, high, (argument[0], argument[1]))
+    return _Ends(min(low, high), near, high, (argument[0], argument[1]))
 
 
 def tabulated(graph: Graph, inputs: int) -> Graph | None:
@@ -147,8 +174,8 @@ def _kernel(x: Value, low: int, high: int, ends: Sequence[_Ends], tables: Sequen
     results = []
     for end, table in zip(ends, tables, strict=True):
         y = place.entry(table)
-        if end.line is not None:
-            y = y.select(magnitude < low * _STRIDE, x.fma(x, *end.line), y)
+        if end.near is not None:
+            y = y.select(magnitude < low * _STRIDE, end.near.of(x), y)
         limit = float(from_pattern(high * _STRIDE, "float", 32))
         # a comparison that is false for NaN, so that NaN stays NaN
         if end.argument == (True, True):

@@ -12,8 +12,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from .evaluate import from_pattern
-from .trace import Graph, Node, trace
+from ..graph.evaluate import from_pattern
+from ..graph.trace import Graph, Node, trace
 
 Builder = Any
 

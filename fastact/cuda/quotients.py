@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from .trace import Graph
+from ..graph.trace import Graph
 
 FILE = Path(__file__).with_name("quotients.json")
 

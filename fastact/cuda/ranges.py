@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .evaluate import Array, from_pattern
-from .trace import Graph, Node
+from ..graph.evaluate import Array, from_pattern
+from ..graph.trace import Graph, Node
 
 _RUNS = 1 << 15  # at first
 _PARTS = 32  # a run is cut into, each time

@@ -9,12 +9,12 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
+from ..graph.trace import Value
 from ..kernels.language import select
 from ..kernels.pairs import two_diff
 from ..kernels.rows import RowFunction
 from ..kernels.sparse import CLOSE, REACH, ROUNDING, Projection, State, add, larger
 from .row_writer import Writer
-from .trace import Value
 
 
 def row_function(projection: Projection) -> RowFunction:

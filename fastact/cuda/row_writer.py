@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..graph.evaluate import as_bits
+from ..graph.trace import Value, trace_with
 from ..kernels.language import select
 from ..kernels.rows import RowFunction
-from .evaluate import as_bits
 from .source import FLOAT_NAMES, INT_NAMES, ROUNDED, Tables, device_function, literal
 from .templates import ITEMSIZE
-from .trace import Value, trace_with
 
 
 @dataclass(frozen=True)

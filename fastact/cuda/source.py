@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
-from .trace import Graph, Node
+from ..graph.trace import Graph, Node
 
 FLOAT_NAMES = {32: "float", 64: "double"}
 INT_NAMES = {32: "int", 64: "long long"}

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..graph.trace import Graph
 from .source import FLOAT_NAMES, Tables, device_function
-from .trace import Graph
 
 THREADS = 256
 # Operations of a kernel that gets more registers, and words of one for a single result that gets still more: with fewer

@@ -9,7 +9,7 @@ a function that Numba compiles. So Python's own control flow (a loop over coeffi
 leaves no trace, while a branch on the value of a lane is an error: write ``select(mask, a, b)``. Python numbers take
 the dtype of the lanes they meet, so no float64 can slip into a float32 kernel.
 
-What traces a kernel is a backend: `fastact.cpu.lanes` makes LLVM code, `fastact.cuda.trace` a graph, and
+What traces a kernel is a backend: `fastact.cpu.lanes` makes LLVM code, `fastact.graph.trace` a graph, and
 `fastact.accuracy.digest` a fingerprint. `Backend` lists what its lanes must have, and `Shortcuts` what they may have.
 
 Nothing in `fastact.kernels` imports Numba, so reading the catalogue costs nothing.

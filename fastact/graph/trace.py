@@ -3,7 +3,7 @@
 A kernel is run once with `Value` objects, one lane each, which note every operation in a `Graph`. Operations on the
 same operands are noted once, and those on constants are done at once, so a parameter that has its default leaves no
 division behind. `fastact.cuda.source` writes a graph as CUDA C, `fastact.cuda.nvvm` as the LLVM code that numba-cuda
-compiles, and `fastact.cuda.evaluate` computes it on the CPU with NumPy, operation by operation.
+compiles, and `fastact.graph.evaluate` computes it on the CPU with NumPy, operation by operation.
 """
 
 from __future__ import annotations

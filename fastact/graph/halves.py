@@ -2,11 +2,11 @@
 
 A kernel computes in float32, to more digits than float16 or bfloat16 keep. A function of one such array has 65,536
 inputs: whatever is left out of its graph, all results can be compared with those of the whole. So operations are left
-out one at a time, or made cheaper, wherever no result changes: what is left is right by exhaustion. It takes a second
-or two, when a kernel is compiled. `seen` in what follows makes of a result what is compared.
+out one at a time, or made cheaper, wherever no result changes: what is left is right by exhaustion. It takes some
+tenths of a second, when a kernel is compiled. `seen` in what follows makes of a result what is compared.
 
-Then a reciprocal may be the approximation that a GPU has an instruction for, if no result shows that either: not if it
-is one unit in the last place up, nor down, which is what NVIDIA promises at most.
+On a GPU a reciprocal may then be the approximation that there is an instruction for, if no result shows that either:
+not if it is one unit in the last place up, nor down, which is what NVIDIA promises at most. That takes longer.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from itertools import product
 
 import numpy as np
 
-from .evaluate import Array, as_bits, from_pattern, operation
-from .trace import COMPARISONS, Graph, Node
+from .evaluate import Array, as_bits, evaluate, from_pattern, operation
+from .trace import COMPARISONS, Graph, Node, Value
 
 # What an operation costs in instructions; all others cost one.
 _FREE = ("input", "const", "neg", "fabs", "bits", "from_bits")
@@ -253,9 +253,18 @@ class _Search:
                 yield _simpler(graph, Node("mul", (node.operands[0], reciprocal), "float", 32))
 
 
-def reduced(graph: Graph, dtype: str) -> Graph:
-    """A graph of one input with the same results for every number of a 16-bit dtype, at the least cost found."""
-    return _reduced(graph, dtype, lambda values: rounded(values, dtype))
+def reduced(graph: Graph, dtype: str, approximations: int = _APPROXIMATIONS) -> Graph:
+    """A graph of one input with the same results for every number of a 16-bit dtype, at the least cost found.
+
+    Of a graph without what is rare, only where its mask says that nothing is. Of approximate reciprocals, which a GPU
+    has, it may have as many as are said.
+    """
+    x = inputs(dtype)
+    if graph.rare is not None:
+        mask = Graph()
+        mask.nodes, mask.outputs = graph.nodes, (graph.rare.number,)
+        x = x[~evaluate(mask, [x])[0]]
+    return _reduced(graph, x, lambda values: rounded(values, dtype), approximations)
 
 
 def factor(graph: Graph) -> Outputs:
@@ -276,21 +285,21 @@ def reduced_product(graph: Graph, dtype: str) -> Graph:
     if not factors:
         return graph
     graph.outputs = factors
-    found = _reduced(graph, dtype, lambda values: np.where(np.isnan(values), -1, values.view(np.int32)))
+    found = _reduced(graph, inputs(dtype), lambda values: np.where(np.isnan(values), -1, values.view(np.int32)))
     g = found.input(0, "float", 32)
     found.outputs = (found.add(Node("mul", (g.number, *found.outputs), "float", 32)),)
     return compact(found, found.outputs)
 
 
-def _reduced(graph: Graph, dtype: str, seen: Callable[[Array], Array]) -> Graph:
-    divisions = min(_APPROXIMATIONS, sum(graph.nodes[k].op == "div" for k in graph.used()))
+def _reduced(graph: Graph, x: Array, seen: Callable[[Array], Array], most: int = _APPROXIMATIONS) -> Graph:
+    divisions = min(most, sum(graph.nodes[k].op == "div" for k in graph.used()))
     found = [graph]
     # what is left out first decides what can be left out later: two ways, of which the better one counts
     for way in ((0, divisions), (divisions,)) if divisions else ((0,),):
         left = graph
         for approximations in way:
             with np.errstate(all="ignore"):
-                search = _Search(left, inputs(dtype), seen, approximations)
+                search = _Search(left, x, seen, approximations)
                 while search.improve():
                     pass
             left = compact(left, search.outputs)
@@ -299,11 +308,12 @@ def _reduced(graph: Graph, dtype: str, seen: Callable[[Array], Array]) -> Graph:
 
 
 def compact(graph: Graph, outputs: Outputs) -> Graph:
-    """A graph of nothing but what outputs depend on."""
-    made, place = Graph(), dict[int, int]()
-    for k in graph.used(outputs):
+    """A graph of nothing but what outputs, and the mask of what is rare, depend on."""
+    made, place, rare = Graph(), dict[int, int](), graph.rare
+    for k in graph.used(outputs if rare is None else (*outputs, rare.number)):
         node = graph.nodes[k]
         operands = tuple(place[o] for o in node.operands)
         place[k] = made.add(Node(node.op, operands, node.kind, node.width, node.value))
     made.outputs = tuple(place[k] for k in outputs)
+    made.rare = None if rare is None else Value(made, place[rare.number], rare.kind, rare.width)
     return made
