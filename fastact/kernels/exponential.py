@@ -22,7 +22,7 @@ from fastact.kernels.exp32 import (
     clamp_below,
 )
 from fastact.kernels.exp64 import exp_step_parts64
-from fastact.kernels.language import bits, by_dtype, copysign, fabs, fma, kernel, lookup, lookup_power, select
+from fastact.kernels.language import bits, by_dtype, copysign, fabs, fma, kernel, lookup, lookup_power, rarely, select
 from fastact.kernels.pairs import two_diff
 from fastact.kernels.polynomials import horner, polynomial
 from fastact.kernels.scaled import (
@@ -180,7 +180,27 @@ def elu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
     # A positive x costs no exponential of a large number, which may be subnormal.
     hi, lo = exp_scaled(clamp_above(clamp_below(x, -format_of(x).limit), 0.0), x.const(0.0))
     c, scale = factor_scaled(alpha)
-    return select(x > 0.0, 1.0, fma(hi, c, lo * c) * scale)
+    return _unless_of_one(x, alpha, select(x > 0.0, 1.0, fma(hi, c, lo * c) * scale))
+
+
+@kernel
+def exp_up_to_one(x: Lanes) -> Lanes:
+    """`elu_derivative` and `celu_derivative` for alpha = 1: e^x, or 1 if x > 0, exactly. Error 0.77 ULP as there."""
+    f = format_of(x)
+    hi, _ = exp_scaled(clamp_above(clamp_below(x, -f.limit), 0.0), x.const(0.0))
+    return hi * f.down
+
+
+@kernel
+def _exp_up_to_one(x: Lanes) -> tuple[Lanes]:
+    return (exp_up_to_one(x),)
+
+
+@kernel
+def _unless_of_one(x: Lanes, alpha: Lanes, y: Lanes) -> Lanes:
+    """y, but for alpha = 1 the bits of the derivative at the default: hi + lo is not hi for two float32 of all."""
+    (y,) = rarely(alpha == 1.0, _exp_up_to_one, (x,), (y,))
+    return y
 
 
 @kernel
@@ -266,7 +286,7 @@ def _exp_of_quotient(x: Lanes, alpha: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes
 def celu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
     """1 if x > 0 else e^(x/alpha). Error 0.77 ULP, where it is subnormal, in both dtypes."""
     _, _, hi, lo, unit, _ = _exp_of_quotient(x, alpha)
-    return select(x > 0.0, 1.0, (hi + lo) * unit)
+    return _unless_of_one(x, alpha, select(x > 0.0, 1.0, (hi + lo) * unit))
 
 
 @kernel
@@ -274,14 +294,6 @@ def celu_of_one(x: Lanes) -> Lanes:
     """`celu` for alpha = 1, which is `elu`: no quotient, and nothing that could overflow."""
     h, low = expm1_negative(x)
     return select(x > 0.0, x, copysign(h + low, x))
-
-
-@kernel
-def celu_derivative_of_one(x: Lanes) -> Lanes:
-    """`celu_derivative` for alpha = 1."""
-    f = format_of(x)
-    hi, lo = exp_scaled(clamp_above(clamp_below(x, -f.limit), 0.0), x.const(0.0))
-    return select(x > 0.0, 1.0, (hi + lo) * f.down)
 
 
 @kernel
@@ -326,6 +338,7 @@ RECORDS = (
         derivative_formula="1 if x > 0 else alpha * exp(x)",
         forward=elu,
         derivative=elu_derivative,
+        derivative_at_defaults=exp_up_to_one,
         parameters=(Parameter("alpha", 1.0, "Minus the limit at -inf."),),
         parameter_derivatives={"alpha": elu_derivative_alpha},
         parameter_formulas={"alpha": "exp(x) - 1 if x <= 0 else 0"},
@@ -370,7 +383,7 @@ RECORDS = (
         forward=celu,
         derivative=celu_derivative,
         at_defaults=celu_of_one,
-        derivative_at_defaults=celu_derivative_of_one,
+        derivative_at_defaults=exp_up_to_one,
         parameters=(Parameter("alpha", 1.0, "Minus the limit at -inf.", nonzero=True),),
         parameter_derivatives={"alpha": celu_derivative_alpha},
         parameter_formulas={"alpha": "exp(z) (1 - z) - 1 with z = x / alpha if x < 0 else 0"},
