@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
 import pytest
+from numba.core.compiler_lock import global_compiler_lock
 
 import fastact as fa
-from fastact.cpu import cache, driver, machine
+from fastact.cpu import cache, driver, locks, machine
+from fastact.cpu.target import FastactGUFunc
 
 SIGNALS = """
 import signal, numpy as np, fastact as fa
@@ -79,6 +83,36 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert python(code, FASTACT_CACHE_DIR=str(with_driver)) == "7"
+
+
+def test_a_gufunc_is_made_while_another_thread_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who compiles a loop holds this package's lock and wants Numba's: nobody may wait the other way round."""
+    holding, building, free = threading.Event(), threading.Event(), []
+
+    def compiles() -> None:
+        with locks.compiling:
+            holding.set()
+            building.wait()
+            if global_compiler_lock._lock.acquire(timeout=5):
+                global_compiler_lock._lock.release()
+                free.append(True)
+
+    def build(self: Any, cres: Any) -> Any:
+        building.set()
+        return usual(self, cres)
+
+    usual = FastactGUFunc.build
+    monkeypatch.setattr(FastactGUFunc, "build", build)
+    other = threading.Thread(target=compiles)
+    other.start()
+    holding.wait()
+    numba.guvectorize(["void(float64[:], float64[:])"], "(n)->(n)", target="fastact")(copy)
+    other.join()
+    assert free
+
+
+def copy(x: Any, y: Any) -> None:
+    y[:] = x
 
 
 def test_every_error_for_an_empty_row_is_a_new_one() -> None:

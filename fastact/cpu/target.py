@@ -127,7 +127,6 @@ class FastactUFunc(UFuncBuilder):  # type: ignore[misc]
 class FastactGUFunc(GUFuncBuilder):  # type: ignore[misc]
     """``numba.guvectorize([...], "(n)->(n)", target="fastact")``: a numpy.ufunc whose rows are shared among threads."""
 
-    @global_compiler_lock  # type: ignore[untyped-decorator]
     def build_ufunc(self) -> np.ufunc:
         if not self._sigs:
             raise TypeError(f'guvectorize(target="fastact") needs a signature for {self.py_func.__name__}')
@@ -141,7 +140,8 @@ class FastactGUFunc(GUFuncBuilder):  # type: ignore[misc]
         loops = []
         for sig in self._sigs:
             cres = self._cres[sig]
-            numbers, address, environment = self.build(cres)
+            with global_compiler_lock:  # but not for `make_ufunc`, whose own lock a thread may hold that waits for it
+                numbers, address, environment = self.build(cres)
             loops.append(_whole_loop(numbers, len(self.sout), address, len(names), (cres.library, environment)))
         name, doc, module = self.py_func.__name__, self.py_func.__doc__ or "", self.py_func.__module__
         operands = (len(self.sin), len(self.sout))
