@@ -54,6 +54,28 @@ print(caught == len(names))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no SIGALRM")
+@pytest.mark.parametrize(
+    "call", ["fa.relu(x, out=y)", "fa.relu(x, out=y, where=True)", "fa.relu(x[:, ::2])", "fa.softmax(x, axis=0)"]
+)
+def test_a_signal_while_threads_are_started(call: str) -> None:
+    """Which Python code does, in the middle of the first call that is large enough for them."""
+    code = """
+x = np.ones((3, 1_000_000), np.float32)
+y, caught = np.empty_like(x), False
+with fa.threads(1): CALL
+fa.set_num_threads(8)
+try:
+    signal.setitimer(signal.ITIMER_REAL, DELAY); CALL
+    for _ in range(1000000): pass
+except (TimeUp, KeyError): caught = True  # threading.Thread.start() may make the latter of it
+CALL
+print(caught)
+"""
+    for delay in ("3e-5", "1e-4", "3e-4", "5e-4"):
+        assert python(SIGNALS + code.replace("CALL", call).replace("DELAY", delay)) == "True"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no SIGALRM")
 def test_a_signal_while_numpy_converts_what_the_first_call_gets() -> None:
     found = python(
         SIGNALS

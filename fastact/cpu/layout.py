@@ -44,7 +44,7 @@ class Pool(ctypes.Structure):
             "done",  # semaphore: the last worker left a closed job
             "post",  # int (*)(semaphore, 1, 0)
             "wait",  # int (*)(semaphore, -1)
-            "launch",  # intp (*)(intp workers): start them; needs no GIL held, takes it
+            "launch",  # a function of Python's, for `ask`: start so many workers
             "identify",  # unsigned long (*)(void): this thread
             "overrides",  # how many slots are in use
             "gil_ensure",

@@ -15,6 +15,7 @@ from .driver import (
     L_INPUTS,
     L_ITEMSIZE,
     L_POOL,
+    P_ERROR_OCCURRED,
     U_DATA,
     WORD,
     ask,
@@ -113,6 +114,13 @@ def handed_over(fine: bool, result: int, out: int, pool: int) -> int:
     return result
 
 
+@jit
+def resumed(thread: int, pool: int) -> bool:
+    """Take the interpreter lock again; False if an error is set: by a signal's handler while workers were started."""
+    call_void(peek(pool + P_RESTORE), thread)
+    return call(peek(pool + P_ERROR_OCCURRED)) == 0
+
+
 def direct(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) -> int:
     """Call `ufunc` with the arrays at `args` and the numbers at `given`; NOT_MINE, with nothing done, if not plain.
 
@@ -169,7 +177,7 @@ def direct(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) 
     fine = run(data, steps, n, loop, out == 0)
     leave(before)
     if thread != 0:
-        call_void(peek(pool + P_RESTORE), thread)
+        fine &= resumed(thread, pool)
     return handed_over(fine, result, out, pool)
 
 

@@ -43,7 +43,6 @@ from .quick import (
     P_NEW_LIKE,
     P_NUMPY_CALL,
     P_OUT,
-    P_RESTORE,
     P_SAVE,
     TUPLE_ITEMS,
     TUPLE_SIZE,
@@ -53,6 +52,7 @@ from .quick import (
     loop_for,
     number_of,
     product,
+    resumed,
     writable,
 )
 from .row_driver import (
@@ -319,7 +319,7 @@ def _called(ufunc: int, args: int, inputs: int, axis: int, keep: bool, out: int,
             fine = _slabs(data, steps, outer, n, inner, loop, body)
         leave(before)
         if thread != 0:
-            call_void(peek(pool + P_RESTORE), thread)
+            fine &= resumed(thread, pool)
     return handed_over(fine, result, out, pool)
 
 

@@ -7,14 +7,13 @@ its own cache still holds: what was done last, and so every second job is done b
 
 from __future__ import annotations
 
-from .driver import P_AWAKE, WORD, jit
+from .driver import P_AWAKE, WORD, ask, jit
 from .layout import APART, OPEN, RANGES, STEERED, Pool, offset
 from .memory import (
     atomic_add,
     atomic_and,
     atomic_load,
     atomic_swap,
-    call,
     call_int,
     call_void,
     compare_and_swap,
@@ -100,7 +99,7 @@ def share(pool: int, threads: int, job: int, context: int, chunks: int) -> int:
         return 0
     wanted = min(threads, chunks) - 1
     if peek(pool + P_STARTED) < wanted:
-        call(peek(pool + P_LAUNCH), wanted)
+        ask(pool, peek(pool + P_LAUNCH), wanted)
     _steer(pool, wanted)
     poke(pool + P_JOB, job)
     poke(pool + P_CONTEXT, context)

@@ -116,10 +116,9 @@ def set_up(worker: int) -> None:
             return 0
         return 1
 
-    called = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t)(launch)
     python = ctypes.pythonapi
-    _keep.extend([enter, called])
-    pool.launch = _address(called)
+    _keep.extend([enter, launch])
+    pool.launch = id(launch)
     pool.identify = _address(python.PyThread_get_thread_ident)
     pool.gil_ensure, pool.gil_release = _address(python.PyGILState_Ensure), _address(python.PyGILState_Release)
     pool.set_error = _address(python.PyErr_SetObject)

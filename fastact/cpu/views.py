@@ -39,12 +39,12 @@ from .quick import (
     NOT_MINE,
     P_ARRAY,
     P_INCREF,
-    P_RESTORE,
     P_SAVE,
     TYPE,
     handed_over,
     loop_for,
     product,
+    resumed,
     writable,
 )
 from .tiles import (
@@ -384,5 +384,5 @@ def views(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) -
             _walk(walk, size, pool)
     leave(before)
     if thread != 0:
-        call_void(peek(pool + P_RESTORE), thread)
+        fine &= resumed(thread, pool)
     return handed_over(fine, result, out, pool)
