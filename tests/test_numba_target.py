@@ -111,6 +111,11 @@ def test_what_the_targets_refuse() -> None:
         numba.vectorize([], target="fastact")(f)
     with pytest.raises(ValueError, match="takes no writable_args"):
         numba.guvectorize(["void(float64[:], float64[:])"], "(n)->(n)", target="fastact", writable_args=(0,))(_copy)
+    with pytest.raises(TypeError, match="needs an input, and _one has none"):
+        numba.vectorize(["float32()"], target="fastact")(_one)
+    date = numba.types.NPDatetime("D")
+    with pytest.raises(TypeError, match="takes numbers only, no dates"):
+        numba.vectorize([date(date)], target="fastact")(f)
     with pytest.raises(numba.TypingError):
         numba.vectorize(["float32(float32)"], target="fastact")(_not_defined)
 
@@ -119,12 +124,28 @@ def f(x: Any) -> Any:
     return x
 
 
+def _one() -> float:
+    return 1.0
+
+
 def _copy(a: Any, b: Any) -> None:
     b[:] = a
 
 
 def _not_defined(x: Any) -> Any:
     return x + undefined_name  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_a_long_loop_is_not_unrolled() -> None:
+    """LLVM would take minutes, and then the machine's memory."""
+
+    @numba.vectorize(["float32(float32)"], target="fastact")
+    def settled(x: Any) -> Any:
+        for _ in range(10_000_000):
+            x = x * 0.5
+        return x
+
+    assert (settled(X[np.isfinite(X)]) == 0).all()
 
 
 def with_arity(kernel: Any, arity: int) -> Any:

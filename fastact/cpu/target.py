@@ -34,14 +34,27 @@ _BY_NUMBER: dict[int, np.dtype[Any]] = {
 }
 _serial = itertools.count()
 _keep: list[Any] = []
+_LONGEST = 10_000  # instructions of a formula that is traced: loops are unrolled, and LLVM takes seconds for so many
 _VECTORS = 2  # native vectors in flight: what most formulas need to hide the latency of arithmetic
+
+
+class _Trial(ir.IRBuilder):  # type: ignore[misc]
+    """A builder that gives up on what does not come to an end."""
+
+    written = 0
+
+    def _insert(self, instruction: Any) -> None:
+        self.written += 1
+        if self.written > _LONGEST:
+            raise OverflowError(f"more than {_LONGEST} instructions")
+        super()._insert(instruction)
 
 
 def _trace(kernel: Callable[..., Any], width: int, arity: int) -> tuple[Lanes, ...]:
     """Trace `kernel` into a function that is thrown away, to learn whether it can be and what it returns."""
     kind = ir.FloatType() if width == 32 else ir.DoubleType()
     function = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), [kind] * arity), "trial")
-    builder = ir.IRBuilder(function.append_basic_block())
+    builder = _Trial(function.append_basic_block())
     results = kernel(*(Lanes(builder, a, "float", width, 1, machine.target()) for a in function.args))
     results = results if isinstance(results, tuple) else (results,)
     for result in results:
@@ -96,6 +109,8 @@ class FastactUFunc(UFuncBuilder):  # type: ignore[misc]
     @global_compiler_lock  # type: ignore[untyped-decorator]
     def add(self, sig: Any = None) -> Any:
         arguments, result = normalize_signature(sig)
+        if not arguments:
+            raise TypeError(f'vectorize(target="fastact") needs an input, and {self.py_func.__name__} has none')
         if self._in_kernel_language(arguments, result):
             self._loops.append(_traced_loop(self.py_func, arguments[0], len(arguments)))
             return None
@@ -167,6 +182,8 @@ def _traced_loop(function: Callable[..., Any], kind: Any, inputs: int) -> BuiltL
 
 def _whole_loop(numbers: list[int], outputs: int, address: Any, core_dims: int, keep: Any) -> BuiltLoop:
     """A loop Numba compiled from a scalar function or a gufunc kernel; `keep` holds what that code refers to."""
+    if not _BY_NUMBER.keys() >= {*numbers}:
+        raise TypeError('target="fastact" takes numbers only, no dates and no times')
     dtypes = [_BY_NUMBER[n] for n in numbers]
     largest = max(d.itemsize for d in dtypes)
     loop = new_loop(len(numbers) - outputs, outputs, largest, lambda kind: int(address), ["body"], core_dims=core_dims)
