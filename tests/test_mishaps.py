@@ -76,6 +76,31 @@ print(caught)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no SIGALRM")
+def test_a_signal_while_a_thread_says_how_many_threads_it_wants() -> None:
+    """Wherever its handler raises an error, the number is as it was; and the handler may ask for a number itself."""
+    code = """
+import time
+from fastact.cpu.threads import pool
+before, signals = fa.get_num_threads(), 0
+def asks(*args):
+    with fa.threads(3): assert fa.get_num_threads() == 3
+    raise TimeUp
+fa.threads
+for each in handler, asks:
+    signal.signal(signal.SIGALRM, each)
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 2e-5 + signals % 97 * 5e-7)
+            while True:
+                with fa.threads(7): pass
+        except TimeUp: signals += 1
+        assert pool.overrides == 0 and fa.get_num_threads() == before
+"""
+    python(SIGNALS + "import faulthandler; faulthandler.dump_traceback_later(60, exit=True)\n" + code)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no SIGALRM")
 def test_a_signal_while_numpy_converts_what_the_first_call_gets() -> None:
     found = python(
         SIGNALS

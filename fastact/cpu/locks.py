@@ -11,7 +11,7 @@ import threading
 
 compiling = threading.RLock()  # one loop is compiled or read from disk at a time
 linking = threading.RLock()  # LLVM's engine
-slots = threading.Lock()  # which threads asked for a number of threads of their own
+slots = threading.RLock()  # which threads asked for a number of threads of their own; a signal's handler may, too
 
 
 def _hold() -> None:
@@ -26,7 +26,7 @@ def _let_go() -> None:
 
 def _renew() -> None:
     global compiling, linking, slots
-    compiling, linking, slots = threading.RLock(), threading.RLock(), threading.Lock()
+    compiling, linking, slots = threading.RLock(), threading.RLock(), threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

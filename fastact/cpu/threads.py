@@ -213,21 +213,22 @@ def threads(n: int) -> Iterator[None]:
     >>> y
     array([0., 2.], dtype=float32)
     """
-    number, me = _checked(n), threading.get_ident()
-    with locks.slots:
-        owned = [pool.slots[2 * slot] for slot in range(SLOTS)]
-        slot = owned.index(me) if me in owned else owned.index(0) if 0 in owned else -1
-        if slot < 0:
-            raise RuntimeError(f"more than {SLOTS} threads are inside fastact.threads() at once")
-        before = (pool.slots[2 * slot], pool.slots[2 * slot + 1])
-        pool.slots[2 * slot + 1] = number
-        pool.slots[2 * slot] = me
-        pool.overrides += before[0] == 0
-    try:
+    number, me, slot, before = _checked(n), threading.get_ident(), -1, (0, 0)
+    try:  # from here on: a signal's handler may raise an error between any two lines
+        with locks.slots:
+            owned = [pool.slots[2 * slot] for slot in range(SLOTS)]
+            found = owned.index(me) if me in owned else owned.index(0) if 0 in owned else -1
+            if found < 0:
+                raise RuntimeError(f"more than {SLOTS} threads are inside fastact.threads() at once")
+            before = (pool.slots[2 * found], pool.slots[2 * found + 1])
+            slot = found
+            pool.slots[2 * slot + 1] = number
+            pool.slots[2 * slot] = me
+            pool.overrides += before[0] == 0
         yield
     finally:
         with locks.slots:
-            if pool.slots[2 * slot] == me:  # not after a fork inside the block
+            if slot >= 0 and pool.slots[2 * slot] == me:  # not after a fork inside the block
                 pool.slots[2 * slot + 1] = before[1]
                 pool.slots[2 * slot] = before[0]
                 pool.overrides -= before[0] == 0
