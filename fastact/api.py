@@ -78,6 +78,8 @@ def elementwise(name: str) -> Any:
     plain, kernel = None, default_kernel(record, form)
     if kernel is not None:
         plain = make(name, kernel, (arrays, outputs), text, 0, vectors, label=f"{name}-default")
+        vars(plain)["__module__"] = "fastact.plain_ufuncs"
+    vars(ufunc)["__module__"] = "fastact.ufuncs"
     return parametrised(name, text, ufunc, plain, form.arrays, parameters)
 
 

@@ -25,7 +25,15 @@ NAMES = tuple(_CORES)
 def _core(function: RowFunction) -> np.ufunc:
     from .cpu.ufunc import rows
 
-    return rows(function, f"Core of {function.name.partition('_scaled')[0]} with a temperature or a mask.")
+    made = rows(function, f"Core of {function.name.partition('_scaled')[0]} with a temperature or a mask.")
+    vars(made)["__module__"] = "fastact.ufuncs"
+    return made
+
+
+def core(name: str) -> np.ufunc | None:
+    """The ufunc called `name` behind the options, if there is one."""
+    functions = [function for both in _CORES.values() for function in both]
+    return next((_core(function) for function in functions if function.name == name), None)
 
 
 def cores(name: str) -> list[np.ufunc]:

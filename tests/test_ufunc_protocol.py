@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastact as fa
+from fastact import row_options
 from fastact.api import elementwise_forms
 
 from .functions import ELEMENTWISE, SHAPES, arrays, call, outputs, parameters, same_bits, sample
@@ -36,6 +37,20 @@ def test_pickled_functions_come_back_identical(name: str) -> None:
     function = getattr(fa, name)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(function, protocol)) is function
+
+
+@pytest.mark.parametrize("name", [name for name in ELEMENTWISE if elementwise_forms()[name][0].parameters])
+def test_the_ufuncs_of_functions_with_parameters_can_be_pickled(name: str) -> None:
+    """Dask sends to its processes what NumPy calls it with: the ufunc."""
+    function = getattr(fa, name)
+    for ufunc in filter(None, (function.ufunc, function.plain)):
+        assert pickle.loads(pickle.dumps(ufunc)) is ufunc
+
+
+@pytest.mark.parametrize("name", row_options.NAMES)
+def test_the_ufuncs_of_functions_with_options_can_be_pickled(name: str) -> None:
+    for core in row_options.cores(name):
+        assert pickle.loads(pickle.dumps(core)) is core
 
 
 @shapes
