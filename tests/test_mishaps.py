@@ -205,6 +205,21 @@ def test_rows_that_raise_in_any_thread() -> None:
                 positive(x)
 
 
+def test_workers_do_not_wait_for_a_lock_that_their_caller_holds() -> None:
+    """NumPy keeps Python's lock where it finds no work: here because no row of the result has an element."""
+    code = """
+import faulthandler, numba, numpy as np, fastact as fa
+faulthandler.dump_traceback_later(60, exit=True)
+fa.set_num_threads(2)
+@numba.guvectorize(["void(float64[:,:], float64[:,:], float64[:,:])"], "(m,n),(n,p)->(m,p)", target="fastact")
+def product(a, b, out):
+    out[:] = 0
+assert product(np.ones((30000, 9, 1)), np.ones((30000, 1, 0))).shape == (30000, 9, 0)
+print("fine")
+"""
+    assert python(code) == "fine"
+
+
 def test_a_formula_with_random_numbers_draws_them_for_each_element() -> None:
     @numba.vectorize(["float32(float32)"], target="fastact")
     def noisy(x: np.float32) -> np.float32:

@@ -49,6 +49,7 @@ class Pool(ctypes.Structure):
             "overrides",  # how many slots are in use
             "gil_ensure",
             "gil_release",
+            "gil_check",  # int (*)(void): whether this thread holds it
             "set_error",  # void (*)(PyObject *type, PyObject *value)
             "collect",  # these are functions of driver.py that others call, so that each is compiled once
             "spread",

@@ -45,6 +45,7 @@ P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_va
 L_SCALARS, L_LONGEST, L_ROWS_OF = offset(Loop, "scalars"), offset(Loop, "longest"), offset(Loop, ROWS_OF[SHORTEST])
 P_MALLOC, P_FREE = offset(Pool, "raw_malloc"), offset(Pool, "raw_free")
 L_ARENA, L_BESIDE, L_MASK, L_RAISES = (offset(Loop, f) for f in ("arena", "beside", "mask", "raises"))
+P_GIL_CHECK = offset(Pool, "gil_check")
 P_FETCH_ERROR, P_RESTORE_ERROR = offset(Pool, "fetch_error"), offset(Pool, "restore_error")
 ERROR = 8 * WORD  # in the context of `rows_chunk`
 FIELDS = len(PIECE)
@@ -203,6 +204,15 @@ def _carry_error(pool: int, context: int) -> None:
 
 
 @jit
+def _may_share(loop: int, pool: int) -> bool:
+    """Whether workers may have a part: not where they look for errors, and this thread holds the lock they need for it.
+
+    NumPy lets go of it for large loops only, and for it rows whose result has no element are nothing.
+    """
+    return peek(loop + L_RAISES) == 0 or call_int(peek(pool + P_GIL_CHECK)) == 0
+
+
+@jit
 def _raise_carried(pool: int, context: int) -> None:
     if peek(context + ERROR) != 0:
         held, places = call_int(peek(pool + P_GIL_ENSURE)), context + ERROR
@@ -305,7 +315,7 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
         arena = _arena_for(dims, steps, loop) if core_dims == 1 and wants else 0
         alone = True
         in_order = core_dims == 0 and must_go_one_by_one(args, steps, n, loop)
-        if n * core >= peek(loop + L_THRESHOLD) and not in_order:
+        if n * core >= peek(loop + L_THRESHOLD) and not in_order and _may_share(loop, pool):
             threads = threads_of(pool)
             if threads > 1:
                 together = _threads_in_rows(args, dims, steps, loop, threads)

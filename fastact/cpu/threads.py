@@ -121,7 +121,7 @@ def set_up(worker: int) -> None:
     pool.launch = id(launch)
     pool.identify = _address(python.PyThread_get_thread_ident)
     pool.gil_ensure, pool.gil_release = _address(python.PyGILState_Ensure), _address(python.PyGILState_Release)
-    pool.set_error = _address(python.PyErr_SetObject)
+    pool.gil_check, pool.set_error = _address(python.PyGILState_Check), _address(python.PyErr_SetObject)
     pool.raw_malloc, pool.raw_free = _address(python.PyMem_RawMalloc), _address(python.PyMem_RawFree)
     empty = "softmax and its relatives are not defined for an empty row (the axis has no element)"
     _keep.append(empty)
