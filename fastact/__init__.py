@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from .cpu import hook as _hook
+from .cpu import locks as _locks
 
 __version__ = "0.1.0"
 
@@ -25,9 +26,10 @@ def __getattr__(name: str) -> Any:
     # import_module, because "from . import x" would ask this function for x before it looks for a submodule
     if name in _PACKAGES:
         return import_module(f".{name}", __name__)  # which sets the attribute, too
-    value = import_module(".api", __name__).find(name)
-    globals()[name] = value
-    return value
+    with _locks.compiling:  # two threads would make two objects, of which pickle knows one
+        if name not in globals():
+            globals()[name] = import_module(".api", __name__).find(name)
+        return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -264,6 +264,23 @@ def test_a_warm_pool_survives_the_end_of_the_process() -> None:
     assert run(code).split() == ["2000000.0"]
 
 
+def test_a_function_is_one_object_whoever_asks_first() -> None:
+    code = """
+        import sys, threading, fastact as fa
+        sys.setswitchinterval(1e-6)
+        names, ready, found = sorted(set(fa.__all__) - {"CATALOGUE"}), threading.Barrier(6), [[] for _ in range(6)]
+        def ask(mine):
+            for name in names:
+                ready.wait()
+                mine.append(getattr(fa, name))
+        threads = [threading.Thread(target=ask, args=(mine,)) for mine in found]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        print(all(mine[k] is found[0][k] for mine in found for k in range(len(names))), fa.expit is fa.sigmoid)
+    """
+    assert run(code).split() == ["True", "True"]
+
+
 def test_the_floating_point_state_is_the_callers() -> None:
     """Flags raised on the way are not reported, and flags the caller had are not lost."""
     x: Any = np.float32([1e-40, 3e38, -3e38, np.inf, np.nan])
