@@ -222,6 +222,16 @@ def test_losses(gpu: HostDriver, case: str, axis: int) -> None:
 
 
 @needs_compiler
+def test_smoothing_too_small_to_take_anything_from_shares(gpu: HostDriver) -> None:
+    """1 - 1e-9 is 1 in float32, but a class of share 0 gets its part, and here that is all there is."""
+    x, shares = np.float32([[0, -1e10]]), np.float32([[1, 0]])
+    want = fa.cross_entropy_with_logits_with_gradient(x, shares, label_smoothing=1e-9)
+    got = cuda.cross_entropy_with_logits_with_gradient(Array(x), Array(shares), label_smoothing=1e-9)
+    assert want[0] == [5]
+    assert all(close(a.array, b, 2) for a, b in zip(got, want, strict=True))
+
+
+@needs_compiler
 def test_targets_out_of_range_give_nan(gpu: HostDriver) -> None:
     targets = TARGETS.copy()
     targets[0, 0], targets[1, 1] = 72, -1

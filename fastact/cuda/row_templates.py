@@ -47,7 +47,7 @@ _DISTRIBUTION = """
 
 _SMOOTHED = """
   const auto smoothed = [&](real q, long long at) {
-    if (kept != 1) q = rounded(add(multiply(q, kept), spread));
+    if (kept != 1 || spread != 0) q = rounded(add(multiply(q, kept), spread));
     return weighted(q, at);
   };
 """
