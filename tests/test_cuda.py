@@ -232,6 +232,10 @@ def test_overlap(idle: HostDriver) -> None:
     cuda.relu(Array(room[:64:2]), out=Array(room[1:65:2]))
     cuda.relu(Array(room[:64]), out=Array(room[32:96].copy()))
     assert len(idle.launches) == 3
+    once, again = room[:64:2][None], room.reshape(1, 100)[:, :64:2]  # the stride of a dimension of one element differs
+    assert once.strides != again.strides
+    cuda.relu(Array(once), out=Array(again))
+    assert len(idle.launches) == 4
     with pytest.raises(ValueError, match=r"out\[1\] and out\[0\] are the same memory"):
         cuda.relu_with_derivative(Array(room[:30]), out=(Array(room[50:80]), Array(room[50:80])))
 

@@ -106,12 +106,18 @@ def check_output(name: str, out: DeviceArray, label: str, shape: tuple[int, ...]
         raise ValueError(f"{name}(): {label} is broadcast: several results would go to one place")
 
 
+def _same_array(a: DeviceArray, b: DeviceArray) -> bool:
+    if a.pointer != b.pointer or a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    # whatever the stride is of a dimension that has one element
+    return all(n == 1 or s == t for n, s, t in zip(a.shape, a.full_strides(), b.full_strides(), strict=True))
+
+
 def check_overlap(name: str, out: DeviceArray, label: str, other: DeviceArray, other_label: str) -> None:
     """Refuse an output that shares memory with another operand, unless the two are the same array."""
     if out.size == 0 or other.size == 0:
         return
-    one_place = out.pointer == other.pointer and out.dtype == other.dtype and out.shape == other.shape
-    if one_place and out.full_strides() == other.full_strides():
+    if _same_array(out, other):
         if other_label.startswith("out"):
             raise ValueError(f"{name}(): {label} and {other_label} are the same memory")
         return
