@@ -125,6 +125,21 @@ def test_overlap_of_arrays_with_items_of_other_sizes(idle: HostDriver) -> None:
     assert len(idle.launches) == 2
 
 
+def test_weights_are_not_overwritten_before_all_rows_have_read_them(idle: HostDriver) -> None:
+    x, targets, room = Array(sample(36).reshape(6, 6)), Array(np.arange(6)), np.ones((6, 6), np.float32)
+    loss = "cross_entropy_with_logits"
+    for weight in (room[0], room[:, 1]):
+        with pytest.raises(ValueError, match=rf"{loss}_with_gradient\(\): out\[1\] overlaps weight"):
+            cuda.cross_entropy_with_logits_with_gradient(
+                x, targets, weight=Array(weight), out=(Array(np.zeros(6, np.float32)), Array(room))
+            )
+        with pytest.raises(ValueError, match=rf"{loss}\(\): out overlaps weight"):
+            cuda.cross_entropy_with_logits(x, targets, weight=Array(weight), out=Array(weight))
+    assert not idle.launches
+    cuda.cross_entropy_with_logits(x, targets, weight=Array(room[0]), out=Array(room[1]))
+    assert len(idle.launches) == 1
+
+
 def test_row_grid(idle: HostDriver) -> None:
     cuda.softmax(Huge((1000, 512)), out=Huge((1000, 512), pointer=1 << 50))
     cuda.softmax(Huge((1000, 4096)), out=Huge((1000, 4096), pointer=1 << 50))

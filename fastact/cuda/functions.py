@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..graph.trace import Graph, trace
 from . import driver, half_tables, quotients, templates
 from .arrays import DeviceArray, describe, is_device_array
 from .compiler import cubin
-from .layout import Walk, broadcast_shapes, check_output, check_overlap, walk
+from .layout import Walk, broadcast_shapes, check_apart, check_output, check_overlap, walk
 from .ranges import cheap_forms, cheap_forms_for, divisions
 
 _ALIGNMENT = 16
@@ -212,9 +212,18 @@ def same_kind(name: str, arrays: Sequence[DeviceArray], labels: Sequence[str]) -
 
 
 def results(
-    name: str, out: Any, count: int, shape: Sequence[tuple[int, ...]], inputs: Sequence[DeviceArray], like: DeviceArray
+    name: str,
+    out: Any,
+    count: int,
+    shape: Sequence[tuple[int, ...]],
+    inputs: Sequence[DeviceArray],
+    like: DeviceArray,
+    shared: Mapping[str, DeviceArray] | None = None,
 ) -> tuple[tuple[Any, ...], list[DeviceArray]]:
-    """The outputs, given or new: as the caller sees them, and as kernels do."""
+    """The outputs, given or new: as the caller sees them, and as kernels do.
+
+    `shared` are inputs that every part of an output depends on, by what they are called.
+    """
     given = (None,) * count if out is None else out if isinstance(out, tuple) else (out,)
     if len(given) != count:
         raise ValueError(f"{name}(): out must be {count} arrays in a tuple, one for each result, not {len(given)}")
@@ -230,6 +239,8 @@ def results(
                 raise ValueError(f"{name}(): {label} is on device {array.device}, the operands on {like.device}")
             for j, other in enumerate(inputs):
                 check_overlap(name, array, label, other, f"input {j}")
+            for other_label, other in (shared or {}).items():
+                check_apart(name, array, label, other, other_label)
             for j, other in enumerate(described):
                 check_overlap(name, array, label, other, f"out[{j}]")
         owners.append(made)

@@ -113,23 +113,32 @@ def _same_array(a: DeviceArray, b: DeviceArray) -> bool:
     return all(n == 1 or s == t for n, s, t in zip(a.shape, a.full_strides(), b.full_strides(), strict=True))
 
 
+def _apart(a: DeviceArray, b: DeviceArray) -> bool:
+    """Whether two arrays surely share no memory."""
+    if a.size == 0 or b.size == 0:
+        return True
+    if a.strides is None and b.strides is None:
+        end, other_end = (v.pointer + v.size * ITEMSIZE[v.dtype] for v in (a, b))  # a mask has items of its own
+        return end <= b.pointer or other_end <= a.pointer
+    try:
+        return not np.shares_memory(_addresses(a), _addresses(b), max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return False
+
+
+def check_apart(name: str, out: DeviceArray, label: str, other: DeviceArray, other_label: str) -> None:
+    """Refuse an output that shares memory with what all of it depends on."""
+    if not _apart(out, other):
+        raise ValueError(f"{name}(): {label} overlaps {other_label}, which would be overwritten before it is read")
+
+
 def check_overlap(name: str, out: DeviceArray, label: str, other: DeviceArray, other_label: str) -> None:
     """Refuse an output that shares memory with another operand, unless the two are the same array."""
-    if out.size == 0 or other.size == 0:
-        return
-    if _same_array(out, other):
+    if out.size and _same_array(out, other):
         if other_label.startswith("out"):
             raise ValueError(f"{name}(): {label} and {other_label} are the same memory")
         return
-    if out.strides is None and other.strides is None:
-        end, other_end = (a.pointer + a.size * ITEMSIZE[a.dtype] for a in (out, other))  # a mask has items of its own
-        apart = end <= other.pointer or other_end <= out.pointer
-    else:
-        try:
-            apart = not np.shares_memory(_addresses(out), _addresses(other), max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
-        except np.exceptions.TooHardError:
-            apart = False
-    if not apart:
+    if not _apart(out, other):
         raise ValueError(
             f"{name}(): {label} overlaps {other_label} without being the same array: elements would be overwritten "
             "before they are read"

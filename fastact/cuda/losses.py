@@ -91,7 +91,9 @@ def loss(name: str) -> Callable[..., Any]:
             ignored = (0, 0) if ignore_index is None else (1, int(ignore_index))
             weights = (0, 0) if w is None else (w.pointer, w.full_strides()[0])
             more = (*weights, *ignored, *(scalar(v, wide) for v in parts))
-        return run(name, core + suffix, ways, [x, t], ["logits", "targets"], axis, out, stream, loss=more)
+        shared = None if w is None else {"weight": w}
+        labels = ["logits", "targets"]
+        return run(name, core + suffix, ways, [x, t], labels, axis, out, stream, loss=more, shared=shared)
 
     kinds = inspect.Parameter
     operands = [

@@ -141,8 +141,12 @@ def run(
     causal: bool = False,
     numbers: Sequence[Any] = (),
     loss: Sequence[Any] = (),
+    shared: Mapping[str, DeviceArray] | None = None,
 ) -> Any:
-    """Apply the row function `core` to arrays, in the order of `ways` (see `row_templates`), for the caller `name`."""
+    """Apply the row function `core` to arrays, in the order of `ways` (see `row_templates`), for the caller `name`.
+
+    `shared` are arrays that every row depends on, by what they are called.
+    """
     function = kernels()[core]
     given = [(way, way not in "il" and k < len(function.rows)) for k, way in enumerate(ways) if way not in "scw"]
     whole = [(a, label) for a, label, (_, row) in zip(arrays, labels, given, strict=True) if row]
@@ -157,7 +161,7 @@ def run(
         raise ValueError(f"{name}(): the axis {axis} has no element")
     like, count = arrays[0], function.results + (function.write is not None)
     wanted = [shape] * function.results + [full] * (function.write is not None)
-    owners, made = results(name, out, count, wanted, arrays, like)
+    owners, made = results(name, out, count, wanted, arrays, like, shared)
     operands, left = [], iter(arrays)
     for k, way in enumerate(ways):
         if way == "c":
