@@ -193,6 +193,11 @@ def test_parameters_that_are_refused(idle: HostDriver) -> None:
         cuda.softplus(x, 0)
     with pytest.raises(TypeError, match=r"leaky_relu\(\): negative_slope must be a number or an array on the GPU"):
         cuda.leaky_relu(x, np.zeros(8))
+    for wrong in ("2", np.str_("2"), np.datetime64(2, "s"), np.void(b"2"), 1j, np.complex64(2)):
+        with pytest.raises(TypeError, match=r"leaky_relu\(\): negative_slope must be a number or an array on the GPU"):
+            cuda.leaky_relu(x, wrong)
+    with pytest.raises(ValueError, match=r"leaky_relu\(\): negative_slope is an int too large for float32"):
+        cuda.leaky_relu(x, 10**400)
     with pytest.raises(TypeError, match="missing a required argument: 'a'"):
         cuda.prelu(x)
     with pytest.raises(TypeError, match="unexpected keyword argument"):

@@ -89,8 +89,9 @@ def test_rows_and_speed(gpu: Gpu) -> None:
 def test_options_of_rows(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name for name, _ in check.option_cases(())} == set(WITH_OPTIONS)
     assert {name for name, _ in check.option_cases(("softmin",))} == {"softmin"}
-    for name, case in (("softmax", "all"), ("log_softmax", "where"), ("softmin", "temperatures")):
-        result = check.option_accuracy(gpu, name, case, "float32", 77)
+    cases = [("softmax", "all"), ("log_softmax", "where"), ("softmin", "temperatures"), ("softmin", "temperature")]
+    for name, case in cases:
+        result = check.option_accuracy(gpu, name, case, "bfloat16" if case == "temperature" else "float32", 77)
         assert result.passed, str(result)
     monkeypatch.setattr(check_rows.fastact, "softmax", lambda x, **_: x)
     assert not check.option_accuracy(gpu, "softmax", "causal", "float32", 77).passed

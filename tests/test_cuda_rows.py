@@ -187,12 +187,27 @@ def test_options_in_bfloat16(gpu: HostDriver) -> None:
     assert close(got.array, fa.softmax(x, x.dtype.type(0.5), where=SEEN, causal=True), 1)
 
 
+@needs_compiler
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.bool_, np.float16, DTYPES["bfloat16"]])
+def test_temperatures_of_any_type(gpu: HostDriver, kind: Any) -> None:
+    x = X[0].clip(-9, 9)
+    for temperature in (kind(1), kind(3)):
+        for name in ("softmin", "softmax"):
+            want = getattr(fa, name)(x, temperature=float(temperature))
+            assert close(getattr(cuda, name)(Array(x), temperature).array, want, 2)
+
+
 def test_options_that_are_refused(idle: HostDriver) -> None:
     x = Array(X)
     with pytest.raises(ValueError, match=r"softmax\(\): temperature must not be 0"):
         cuda.softmax(x, 0)
     with pytest.raises(TypeError, match=r"softmin\(\): temperature must be a number or an array on the GPU"):
         cuda.softmin(x, np.ones(3))
+    for wrong in ("2", np.str_("2"), np.datetime64(2, "s"), np.void(b"2"), 1j, np.complex64(2), None):
+        with pytest.raises(TypeError, match=r"softmax\(\): temperature must be a number or an array on the GPU, not "):
+            cuda.softmax(x, wrong)
+    with pytest.raises(ValueError, match=r"softmax\(\): temperature is an int too large for float32"):
+        cuda.softmax(x, 10**400)
     with pytest.raises(TypeError, match=r"softmax\(\): where must be bool, not float32"):
         cuda.softmax(x, where=x)
     with pytest.raises(ValueError, match=r"log_softmax\(\): causal goes with numbered rows"):

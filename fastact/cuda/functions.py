@@ -187,6 +187,22 @@ def scalar(value: Any, dtype: str) -> Any:
     return np.uint32(bits).view(np.float32)
 
 
+def number(name: str, label: str, value: Any, dtype: str, nonzero: bool) -> Any:
+    """An argument that is a number, as a kernel takes it."""
+    kind = value.dtype.name if isinstance(value, np.generic) else ""
+    if not isinstance(value, int | float | np.integer | np.floating | np.bool_) and kind != "bfloat16":
+        raise TypeError(
+            f"{name}(): {label} must be a number or an array on the GPU, "
+            f"not {type(value).__module__}.{type(value).__qualname__}"
+        )
+    if nonzero and value == 0:
+        raise ValueError(f"{name}(): {label} must not be 0, but it is {value!r}")
+    try:
+        return scalar(value, dtype)
+    except OverflowError:
+        raise ValueError(f"{name}(): {label} is an int too large for {dtype}") from None
+
+
 def stream_handle(stream: Any) -> int:
     """The handle of a stream, given as such or as a stream of any library."""
     if isinstance(stream, int):
@@ -275,14 +291,7 @@ def elementwise(name: str) -> Callable[..., Any]:
                     names.append(parameter.name)
                     places += "a"
                     continue
-                if not isinstance(value, int | float | np.generic) or isinstance(value, complex | np.complexfloating):
-                    raise TypeError(
-                        f"{name}(): {parameter.name} must be a number or an array on the GPU, "
-                        f"not {type(value).__module__}.{type(value).__qualname__}"
-                    )
-                if parameter.nonzero and value == 0:
-                    raise ValueError(f"{name}(): {parameter.name} must not be 0, but it is {value!r}")
-                scalars.append(scalar(value, arrays[0].dtype))
+                scalars.append(number(name, parameter.name, value, arrays[0].dtype, parameter.nonzero))
                 places += "s"
         same_kind(name, arrays, names)
         like = arrays[count - 1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import MASKS, describe, is_device_array
-from .functions import keywords, named, same_kind, scalar
+from .functions import keywords, named, number, same_kind
 from .rows import axis_of, run
 
 _OPTIONS = """temperature : number or array, default 1.0
@@ -36,13 +36,8 @@ def function(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
         out: Any = None,
         stream: Any = None,
     ) -> Any:
-        number = not is_device_array(temperature)
-        if number and not isinstance(temperature, int | float | np.integer | np.floating):
-            raise TypeError(
-                f"{name}(): temperature must be a number or an array on the GPU, "
-                f"not {type(temperature).__module__}.{type(temperature).__qualname__}"
-            )
-        if where is None and not causal and number and temperature == 1:
+        one = isinstance(temperature, int | float | np.integer | np.floating) and temperature == 1
+        if where is None and not causal and one:
             return plain(x, axis=axis, out=out, stream=stream)
         arrays, labels = [describe(x, f"{name}(): x")], ["x"]
         dtype, ndim = arrays[0].dtype, len(arrays[0].shape)
@@ -54,17 +49,16 @@ def function(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
             labels.append("where")
             if arrays[1].device != arrays[0].device:
                 raise ValueError(f"{name}(): x is on device {arrays[0].device} but where on device {arrays[1].device}")
-        numbers = []
-        if number:
-            if temperature == 0:
-                raise ValueError(f"{name}(): temperature must not be 0, but it is {temperature!r}")
-            numbers.append(scalar(-temperature if name == "softmin" else temperature, dtype))
+        numbers, one_a_row = [], is_device_array(temperature)
+        if not one_a_row:
+            divisor = number(name, "temperature", temperature, dtype, nonzero=True)
+            numbers.append(-divisor if name == "softmin" else divisor)
         else:
             arrays.append(describe(temperature, f"{name}(): temperature"))
             labels.append("temperature")
             same_kind(name, [arrays[0], arrays[-1]], ["x", "temperature"])
         kernel = f"{core}_{'scaled' if where is None else 'masked'}"
-        way = "s" if number else "n" if name == "softmin" else "a"
+        way = "s" if not one_a_row else "n" if name == "softmin" else "a"
         ways = f"a{'' if where is None else 'm'}{way}c"
         return run(name, kernel, ways, arrays, labels, axis, out, stream, causal=causal, numbers=numbers)
 
