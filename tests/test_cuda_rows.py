@@ -94,6 +94,12 @@ def test_rows_that_are_refused(idle: HostDriver) -> None:
     x = Array(sample(24).reshape(4, 6))
     with pytest.raises(ValueError, match=r"softmax\(\): axis 2 is out of range for an array of 2 dimensions"):
         cuda.softmax(x, axis=2)
+    for axis in (1.0, "1", None, (0,)):
+        for more in ({}, {"temperature": 2.0}):
+            with pytest.raises(TypeError, match=r"softmax\(\): axis must be an integer, not "):
+                cuda.softmax(x, axis=axis, **more)
+    with pytest.raises(ValueError, match=r"softmax_vjp\(\): axis 1 must be counted from the end .*: g 1, y 2"):
+        cuda.softmax_vjp(Array(np.zeros(6, np.float32)), x, axis=1)
     with pytest.raises(ValueError, match=r"softmax\(\): the axis -1 has no element"):
         cuda.softmax(Array(np.zeros((3, 0), np.float32)))
     with pytest.raises(ValueError, match=r"softmax\(\) needs at least one dimension"):

@@ -13,6 +13,7 @@ from ..documentation_rows import ROW_DOCS
 from ..kernels import cross_entropy
 from ..kernels import row_options as options
 from ..kernels.rows import RowFunction
+from ..loss_arguments import whole_number
 from . import driver, row_support, row_templates
 from .arrays import ITEMSIZE, DeviceArray, describe
 from .compiler import cubin
@@ -121,6 +122,7 @@ def enqueue(
 
 
 def axis_of(name: str, axis: int, ndim: int) -> int:
+    axis = whole_number(name, "axis", axis)
     if ndim == 0:
         raise ValueError(f"{name}() needs at least one dimension: the rows")
     if not -ndim <= axis < ndim:
@@ -152,6 +154,9 @@ def run(
     whole = [(a, label) for a, label, (_, row) in zip(arrays, labels, given, strict=True) if row]
     ndim = max(len(a.shape) for a, _ in whole)
     place = axis_of(name, axis, ndim)
+    if axis >= 0 and any(len(a.shape) != ndim for a, _ in whole):  # on the CPU it is counted in each operand
+        dims = ", ".join(f"{label} {len(a.shape)}" for a, label in whole)
+        raise ValueError(f"{name}(): axis {axis} must be counted from the end if dimensions differ in number: {dims}")
     full = broadcast_shapes(name, [a.shape for a, _ in whole], [label for _, label in whole])
     length, shape = full[place], _without(full, place)
     for array, label, (_, row) in zip(arrays, labels, given, strict=True):
