@@ -187,6 +187,14 @@ def test_options(gpu: HostDriver, name: str, options: str) -> None:
 
 
 @needs_compiler
+def test_a_mask_of_more_dimensions(gpu: HostDriver) -> None:
+    x = np.clip(X[0, 0], -50, 50)
+    want = fa.softmax(x, where=SEEN[1], causal=True)
+    assert want.shape == (5, 72)
+    assert close(cuda.softmax(Array(x), where=Array(SEEN[1]), causal=True).array, want, 3)
+
+
+@needs_compiler
 def test_options_in_bfloat16(gpu: HostDriver) -> None:
     x = np.clip(X, -50, 50).astype(DTYPES["bfloat16"])
     got = cuda.softmax(Array(x), 0.5, where=Array(SEEN), causal=True)

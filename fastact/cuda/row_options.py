@@ -42,13 +42,13 @@ def function(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
         arrays, labels = [describe(x, f"{name}(): x")], ["x"]
         dtype, ndim = arrays[0].dtype, len(arrays[0].shape)
         axis = axis_of(name, axis, ndim) - ndim  # so that it counts for a mask of more dimensions, too
-        if causal and ndim < 2:
-            raise ValueError(f"{name}(): causal goes with numbered rows: x must have at least two dimensions")
         if where is not None:
             arrays.append(describe(where, f"{name}(): where", MASKS))
             labels.append("where")
             if arrays[1].device != arrays[0].device:
                 raise ValueError(f"{name}(): x is on device {arrays[0].device} but where on device {arrays[1].device}")
+        if causal and max(len(a.shape) for a in arrays) < 2:
+            raise ValueError(f"{name}(): causal goes with numbered rows: x must have at least two dimensions")
         numbers, one_a_row = [], is_device_array(temperature)
         if not one_a_row:
             divisor = number(name, "temperature", temperature, dtype, nonzero=True)
