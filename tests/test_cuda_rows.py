@@ -291,6 +291,14 @@ def test_targets_out_of_range_give_nan(gpu: HostDriver) -> None:
 
 
 @needs_compiler
+def test_ignore_index_is_any_integer(gpu: HostDriver) -> None:
+    x, targets = X[0].clip(-9, 9), TARGETS[0]
+    want = fa.cross_entropy_with_logits(x, targets)
+    for index in (2**64 + int(targets[0]), -(2**63) - 1, 2**63, np.int8(-1)):
+        assert close(cuda.cross_entropy_with_logits(Array(x), Array(targets), ignore_index=index).array, want, 2)
+
+
+@needs_compiler
 def test_a_loss_in_bfloat16(gpu: HostDriver) -> None:
     x = X.clip(-9, 9).astype(DTYPES["bfloat16"])
     want = fa.cross_entropy_with_logits(x, TARGETS, label_smoothing=0.1)

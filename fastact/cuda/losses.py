@@ -88,7 +88,9 @@ def loss(name: str) -> Callable[..., Any]:
             classes = x.shape[place]
             parts = (1 - smoothing, smoothing / classes, 1 - smoothing + smoothing / classes)
             wide = "float64" if x.dtype == "float64" else "float32"
-            ignored = (0, 0) if ignore_index is None else (1, int(ignore_index))
+            ignored = (0, 0)
+            if ignore_index is not None and -(2**63) <= ignore_index < 2**63:  # beyond, it is no target's
+                ignored = (1, int(ignore_index))
             weights = (0, 0) if w is None else (w.pointer, w.full_strides()[0])
             more = (*weights, *ignored, *(scalar(v, wide) for v in parts))
         shared = None if w is None else {"weight": w}
