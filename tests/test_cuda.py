@@ -261,6 +261,17 @@ def test_dtypes_that_are_refused(idle: HostDriver) -> None:
         cuda.relu_vjp(Array(np.zeros(3)), Array(np.zeros(3, np.float32)))
 
 
+@pytest.mark.parametrize("kind", [np.int16, np.int64])
+def test_shapes_of_numpy_integers(idle: HostDriver, kind: Any) -> None:
+    """cuda.core passes a NumPy integer in its own size, and takes none for a grid."""
+    shape, strides = (kind(2), kind(3)), (kind(4), kind(8))
+    for x in (Huge(shape), Huge(shape, strides=strides)):
+        cuda.relu(x, out=Huge((2, 3), pointer=1 << 50))
+        cuda.softmax(x, out=Huge((2, 3), pointer=1 << 50))
+    for launch, arguments in zip(idle.launches, idle.arguments, strict=True):
+        assert {type(v) for v in (*launch, *arguments)} == {int}
+
+
 def test_a_library_that_cannot_make_arrays(idle: HostDriver) -> None:
     with pytest.raises(TypeError, match="has no way to make a result: pass out="):
         cuda.relu(Huge((3,)))

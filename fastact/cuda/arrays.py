@@ -169,16 +169,16 @@ def _from_interface(x: Any, name: str, allowed: Dtypes, interface: Any) -> Devic
         raise TypeError(_wrong(name, allowed, interface["typestr"]))
     if interface.get("mask") is not None:
         raise TypeError(f"{name} has a mask, which is not supported")
-    pointer, read_only = interface["data"]
+    address, read_only = interface["data"]
     strides = interface.get("strides")
-    elements = None if strides is None else _in_elements(strides, ITEMSIZE[dtype], name)
-    shape = tuple(interface["shape"])
+    elements = None if strides is None else _in_elements(tuple(map(int, strides)), ITEMSIZE[dtype], name)
+    shape = tuple(map(int, interface["shape"]))  # a kernel takes a NumPy integer for one of its own size
     library = _NUMBA if type(x).__module__.startswith("numba") else _INTERFACE
-    device = _device_of(x, pointer or 0)
-    return DeviceArray(x, int(pointer or 0), shape, elements, dtype, device, bool(read_only), library)
+    pointer = int(address or 0)
+    return DeviceArray(x, pointer, shape, elements, dtype, _device_of(pointer), bool(read_only), library)
 
 
-def _device_of(x: Any, pointer: int) -> int:
+def _device_of(pointer: int) -> int:
     from . import driver
 
     return driver.device_of(pointer)
