@@ -379,18 +379,44 @@ class FakeTensor:
         return self.array.ctypes.data
 
 
-@needs_compiler
-def test_torch(gpu: HostDriver, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch: Any = types.ModuleType("torch")
-    torch.Tensor = FakeTensor
-    torch.strided = "strided"
-    torch.is_grad_enabled = lambda: True
-    torch.empty_like = lambda x: FakeTensor(np.zeros_like(x.array))
-    torch._C = types.SimpleNamespace(_cuda_getCurrentRawStream=lambda device: 40 + device)
+@pytest.fixture
+def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """As much of PyTorch as is asked for."""
+    made: Any = types.ModuleType("torch")
+    made.Tensor = FakeTensor
+    made.strided = "strided"
+    made.is_grad_enabled = lambda: True
+    made.empty_like = lambda x: FakeTensor(np.zeros_like(x.array))
+    made._C = types.SimpleNamespace(_cuda_getCurrentRawStream=lambda device: 40 + device)
     for name in arrays.ITEMSIZE:
-        setattr(torch, name, name)
-    monkeypatch.setitem(sys.modules, "torch", torch)
+        setattr(made, name, name)
+    monkeypatch.setitem(sys.modules, "torch", made)
     monkeypatch.setattr(arrays, "_torch_dtypes", {})
+    return made
+
+
+def test_torch_in_two_threads_at_once(idle: HostDriver, torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One asks for the dtypes while the other is at it."""
+    x, other = FakeTensor(np.zeros(3)), []
+
+    class Dtypes(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            other.append(None)
+            if len(other) == 1:
+                cuda.relu(x, out=FakeTensor(np.zeros(3)))
+            return name
+
+    slow: Any = Dtypes("torch")
+    for name, value in vars(torch).items():
+        if name not in ("bool", "int32", "int64", "float64"):
+            setattr(slow, name, value)
+    monkeypatch.setitem(sys.modules, "torch", slow)
+    cuda.relu(x, out=FakeTensor(np.zeros(3)))
+    assert len(idle.launches) == 2
+
+
+@needs_compiler
+def test_torch(gpu: HostDriver, torch: Any) -> None:
     for dtype in DTYPES.values():
         x = sample(300).astype(dtype).reshape(20, 15)
         for own in (x, x.T):

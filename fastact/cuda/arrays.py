@@ -85,9 +85,8 @@ _torch_dtypes: dict[Any, str] = {}
 def _from_torch(x: Any, name: str, allowed: Dtypes) -> DeviceArray:
     import torch
 
-    if not _torch_dtypes:
-        for known in ITEMSIZE:
-            _torch_dtypes[getattr(torch, known)] = known
+    if not _torch_dtypes:  # all at once, for the sake of other threads
+        _torch_dtypes.update({getattr(torch, known): known for known in ITEMSIZE})
     device = x.device
     if device.type != "cuda":
         raise TypeError(_host(name, f"a torch tensor on the device {str(device)!r}"))
