@@ -358,7 +358,7 @@ def test_a_kernel_is_made_once(idle: HostDriver) -> None:
 class FakeTensor:
     """As much of a torch.Tensor as is asked for."""
 
-    layout = "strided"
+    layout, negative = "strided", False
 
     def __init__(self, array: np.ndarray[Any, Any], device: str = "cuda", requires_grad: bool = False) -> None:
         self.array, self.requires_grad = array, requires_grad
@@ -374,6 +374,9 @@ class FakeTensor:
 
     def stride(self) -> tuple[int, ...]:
         return tuple(s // self.array.itemsize for s in self.array.strides)
+
+    def is_neg(self) -> bool:
+        return self.negative
 
     def data_ptr(self) -> int:
         return self.array.ctypes.data
@@ -413,6 +416,22 @@ def test_torch_in_two_threads_at_once(idle: HostDriver, torch: Any, monkeypatch:
     monkeypatch.setitem(sys.modules, "torch", slow)
     cuda.relu(x, out=FakeTensor(np.zeros(3)))
     assert len(idle.launches) == 2
+
+
+def test_torch_tensors_whose_memory_has_the_other_sign(idle: HostDriver, torch: Any) -> None:
+    x, out = FakeTensor(np.zeros(3)), FakeTensor(np.zeros(3))
+    x.negative = True
+    with pytest.raises(TypeError, match=r"relu\(\): x has its negative bit set, .* call resolve_neg\(\) on it"):
+        cuda.relu(x, out=out)
+    with pytest.raises(TypeError, match=r"relu\(\): out has its negative bit set"):
+        cuda.relu(out, out=x)
+    assert not idle.launches
+
+
+def test_what_is_no_array_of_cupy(idle: HostDriver) -> None:
+    sparse = type("csr_matrix", (), {"__module__": "cupyx.scipy.sparse", "dtype": np.dtype(np.float32)})
+    with pytest.raises(TypeError, match=r"relu\(\): x must be an array on a GPU .*, not cupyx.scipy.sparse.csr_matrix"):
+        cuda.relu(sparse())
 
 
 @needs_compiler

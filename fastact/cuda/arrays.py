@@ -98,6 +98,8 @@ def _from_torch(x: Any, name: str, allowed: Dtypes) -> DeviceArray:
     dtype = _torch_dtypes.get(x.dtype)
     if dtype is None or x.layout != torch.strided:
         raise TypeError(_wrong(name, allowed, f"{x.dtype}" if dtype is None else f"of the layout {x.layout}"))
+    if x.is_neg():  # the imaginary part of a conjugate: what is in memory has the other sign
+        raise TypeError(f"{name} has its negative bit set, so its memory holds other values: call resolve_neg() on it")
     strides = None if x.is_contiguous() else tuple(x.stride())
     return DeviceArray(x, x.data_ptr(), tuple(x.shape), strides, dtype, device.index, False, _TORCH)
 
@@ -226,7 +228,7 @@ def _describe(x: Any, name: str, allowed: Dtypes) -> DeviceArray:
     torch = sys.modules.get("torch") if not module.startswith(("cupy", "numba")) else None
     if torch is not None and isinstance(x, torch.Tensor):
         return _from_torch(x, name, allowed)
-    if module.startswith("cupy"):
+    if module.startswith("cupy") and is_device_array(x):  # and no sparse matrix
         return _from_cupy(x, name, allowed)
     interface = getattr(x, "__cuda_array_interface__", None)
     if interface is not None:
