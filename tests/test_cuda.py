@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 import subprocess
 import sys
 import types
@@ -16,7 +17,7 @@ import pytest
 import fastact as fa
 from fastact import cuda
 from fastact.api import LOSSES, ROWS, aliases, elementwise_forms
-from fastact.cuda import arrays, driver, functions
+from fastact.cuda import arrays, compiler, driver, functions
 
 from .cuda_host import DTYPES, Array, HostDriver, Huge, needs_compiler, same
 from .functions import SHAPES, parameters, sample
@@ -353,6 +354,17 @@ def test_a_kernel_is_made_once(idle: HostDriver) -> None:
     for _ in range(3):
         cuda.binary_step(x)
     assert made == ["contiguous"]
+
+
+@pytest.mark.parametrize("file", ["kernels/pairs.py", "cuda/quotients.json", "graph/trace.py", "api.py"])
+def test_no_cubin_of_other_sources_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str) -> None:
+    package = tmp_path / "fastact"
+    shutil.copytree(Path(fa.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(compiler, "__file__", str(package / "cuda" / "compiler.py"))
+    before = compiler.directory.__wrapped__()
+    assert compiler.directory.__wrapped__() == before
+    (package / file).write_text((package / file).read_text("utf-8") + "\n", "utf-8")
+    assert compiler.directory.__wrapped__() != before
 
 
 class FakeTensor:

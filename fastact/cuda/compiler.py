@@ -21,7 +21,8 @@ def directory() -> str:
     """The name of the cache directory: it follows from all that decides what a cubin does."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for file in sorted([*package.glob("kernels/*.py"), *package.glob("cuda/*.py"), package / "activation.py"]):
+    patterns = ("kernels/*.py", "graph/*.py", "cuda/*.py", "cuda/*.json", "activation.py", "api.py")
+    for file in sorted(file for pattern in patterns for file in package.glob(pattern)):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     for name in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "cuda-core"):
         try:
