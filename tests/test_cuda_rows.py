@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,23 @@ def test_row_grid(idle: HostDriver) -> None:
     cuda.softmax(Huge((1000, 512)), out=Huge((1000, 512), pointer=1 << 50))
     cuda.softmax(Huge((1000, 4096)), out=Huge((1000, 4096), pointer=1 << 50))
     assert [launch[2:] for launch in idle.launches] == [(250, 128), (1000, 256)]
+
+
+def test_rows_too_long_for_their_positions(idle: HostDriver) -> None:
+    n = 2**31
+    x, out, one = Huge((1, n)), Huge((1, n), pointer=1 << 50), Huge((1,), pointer=1 << 51)
+    calls: list[Callable[[], Any]] = [
+        lambda: cuda.softmax(x, 2.0, out=out),
+        lambda: cuda.hardmax(x, out=out),
+        lambda: cuda.logmeanexp(x, out=one),
+        lambda: cuda.cross_entropy_with_logits(x, Array(np.zeros(1, np.int64)), out=one),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=rf"rows of float32 may have {n - 1} elements at most, not {n}"):
+            call()
+    assert not idle.launches
+    cuda.softmax(x, out=out)
+    assert len(idle.launches) == 1
 
 
 # --- temperature and masks
