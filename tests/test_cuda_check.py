@@ -162,3 +162,11 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     monkeypatch.setattr(driver, "_core", missing)
     assert check.main([]) == 2
     assert "nothing to check here: fastact.cuda found no NVIDIA driver" in capsys.readouterr().out
+
+
+def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing would be looked at, and all would be well."""
+    with pytest.raises(SystemExit) as stopped:
+        check.main(["gelu", "gelo"])
+    assert stopped.value.code == 2
+    assert "there is no function 'gelo'" in capsys.readouterr().err

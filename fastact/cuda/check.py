@@ -20,7 +20,7 @@ import numpy as np
 import fastact
 
 from .. import cuda
-from ..api import elementwise_forms
+from ..api import LOSSES, ROWS, elementwise_forms
 from .check_results import INTEGERS, Result, dtypes
 from .check_rows import loss_accuracy, loss_cases, option_accuracy, option_cases, row_accuracy, row_operands
 from .rows import row_functions
@@ -261,6 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE")
     options = parser.parse_args(arguments)
+    if unknown := sorted(set(options.functions) - {*elementwise_forms(), *ROWS, *LOSSES}):
+        parser.error(f"there is no function {unknown[0]!r}, or not by that name")
     try:
         from .hardware import Gpu
 
