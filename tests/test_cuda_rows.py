@@ -309,6 +309,15 @@ def test_targets_out_of_range_give_nan(gpu: HostDriver) -> None:
 
 
 @needs_compiler
+def test_shares_of_smoothed_classes_are_rounded_once(gpu: HostDriver) -> None:
+    """To float16, not to float32 first: that is half-way between two float16 here."""
+    x, smoothing = np.float16([[0, -1000]]), 0.5 * (1 + 2.0**-11 + 2.0**-40)
+    want = fa.cross_entropy_with_logits(x, np.array([0]), label_smoothing=smoothing)
+    got = cuda.cross_entropy_with_logits(Array(x), Array(np.array([0])), label_smoothing=smoothing)
+    assert got.array == want == np.float16(1000 * (0.25 + 2.0**-12))
+
+
+@needs_compiler
 def test_ignore_index_is_any_integer(gpu: HostDriver) -> None:
     x, targets = X[0].clip(-9, 9), TARGETS[0]
     want = fa.cross_entropy_with_logits(x, targets)

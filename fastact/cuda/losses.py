@@ -88,11 +88,12 @@ def loss(name: str) -> Callable[..., Any]:
             classes = x.shape[place]
             parts = (1 - smoothing, smoothing / classes, 1 - smoothing + smoothing / classes)
             wide = "float64" if x.dtype == "float64" else "float32"
+            kind = x.dtype if index else wide  # the shares of a class are only to be rounded once
             ignored = (0, 0)
             if ignore_index is not None and -(2**63) <= ignore_index < 2**63:  # beyond, it is no target's
                 ignored = (1, int(ignore_index))
             weights = (0, 0) if w is None else (w.pointer, w.full_strides()[0])
-            more = (*weights, *ignored, *(scalar(v, wide) for v in parts))
+            more = (*weights, *ignored, *(scalar(v, kind) for v in parts))
         shared = None if w is None else {"weight": w}
         labels = ["logits", "targets"]
         return run(name, core + suffix, ways, [x, t], labels, axis, out, stream, loss=more, shared=shared)
