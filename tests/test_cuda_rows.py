@@ -326,6 +326,18 @@ def test_ignore_index_is_any_integer(gpu: HostDriver) -> None:
 
 
 @needs_compiler
+def test_ignored_rows_without_a_number_among_the_logits(gpu: HostDriver) -> None:
+    x, targets = np.float32([[np.nan, 1], [np.inf, 1], [-np.inf, -np.inf], [3, 1]]), np.array([-1, -1, -1, 0])
+    weight = np.float32([np.inf, 1])
+    for smoothing in (0.0, 0.1):
+        value, gradient = cuda.cross_entropy_with_logits_with_gradient(
+            Array(x), Array(targets), ignore_index=-1, label_smoothing=smoothing, weight=Array(weight)
+        )
+        assert not value.array[:3].any()
+        assert not gradient.array[:3].any()
+
+
+@needs_compiler
 def test_a_loss_in_bfloat16(gpu: HostDriver) -> None:
     x = X.clip(-9, 9).astype(DTYPES["bfloat16"])
     want = fa.cross_entropy_with_logits(x, TARGETS, label_smoothing=0.1)

@@ -141,7 +141,8 @@ def row_kernel(function: RowFunction, dtype: str, how: Share, ways: str | None =
     lines, done = writer.finish()
     body += lines
     if function.results:
-        stores = " ".join(f"*r{k} = narrow({done[k]});" for k in range(function.results))
+        results = [f"ignore ? 0 : {v}" if writer.ignores else v for v in done]
+        stores = " ".join(f"*r{k} = narrow({results[k]});" for k in range(function.results))
         body.append(f"if (lane == 0) {{ {stores} }}")
     body += writer.write(done)
 

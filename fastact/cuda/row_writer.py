@@ -88,6 +88,8 @@ class Writer:
         if function.length:
             self.values.append(f"({self.integer})n")
             self.value_kinds.append("int")
+        # a class that is made a distribution of zeros, which is not enough if there is no number among the logits
+        self.ignores = any(way in "il" for way in ways[: len(function.rows)])
         self.known: list[str] = []  # the variables of the states of the passes so far
         self.sizes: list[int] = []
 
@@ -326,6 +328,7 @@ class Writer:
                 f"  {self.real} w[{self.vector}];",
                 "#pragma unroll",
                 f"  for (int e = 0; e < {self.vector}; e++) write({', '.join(call)});",
+                *([f"  if (ignore) for (int e = 0; e < {self.vector}; e++) w[e] = 0;"] if self.ignores else []),
                 *stores,
                 "}",
             ]
