@@ -77,6 +77,19 @@ def _check_indices(
     return index, None
 
 
+def _zero_where(ignored: np.ndarray[Any, Any], results: Any, place: int) -> tuple[Any, ...]:
+    """The results, 0 in ignored rows: shares of 0 are not enough if there is no number among the logits."""
+    value, *gradients = results if isinstance(results, tuple) else (results,)
+    zero = value.dtype.type(0)
+    if isinstance(value, np.ndarray):
+        np.copyto(value, zero, where=ignored)
+    else:
+        value = zero
+    for gradient in gradients:
+        np.copyto(gradient, zero, where=np.expand_dims(ignored, place))
+    return (value, *gradients)
+
+
 def _one_row(weights: np.ndarray[Any, Any], place: int, ndim: int) -> np.ndarray[Any, Any]:
     """Weights of classes along one of `ndim` axes."""
     return weights.reshape([-1 if k == place else 1 for k in range(ndim)])
@@ -111,6 +124,8 @@ def _cross_entropy(
             weights = np.ones(classes, x.dtype)
         row = _one_row(weights, place, x.ndim)
         results = _core(functions.smoothed)(x, row, index, *shares, axis=place)
+        if ignored is not None:
+            results = _zero_where(ignored, results, place)
     else:
         q = t.astype(x.dtype, copy=False)
         if smoothing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -315,3 +316,19 @@ class TestRows:
         assert value.tolist() == [INF]
         assert gradient[0, 1] == -1
         assert np.isfinite(gradient).all()
+
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    def test_an_ignored_row_costs_nothing(self, dtype: type[np.floating], smoothing: float) -> None:
+        """Whatever is in it."""
+        x, weight = np.array([[NAN, 1.0], [INF, 1.0], [-INF, -INF], [3.0, 1.0]], dtype), np.array([INF, 1.0], dtype)
+        options: dict[str, Any] = {"ignore_index": -1, "label_smoothing": smoothing, "weight": weight}
+        targets = np.array([-1, -1, -1, 0])
+        for axis, logits in ((1, x), (0, x.T)):
+            value, gradient = fa.cross_entropy_with_logits_with_gradient(logits, targets, axis=axis, **options)
+            assert not value[:3].any()
+            assert not np.moveaxis(gradient, axis, 1)[:3].any()
+            assert fa.cross_entropy_with_logits(logits, targets, axis=axis, **options).tolist()[:3] == [0, 0, 0]
+        value, gradient = fa.cross_entropy_with_logits_with_gradient(x[0], -1, **options)
+        assert type(value) is dtype
+        assert value == 0
+        assert not gradient.any()
