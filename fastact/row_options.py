@@ -51,6 +51,15 @@ def _limit(shape: tuple[int, ...], axis: int, causal: bool) -> Any:
     return np.minimum(np.arange(1, others[-1] + 1), shape[axis])
 
 
+def _negative(temperature: Any, x: Any) -> Any:
+    """Minus a temperature, which is a float first: what has no sign has no negative."""
+    if getattr(getattr(temperature, "dtype", None), "kind", None) in ("b", "i", "u"):
+        own = getattr(x, "dtype", None)
+        bfloat16 = isinstance(own, np.dtype) and own.kind == "V" and np.can_cast(temperature.dtype, own)
+        temperature = temperature.astype(own if bfloat16 else np.promote_types(temperature.dtype, np.float16))
+    return np.negative(temperature) if np.ndim(temperature) else -temperature
+
+
 def function(name: str, plain: np.ufunc) -> Callable[..., Any]:
     """What calls of `plain` go to that have more than a ufunc's arguments."""
 
@@ -81,7 +90,7 @@ def function(name: str, plain: np.ufunc) -> Callable[..., Any]:
             shape = np.broadcast_shapes(shape, where.shape)
             operands = [np.broadcast_to(x, shape, subok=True), np.broadcast_to(where, shape)]
         if name == "softmin":
-            temperature = np.negative(temperature) if np.ndim(temperature) else -temperature
+            temperature = _negative(temperature, x)
         dtype = getattr(x, "dtype", None)
         if isinstance(dtype, np.dtype) and dtype.kind == "V" and type(temperature) in (int, float):
             temperature = dtype.type(temperature)  # to NumPy, Python's numbers are weak only beside its own dtypes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -213,6 +214,16 @@ def test_logmeanexp_of_special_rows() -> None:
     assert abs(result[3] - (3 - np.log(2))) < 1e-6
     assert np.isnan(fa.logmeanexp(np.zeros((2, 0)))).all()
     assert same_bits(fa.logmeanexp(x.T, axis=0), result)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, ml_dtypes.bfloat16, np.int8])
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.uint16, np.uint64, np.int8])
+def test_softmin_of_temperatures_without_a_sign(dtype: Any, kind: Any) -> None:
+    """Minus a 3 of 8 bits is 253."""
+    x = np.array([[1, 2, 3], [4, 0, -1]]).astype(dtype)
+    for temperature in (kind(3), np.array([1, 3]).astype(kind)):
+        found, want = fa.softmin(x, temperature=temperature), fa.softmax(-x, temperature=temperature)
+        assert same_bits(found, want)
 
 
 @pytest.mark.parametrize("options", [{"temperature": 2.0}, {"temperature": 3}, {"where": True}, {"causal": True}])
