@@ -10,6 +10,7 @@ import pytest
 
 import fastact as fa
 from fastact import cuda
+from fastact.api import LOSSES as LOSS_NAMES
 from fastact.cuda.rows import row_functions
 
 from .cuda_host import DTYPES, Array, HostDriver, Huge, needs_compiler
@@ -145,6 +146,16 @@ def test_weights_are_not_overwritten_before_all_rows_have_read_them(idle: HostDr
     assert not idle.launches
     cuda.cross_entropy_with_logits(x, targets, weight=Array(room[0]), out=Array(room[1]))
     assert len(idle.launches) == 1
+
+
+def test_results_and_stream_are_those_of_the_first_input(idle: HostDriver) -> None:
+    g, y = Array(sample(24).reshape(4, 6), stream=7), Array(sample(24).reshape(4, 6), stream=8)
+    assert isinstance(cuda.softmax_vjp(g, y), Array)
+    assert cuda.cross_entropy_with_logits(g, Array(np.arange(4), stream=8)).array.dtype == np.float32
+    assert [launch[1] for launch in idle.launches] == [7, 7]
+    for function in (cuda.softmax, cuda.softmax_vjp, *(getattr(cuda, name) for name in LOSS_NAMES)):
+        assert "library of the first input" in " ".join((function.__doc__ or "").split())
+        assert "last input" not in function.__doc__
 
 
 def test_row_grid(idle: HostDriver) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from ..loss_arguments import check_loss
 from . import row_templates
 from .arrays import CLASSES, FLOATS, describe
-from .functions import KEYWORDS, OPERANDS, keywords, named, same_kind, scalar
-from .rows import run
+from .functions import OPERANDS, keywords, named, same_kind, scalar
+from .rows import ROW_KEYWORDS, run
 
 _NAMES = ("logits", "targets", "axis", "weight", "ignore_index", "label_smoothing")
 _DEFAULTS = (inspect.Parameter.empty, inspect.Parameter.empty, -1, None, None, 0.0)
@@ -107,7 +107,7 @@ def loss(name: str) -> Callable[..., Any]:
         name=name,
         formula="sum_c q_c (log(sum_j exp(x_j)) - x_c)" + (" and softmax(x)_c sum_j q_j - q_c" if suffix else ""),
         operands=OPERANDS,
-        keywords=KEYWORDS.replace("out : array,", "out : tuple of two arrays,") if suffix else KEYWORDS,
+        keywords=ROW_KEYWORDS.replace("out : array,", "out : tuple of two arrays,") if suffix else ROW_KEYWORDS,
         returns=_VALUE + (_GRADIENT if suffix else ""),
     )
     return named(call, name, text, inspect.Signature([*operands, *keywords()]))

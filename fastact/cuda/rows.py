@@ -60,6 +60,9 @@ def source(name: str, dtype: str, how: row_templates.Share, ways: str) -> str:
     return row_templates.row_kernel(kernels()[name], dtype, how, ways)
 
 
+ROW_KEYWORDS = KEYWORDS.replace("the last input", "the first input")
+
+
 @dataclass(frozen=True, slots=True)
 class Operand:
     """What a kernel gets: an address, or where counting begins, the strides over rows, and the one within rows."""
@@ -242,7 +245,7 @@ Parameters
     {OPERANDS}.
 axis : int, default -1
     The axis of the rows.
-{KEYWORDS}
+{ROW_KEYWORDS}
 
 Returns
 -------
