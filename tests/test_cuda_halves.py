@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,18 @@ def test_rounding(dtype: str) -> None:
 
 def finite(x: Any) -> Any:
     return select(x * x < 81.0, x, 9.0)
+
+
+@pytest.mark.parametrize("width", [32, 64])
+def test_tables_are_whole_words_of_16_bytes(width: int) -> None:
+    """They are copied so: as much is read and written."""
+    for count in (0, 1, 2, 256, 1001, 1002):
+        tables = Tables(width)
+        if count:
+            tables.offset(tuple(range(1, count + 1)))
+        entries = int(re.findall(r"#define TABLE_ENTRIES (\d+)", tables.definition())[0])
+        assert count <= entries < count + 128 // width
+        assert entries * width % 128 == 0
 
 
 def test_what_no_result_shows_is_left_out() -> None:

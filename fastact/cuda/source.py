@@ -75,8 +75,9 @@ class Tables:
         return self.offset(tuple(entry for all in zip(*group, strict=True) for entry in all)) // len(group)
 
     def definition(self) -> str:
-        """The C definition of the entries, which a kernel copies to its shared memory."""
+        """The C definition of the entries, which a kernel copies to its shared memory, 16 bytes at a time if many."""
         real = FLOAT_NAMES[self.width]
+        self.entries += [0] * (-len(self.entries) % (128 // self.width))
         entries = ", ".join(literal("float", self.width, e) for e in self.entries or (0,))
         return (
             f"#define TABLE_ENTRIES {len(self.entries)}\n"
