@@ -332,6 +332,17 @@ def test_alignment_decides_how_memory_is_read(idle: HostDriver, shift: int) -> N
     assert idle.arguments[0][-1] == (5000 // 2048 if shift % 16 == 0 else 0)
 
 
+def test_items_that_no_gpu_can_read(idle: HostDriver) -> None:
+    x, odd = Huge((8,)), Huge((8,), pointer=(1 << 50) + 2)
+    with pytest.raises(ValueError, match=r"relu\(\): x is at 0x4000000000002, which is no multiple of its item size"):
+        cuda.relu(odd, out=x)
+    with pytest.raises(ValueError, match=r"softmax\(\): out is at 0x4000000000002"):
+        cuda.softmax(x, out=odd)
+    with pytest.raises(ValueError, match=r"leaky_relu\(\): negative_slope is at 0x"):
+        cuda.leaky_relu(x, Array(np.frombuffer(bytes(9), np.uint8)[1:].view(np.float32)))
+    assert not idle.launches
+
+
 class Stream:
     def __init__(self, **attributes: Any) -> None:
         vars(self).update(attributes)

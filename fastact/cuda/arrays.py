@@ -216,10 +216,12 @@ def _from_dlpack(x: Any, name: str, allowed: Dtypes) -> DeviceArray:
 
 
 def describe(x: Any, name: str, allowed: Dtypes = FLOATS) -> DeviceArray:
-    """`x` as a device array; TypeError if it is none, or of a dtype that is not `allowed`."""
+    """`x` as a device array; TypeError if it is none, or of a dtype that is not `allowed`, ValueError if misaligned."""
     found = _describe(x, name, allowed)
     if found.dtype not in allowed:
         raise TypeError(_wrong(name, allowed, found.dtype))
+    if found.pointer % ITEMSIZE[found.dtype]:  # to read it would end the process's use of the GPU
+        raise ValueError(f"{name} is at {found.pointer:#x}, which is no multiple of its item size")
     return found
 
 
