@@ -22,6 +22,7 @@ from fastact.cuda import arrays, compiler, driver, functions
 from .cuda_host import DTYPES, Array, HostDriver, Huge, needs_compiler, same
 from .functions import SHAPES, parameters, sample
 
+DEVICE_OF = driver.device_of  # which `gpu` replaces
 TILE = 2048  # float32 elements of a block with one input
 # One of every way to compute: tables, a reciprocal, a quotient, neither.
 KERNELS = ("tanh", "gelu", "sigmoid", "silu_with_derivative", "softplus", "elu_vjp")
@@ -332,6 +333,18 @@ def test_alignment_decides_how_memory_is_read(idle: HostDriver, shift: int) -> N
     assert idle.arguments[0][-1] == (5000 // 2048 if shift % 16 == 0 else 0)
 
 
+def test_an_address_of_the_host(idle: HostDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    bindings: Any = types.ModuleType("cuda.bindings")
+    attribute = types.SimpleNamespace(CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL=9)
+    bindings.driver = types.SimpleNamespace(cuPointerGetAttribute=lambda *_: (1, None), CUpointer_attribute=attribute)
+    monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
+    monkeypatch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))
+    monkeypatch.setattr(driver, "_core", lambda: None)
+    monkeypatch.setattr(driver, "device_of", DEVICE_OF)
+    with pytest.raises(ValueError, match=r"relu\(\): x: 0x10000000000 is not a pointer to memory of a GPU"):
+        cuda.relu(Huge((3,)))
+
+
 def test_items_that_no_gpu_can_read(idle: HostDriver) -> None:
     x, odd = Huge((8,)), Huge((8,), pointer=(1 << 50) + 2)
     with pytest.raises(ValueError, match=r"relu\(\): x is at 0x4000000000002, which is no multiple of its item size"):
@@ -353,7 +366,7 @@ def test_streams(idle: HostDriver) -> None:
     for stream in (None, 9, Stream(cuda_stream=10), Stream(ptr=11), Stream(__cuda_stream__=lambda: (0, 12))):
         cuda.relu(x, out=out, stream=stream)
     assert [launch[1] for launch in idle.launches] == [7, 9, 10, 11, 12]
-    with pytest.raises(TypeError, match="stream must be a CUDA stream or its handle"):
+    with pytest.raises(TypeError, match=r"relu\(\): stream must be a CUDA stream or its handle"):
         cuda.relu(x, out=out, stream="main")
 
 

@@ -176,13 +176,16 @@ def _from_interface(x: Any, name: str, allowed: Dtypes, interface: Any) -> Devic
     shape = tuple(map(int, interface["shape"]))  # a kernel takes a NumPy integer for one of its own size
     library = _NUMBA if type(x).__module__.startswith("numba") else _INTERFACE
     pointer = int(address or 0)
-    return DeviceArray(x, pointer, shape, elements, dtype, _device_of(pointer), bool(read_only), library)
+    return DeviceArray(x, pointer, shape, elements, dtype, _device_of(pointer, name), bool(read_only), library)
 
 
-def _device_of(pointer: int) -> int:
+def _device_of(pointer: int, name: str) -> int:
     from . import driver
 
-    return driver.device_of(pointer)
+    try:
+        return driver.device_of(pointer)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 # --- DLPack

@@ -203,8 +203,8 @@ def number(name: str, label: str, value: Any, dtype: str, nonzero: bool) -> Any:
         raise ValueError(f"{name}(): {label} is an int too large for {dtype}") from None
 
 
-def stream_handle(stream: Any) -> int:
-    """The handle of a stream, given as such or as a stream of any library."""
+def stream_handle(name: str, stream: Any) -> int:
+    """The handle of a stream, given as such or as a stream of any library, to the function `name`."""
     if isinstance(stream, int):
         return stream
     protocol = getattr(stream, "__cuda_stream__", None)
@@ -214,7 +214,7 @@ def stream_handle(stream: Any) -> int:
         found = getattr(stream, attribute, None)
         if found is not None:
             return int(getattr(found, "value", found) or 0)
-    raise TypeError(f"stream must be a CUDA stream or its handle, not {type(stream).__qualname__}")
+    raise TypeError(f"{name}(): stream must be a CUDA stream or its handle, not {type(stream).__qualname__}")
 
 
 def same_kind(name: str, arrays: Sequence[DeviceArray], labels: Sequence[str]) -> None:
@@ -300,7 +300,7 @@ def elementwise(name: str) -> Callable[..., Any]:
         operands = [*arrays, *made]
         way = walk(operands, shape)
         if 0 not in shape:
-            handle = like.library.stream(like.owner, like.device) if stream is None else stream_handle(stream)
+            handle = like.library.stream(like.owner, like.device) if stream is None else stream_handle(name, stream)
             enqueue(name, places, operands, scalars, way, handle)
         return owners[0] if outputs == 1 else owners
 

@@ -184,7 +184,7 @@ def run(
     if function.write is not None:
         operands.append(_rows_of(made[-1], full, place))
     if 0 not in shape and (length or function.results):
-        handle = like.library.stream(like.owner, like.device) if stream is None else stream_handle(stream)
+        handle = like.library.stream(like.owner, like.device) if stream is None else stream_handle(name, stream)
         enqueue(core, ways, like, operands, shape, length, handle, numbers, loss)
     return owners[0] if count == 1 else owners
 
