@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from operator import index
 from typing import Any
 
@@ -16,6 +17,13 @@ def whole_number(name: str, option: str, value: Any) -> int:
         return index(value)
     except TypeError:
         raise TypeError(f"{name}(): {option} must be an integer, not {value!r}") from None
+
+
+def _real_number(name: str, option: str, value: Any) -> float:
+    if not isinstance(value, str | bytes | bytearray):
+        with suppress(TypeError, ValueError):
+            return float(value)
+    raise TypeError(f"{name}(): {option} must be a number, not {type(value).__module__}.{type(value).__qualname__}")
 
 
 def check_loss(
@@ -44,7 +52,7 @@ def check_loss(
         raise ValueError(f"{name}(): logits must have at least one class, but the class axis has no element")
     if weight is not None and weight != (count,):
         raise ValueError(f"{name}(): weight must have shape ({count},), one value per class, not {weight}")
-    smoothing = float(label_smoothing)
+    smoothing = _real_number(name, "label_smoothing", label_smoothing)
     if not 0.0 <= smoothing <= 1.0:
         raise ValueError(f"{name}(): label_smoothing must be between 0 and 1, not {label_smoothing!r}")
     rows = logits[:place] + logits[place + 1 :]

@@ -121,6 +121,8 @@ BAD_TARGETS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ([0, 1, 2, 0], {"weight": [1.0, 2.0]}, ValueError, "weight must have shape (3,)"),
     ([0, 1, 2, 0], {"axis": 2}, ValueError, "axis 2 is out of bounds"),
     ([0, 1, 2, 0], {"axis": None}, TypeError, "axis must be an integer, not None"),
+    ([0, 1, 2, 0], {"label_smoothing": "0.1"}, TypeError, "label_smoothing must be a number, not builtins.str"),
+    ([0, 1, 2, 0], {"label_smoothing": None}, TypeError, "label_smoothing must be a number, not builtins.NoneType"),
     ([0, 1, 2, 0], {"ignore_index": "1"}, TypeError, "ignore_index must be an integer, not '1'"),
     (np.ma.array([0, 1, 2, 0], mask=True), {}, TypeError, "targets must not be a masked array"),
     (np.zeros((4, 3)), {"ignore_index": 0}, ValueError, "ignore_index goes with class indices"),
