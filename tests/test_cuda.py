@@ -223,6 +223,15 @@ def test_outputs(idle: HostDriver) -> None:
         cuda.relu_with_derivative(x, out=Array(np.zeros(64, np.float32)))
     with pytest.raises(ValueError, match="out is broadcast"):
         cuda.relu(x, out=Array(np.broadcast_to(np.float32(0), (64,))))
+    room, strided = np.zeros(64, np.float32), np.lib.stride_tricks.as_strided
+    for shape, strides in (((5, 3), (4, 4)), ((3, 4, 2), (-8, 4, 24)), ((2, 6, 3), (40, 4, 20))):
+        window = strided(room[20:], shape, strides)
+        with pytest.raises(ValueError, match=r"relu\(\): out has several elements in one place"):
+            cuda.relu(Array(np.ones(shape, np.float32)), out=Array(window))
+    assert not idle.launches
+    cuda.relu(Array(np.ones((3, 2), np.float32)), out=Array(strided(room, (3, 2), (8, 12))))  # 0, 3, 2, 5, 4, 7
+    assert len(idle.launches) == 1
+    idle.launches.clear()
     both = (Array(np.zeros(64, np.float32)), Array(np.zeros(64, np.float32)))
     assert cuda.relu_with_derivative(x, out=both) == both
     assert not idle.launches[1:]

@@ -104,6 +104,33 @@ def check_output(name: str, out: DeviceArray, label: str, shape: tuple[int, ...]
         raise ValueError(f"{name}(): {label} is read-only")
     if out.strides is not None and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
         raise ValueError(f"{name}(): {label} is broadcast: several results would go to one place")
+    if out.strides is not None and out.size > 1 and _meets_itself(_addresses(out)):
+        raise ValueError(f"{name}(): {label} has several elements in one place, as of a window that slides")
+
+
+def _meets_itself(array: np.ndarray[Any, Any]) -> bool:
+    """Whether two elements surely share memory."""
+    reach = 0
+    for step, n in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
+        if step <= reach:
+            break
+        reach += step * (n - 1)
+    else:  # each step leads beyond all of the smaller ones
+        return False
+    # if any two do, then two of which one is at 0 in the first dimension in which they differ, and all before
+    for d, n in enumerate(array.shape):
+        first = array[(0,) * d]
+        if n > 1 and _share(first[1:], first[:1], unknown=False):
+            return True
+    return False
+
+
+def _share(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], unknown: bool) -> bool:
+    """Whether two arrays share memory; `unknown` if it takes too long to find out."""
+    try:
+        return bool(np.shares_memory(a, b, max_work=_OVERLAP_WORK))  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return unknown
 
 
 def _same_array(a: DeviceArray, b: DeviceArray) -> bool:
@@ -120,10 +147,7 @@ def _apart(a: DeviceArray, b: DeviceArray) -> bool:
     if a.strides is None and b.strides is None:
         end, other_end = (v.pointer + v.size * ITEMSIZE[v.dtype] for v in (a, b))  # a mask has items of its own
         return end <= b.pointer or other_end <= a.pointer
-    try:
-        return not np.shares_memory(_addresses(a), _addresses(b), max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
-    except np.exceptions.TooHardError:
-        return False
+    return not _share(_addresses(a), _addresses(b), unknown=True)
 
 
 def check_apart(name: str, out: DeviceArray, label: str, other: DeviceArray, other_label: str) -> None:
