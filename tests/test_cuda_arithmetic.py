@@ -14,7 +14,7 @@ from fastact.cuda.ranges import cheap_forms
 from fastact.cuda.source import ROUNDED
 from fastact.graph.evaluate import evaluate, fma32, fma64
 from fastact.graph.trace import Graph, Node, trace
-from fastact.kernels.language import fma, kernel, lookup, select, sqrt
+from fastact.kernels.language import fma, kernel, lookup, rarely, select, sqrt
 
 from .functions import ELEMENTWISE, call, outputs, parameters, same_bits, sample
 
@@ -232,6 +232,15 @@ def clamped(x: Any) -> Any:
 @kernel
 def power(x: Any) -> Any:
     return (((clamped(x) + 1.5 * 2.0**23).bits() + 127) << 23).from_bits()
+
+
+def test_what_says_where_something_is_rare_is_looked_at() -> None:
+    def function(x: Any) -> Any:
+        return rarely(1.0 / x > 2.0**100, lambda x: (x + 1.0,), (x,), (x,))[0]
+
+    graph = trace(function, ["float"], 32, without_rare=True)
+    assert [graph.nodes[k].op for k in graph.used()].count("div") == 1
+    assert cheap_forms(graph, ["float"], 0) == {}  # x may be 0
 
 
 def test_ranges() -> None:

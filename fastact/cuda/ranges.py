@@ -295,7 +295,8 @@ def _evaluate(graph: Graph, inputs: Sequence[Interval], wanted: Sequence[tuple[i
             values[number] = Interval(constant, constant, np.zeros(shape, bool))
         else:
             values[number] = _apply(node, [values[k] for k in node.operands])
-    looked_at = {number: np.full(shape, number in graph.outputs) for number in used}
+    ends = graph.outputs if graph.rare is None else (*graph.outputs, graph.rare.number)
+    looked_at = {number: np.full(shape, number in ends) for number in used}
     for number in reversed(used):
         node, here = graph.nodes[number], looked_at[number]
         for place, operand in enumerate(node.operands):
