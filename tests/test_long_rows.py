@@ -246,3 +246,13 @@ def test_many_rows_of_no_whole_lines_past_the_caches(n: int, dtype: str, threads
         assert same_bits(fa.log_softmax(x, out=beside), y)
         for gradient in (fa.softmax_vjp, fa.log_softmax_vjp):
             assert same_bits(gradient(x, y)[-500:], gradient(x[-500:], y[-500:]))
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_rows_too_long_for_positions_of_32_bits(keepdims: bool) -> None:
+    """2,147,483,648 elements, in four bytes of memory. float64 has positions of 64 bits."""
+    row = np.broadcast_to(np.float32(0), 2**31)
+    with pytest.raises(ValueError, match=r"may have 2147483647 elements at most .* not 2147483648"):
+        fa.logmeanexp(row, keepdims=keepdims)
+    with pytest.raises(ValueError, match="may have 2147483647 elements at most"):
+        fa.logmeanexp(row[None, :, None], axis=1, keepdims=keepdims)

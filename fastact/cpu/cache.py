@@ -42,7 +42,7 @@ def source_digest() -> str:
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     files = [file for part in ("kernels", "graph", "cpu") for file in package.glob(f"{part}/*.py")]
-    for file in sorted([*files, package / "activation.py"]):
+    for file in sorted([*files, package / "activation.py", package / "api.py"]):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
 

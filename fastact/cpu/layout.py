@@ -63,6 +63,7 @@ class Pool(ctypes.Structure):
             "views",
             "load_views",  # a function of Python's, for `ask`: make the four
             "resolve",  # the same: compile what a loop needs
+            "refuse_long",  # the same: rows in which 32 bits are not enough for a position
             "call_one",  # PyObject_CallOneArg
             "from_intp",  # PyLong_FromSsize_t, and the other way round
             "as_intp",
@@ -143,6 +144,7 @@ class Loop(ctypes.Structure):
             "phases",  # steps in which threads can share one row of a gufunc; 0 if they cannot
             "part",  # elements of a part of such a row
             "arena",  # bytes that the loop of a gufunc wants for rows that are not contiguous, and many short ones
+            "counted",  # elements of a row above which positions in it are no longer right; 0: any are
             "long",  # elements of a row above which its first two passes are one, made in the second's steps; 0: never
             "raises",  # 1 if its code may leave a Python error set
             "dtype",  # the dtype of all operands, for calls that do without NumPy; 0 if there are several

@@ -20,6 +20,7 @@ from .driver import (
     P_SHARE,
     U_DATA,
     WORD,
+    ask,
     block,
     jit,
     must_go_one_by_one,
@@ -45,6 +46,7 @@ P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_va
 L_SCALARS, L_LONGEST, L_ROWS_OF = offset(Loop, "scalars"), offset(Loop, "longest"), offset(Loop, ROWS_OF[SHORTEST])
 P_MALLOC, P_FREE = offset(Pool, "raw_malloc"), offset(Pool, "raw_free")
 L_ARENA, L_BESIDE, L_MASK, L_RAISES = (offset(Loop, f) for f in ("arena", "beside", "mask", "raises"))
+L_COUNTED, P_REFUSE_LONG = offset(Loop, "counted"), offset(Pool, "refuse_long")
 P_GIL_CHECK = offset(Pool, "gil_check")
 P_FETCH_ERROR, P_RESTORE_ERROR = offset(Pool, "fetch_error"), offset(Pool, "restore_error")
 ERROR = 8 * WORD  # in the context of `rows_chunk`
@@ -113,7 +115,10 @@ def body_with(memory: int, body: int, n: int, loop: int) -> int:
 
 @jit
 def body_for(dims: int, steps: int, loop: int) -> int:
-    """The compiled loop for these rows; 0, with a Python error set, if it cannot be made."""
+    """The compiled loop for these rows; 0, with a Python error set, if it cannot be made or they are too long."""
+    if 0 < peek(loop + L_COUNTED) < peek(dims + WORD):
+        pool = peek(loop + L_POOL)
+        return ask(pool, peek(pool + P_REFUSE_LONG), peek(dims + WORD))
     longest, itemsize = peek(loop + L_LONGEST), peek(loop + L_ITEMSIZE)
     if longest > 0 and SHORTEST <= peek(dims + WORD) <= longest and peek(dims) >= MANY:
         n, inputs = peek(dims + WORD), peek(loop + L_INPUTS)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..activation import Parameter
-from ..kernels.rows import LONG, PART, RowFunction
+from ..kernels.rows import LONG, MOST_COUNTED, PART, RowFunction
 from ..kernels.sparse import Projection
 from . import cache as disk
 from . import locks, machine, threads, vectorcall
@@ -95,6 +95,13 @@ def _resolve(number: int) -> int:
     return _pending[address].code(kind)
 
 
+def _refuse_long(n: int) -> int:
+    raise ValueError(
+        f"rows of float32 and the 16-bit types may have {MOST_COUNTED} elements at most where their places or their "
+        f"number count, as in logmeanexp and hardmax, not {n}; float64 takes more"
+    )
+
+
 def compile_loops(ufunc: np.ufunc, dtypes: Collection[str], lengths: Collection[int]) -> None:
     """Compile all loops of a ufunc for some dtypes, those for rows of one length for these lengths."""
     for built in _loops[id(ufunc)]:
@@ -170,6 +177,7 @@ def _drivers_once() -> dict[str, int]:
         setattr(threads.pool, name, found[name])
     threads.pool.elementwise_job = found["elementwise_chunk"]
     threads.pool.load_views, threads.pool.resolve = id(_load_views), id(_resolve)
+    threads.pool.refuse_long = id(_refuse_long)
     threads.set_up(found["worker"])
     _set_up_calls()
     return found
@@ -485,5 +493,6 @@ def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outp
         loop.indices = sum(1 << k for k, kind in enumerate(function.values) if kind == "index")
         loop.phases = 2 * len(function.passes) + (function.write is not None)
         bits = width(dtype)
+        loop.counted = MOST_COUNTED if function.counts and bits == 32 else 0
         loop.part, loop.long = PART[bits], LONG[bits] if function.by_parts else 0
     return loop

@@ -12,7 +12,7 @@ from ..api import LOSSES, ROWS, WITH_OPTIONS
 from ..documentation_rows import ROW_DOCS
 from ..kernels import cross_entropy
 from ..kernels import row_options as options
-from ..kernels.rows import RowFunction
+from ..kernels.rows import MOST_COUNTED, RowFunction
 from ..loss_arguments import whole_number
 from . import driver, row_support, row_templates
 from .arrays import ITEMSIZE, DeviceArray, describe
@@ -21,7 +21,7 @@ from .functions import KEYWORDS, OPERANDS, geometry, keywords, named, pieces, re
 from .layout import broadcast_shapes, expand, merged
 
 _ALIGNMENT = 16
-_MAX_ROWS = 2**31 - 1  # in one launch: rows are counted in 32 bits, and so are their elements where that matters
+_MAX_ROWS = 2**31 - 1  # in one launch: rows are counted in 32 bits
 _CORES = (
     options.SOFTMAX_SCALED,
     options.SOFTMAX_MASKED,
@@ -167,8 +167,8 @@ def run(
             raise ValueError(f"{name}(): {label} has the shape {array.shape}, which does not go with {shape}")
     if length == 0 and function.refuses_empty:
         raise ValueError(f"{name}(): the axis {axis} has no element")
-    if length > _MAX_ROWS and arrays[0].dtype != "float64" and _counts(function):
-        raise ValueError(f"{name}(): rows of {arrays[0].dtype} may have {_MAX_ROWS} elements at most, not {length}")
+    if length > MOST_COUNTED and arrays[0].dtype != "float64" and function.counts:
+        raise ValueError(f"{name}(): rows of {arrays[0].dtype} may have {MOST_COUNTED} elements at most, not {length}")
     like, count = arrays[0], function.results + (function.write is not None)
     wanted = [shape] * function.results + [full] * (function.write is not None)
     owners, made = results(name, out, count, wanted, arrays, like, shared)
@@ -187,11 +187,6 @@ def run(
         handle = like.library.stream(like.owner, like.device) if stream is None else stream_handle(name, stream)
         enqueue(core, ways, like, operands, shape, length, handle, numbers, loss)
     return owners[0] if count == 1 else owners
-
-
-def _counts(function: RowFunction) -> bool:
-    """Whether positions within rows are computed with: in the width of the floats."""
-    return "index" in function.values or function.length or function.name == "hardmax"
 
 
 @cache

@@ -53,6 +53,8 @@ BLOCK = 1024  # elements after which the states are merged
 
 FEW = 16  # elements whose states may be merged in a faster way
 
+MOST_COUNTED = 2**31 - 1  # elements of a row in which positions have 32 bits
+
 PART = {width: BLOCK * VECTOR // width for width in (32, 64)}
 """Elements whose totals, block by block, are joined before they are added to those before them."""
 
@@ -127,6 +129,8 @@ class RowFunction:
 
     `zero` is the place in `known` of a number that is 0 for all but a few rows, and that is None instead where it is.
 
+    `positions` says that it computes with those of elements, though none of `values` is one.
+
     `on_cpu32` takes its place where a CPU computes in float32.
     """
 
@@ -144,7 +148,13 @@ class RowFunction:
     mask: bool = False
     zero: tuple[int, int] | None = None
     refuses_empty: bool = False
+    positions: bool = False
     on_cpu32: RowFunction | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it computes with positions or the length of a row, which are integers of the floats' width."""
+        return self.positions or self.length or "index" in self.values
 
     def on_cpu(self, width: int) -> RowFunction:
         """What a CPU computes in floats of `width` bits."""

@@ -310,4 +310,5 @@ HARDMAX = RowFunction(
     finish=_finish_hardmax,
     write=lambda row, values, position, done: (select(position == bits(done[0]), done[1], done[2]),),
     refuses_empty=True,
+    positions=True,
 )
