@@ -129,7 +129,8 @@ def _cross_entropy(
     else:
         q = t.astype(x.dtype, copy=False)
         if smoothing:
-            q = (q * (1 - smoothing) + smoothing / classes).astype(x.dtype, copy=False)
+            wide = q.astype(np.float32) if q.dtype.itemsize == 2 else q
+            q = (wide * (1 - smoothing) + smoothing / classes).astype(x.dtype, copy=False)
         if weights is not None:
             q = q * _one_row(weights, place, x.ndim)
         results = _core(functions.distributions)(x, q, axis=place)
