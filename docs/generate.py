@@ -252,12 +252,11 @@ def contract_table() -> str:
 def cuda_table() -> str:
     """The instructions an element takes on a GPU, for the functions and their derivatives."""
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
-    rows = [["", "float32", "bfloat16", "derivative, float32", "bfloat16"]]
+    dtypes = ("float32", "bfloat16", "float16")
+    rows = [["", *dtypes, "derivative, float32", *dtypes[1:]]]
     for name in fa.CATALOGUE:
         found = [recorded.get(form, {}) for form in (name, f"{name}_derivative")]
-        rows.append(
-            [name, *(str(f[d]["instructions"]) if d in f else "" for f in found for d in ("float32", "bfloat16"))]
-        )
+        rows.append([name, *(str(f[d]["instructions"]) if d in f else "" for f in found for d in dtypes)])
     return table(rows)
 
 
@@ -272,7 +271,7 @@ def cuda_above_table() -> str:
     for record in fa.CATALOGUE.values():
         for form in all_forms(record):
             arrays = len(form.arrays) + len(form.outputs)
-            for dtype, limit in (("float32", 25.0 * arrays), ("bfloat16", 12.5 * arrays)):
+            for dtype, limit in (("float32", 25.0 * arrays), *((d, 12.5 * arrays) for d in ("bfloat16", "float16"))):
                 found = recorded.get(form.name, {}).get(dtype)
                 if found is not None and found["instructions"] > limit:
                     share = f"{100 * limit / found['instructions']:.0f}"

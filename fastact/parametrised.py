@@ -52,10 +52,11 @@ def parametrised(
         else:
             if plain is not None:
                 return plain(*args[:count], **kwargs)
+        weak = _weak_numbers(args, count)
         for k in nonzero:
-            if np.any(np.equal(args[count + k], 0)):
+            if np.any(np.equal(weak[count + k], 0)) or _rounds_to_0(weak[count + k], args[:count]):
                 raise ValueError(f"{name}(): {names[k]} must not be 0, but it is {args[count + k]!r}")
-        return ufunc(*_weak_numbers(args, count), **kwargs)
+        return ufunc(*weak, **kwargs)
 
     def complete(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The operands with a value for every parameter; those given by name are taken out of `kwargs`."""
@@ -95,6 +96,13 @@ def parametrised(
     made.ufunc, made.plain = ufunc, plain
     function: Parametrised = made
     return function
+
+
+def _rounds_to_0(value: Any, arrays: Sequence[Any]) -> bool:
+    """Whether a Python number is 0 in the dtype it will have beside arrays."""
+    if type(value) is not float or not abs(value) < 2.0**-24:
+        return False
+    return bool(np.result_type(*(np.asarray(a).dtype for a in arrays), value).type(value) == 0)
 
 
 def _weak_numbers(args: tuple[Any, ...], arrays: int) -> tuple[Any, ...]:

@@ -205,9 +205,14 @@ def test_numbers_that_cannot_be_parameters() -> None:
         lambda: fa.celu(x, -0.0),
         lambda: fa.celu(x, 0),
         lambda: fa.softplus(x, beta=0.0),
+        lambda: fa.celu(x, -1e-300),  # which float32 rounds to 0
+        lambda: fa.celu(x[:2], alpha=1e-46),
+        lambda: fa.softplus(x.astype(np.float16), 1e-8),
     ):
         with pytest.raises(ValueError, match="must not be 0"):
             call()
+    assert fa.celu(x.astype(np.float64), 1e-300).dtype == np.float64
+    assert fa.celu(x.astype(np.float16), 6e-8).dtype == np.float16
     for wrong in (
         lambda: fa.leaky_relu(x, 0.1, negative_slope=0.2),
         lambda: fa.leaky_relu(x, slope=0.2),

@@ -102,12 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--missing", action="store_true", help="only the functions that are not on record yet")
     parser.add_argument("--arch", nargs="*", type=int, default=[90])
     parser.add_argument("--all-dtypes", action="store_true", help="the same as naming all four")
-    parser.add_argument("--dtypes", nargs="*", choices=DTYPES, default=("bfloat16", "float32"))
+    parser.add_argument("--dtypes", nargs="*", choices=DTYPES, default=("float16", "bfloat16", "float32"))
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     options = parser.parse_args(arguments)
     recorded: dict[str, dict[str, Any]] = json.loads(TARGET.read_text("utf-8")) if TARGET.exists() else {}
     names = options.names or [n for n in elementwise_forms() if not (options.missing and n in recorded)]
-    table = recorded if options.names or options.missing else {}
+    table = {name: recorded.get(name, {}) for name in elementwise_forms()}
     failed = 0
     for name in names:
         row: dict[str, Any] = {}
@@ -124,10 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         row[dtype]["instructions_where_rare"] = cost.most
                     if over:
                         row[dtype]["kinds"] = cost.kinds
-        if row:
-            table[name] = {**table.get(name, {}), **row}
+        table[name] |= row
     if not options.dry_run:
-        TARGET.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
+        TARGET.write_text(json.dumps({name: row for name, row in table.items() if row}, indent=1) + "\n", "utf-8")
     return 1 if failed else 0
 
 

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import fastact
+from fastact.api import elementwise_forms
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,16 +25,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", metavar="NAME", choices=list(fastact.CATALOGUE))
     names = parser.parse_args().names
+    forms = [form for form, (record, _) in elementwise_forms().items() if record.name in names]
+    cuda = ["tools/cuda_budget.py", *forms]
     steps = [
         ["tools/stub.py"],
         ["tools/examples.py"],
         ["-m", "fastact", "accuracy", *names, "--proof", "--save", "benchmarks/results/accuracy.json"],
         ["tools/bits.py", *names],
-        ["tools/cuda_budget.py", "--missing"],
+        cuda,
         ["tools/measured.py"],
     ]
     if importlib.util.find_spec("cuda") is None:
-        steps.remove(["tools/cuda_budget.py", "--missing"])
+        steps.remove(cuda)
         print("without NVIDIA's compiler benchmarks/results/cuda_sass.json stays as it is", flush=True)
     for step in steps:
         print("python", *step, flush=True)

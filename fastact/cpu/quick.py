@@ -45,6 +45,7 @@ TUPLE_SIZE, TUPLE_ITEMS = HEAD, tuple.__basicsize__  # where a tuple keeps its l
 A_DATA, A_NDIM, A_SHAPE, A_STRIDES = HEAD, HEAD + WORD, HEAD + 2 * WORD, HEAD + 3 * WORD
 A_DTYPE, A_FLAGS = HEAD + 5 * WORD, HEAD + 6 * WORD
 INT = (1 << 32) - 1  # a C int, read with what follows it
+MAGNITUDE, TINY = (1 << 63) - 1, (1023 - 25) << 52  # of the bits of a float64; half the least float16 above 0
 C_ORDER, F_ORDER, WRITEABLE, WARN_ON_WRITE = 1, 2, 0x400, 1 << 31
 OFFSET_FLAG = -1 << 63  # PY_VECTORCALL_ARGUMENTS_OFFSET
 NOT_MINE = -1  # no address: NumPy has to do it
@@ -247,8 +248,7 @@ def _with_numbers(function: int, args: int, count: int, keywords: int) -> int:
     if missing > 0:
         return NOT_MINE
     for k in range(parameters):
-        # twice, so that the sign of a zero is no matter
-        if peek(function + C_NONZERO + WORD * k) != 0 and peek(given + WORD * k) << 1 == 0:
+        if peek(function + C_NONZERO + WORD * k) != 0 and peek(given + WORD * k) & MAGNITUDE < TINY:
             return NOT_MINE
     return call(peek(pool + P_DIRECT), peek(function + C_UFUNC), args, arrays, given, out, pool)
 

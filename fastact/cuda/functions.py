@@ -195,12 +195,13 @@ def number(name: str, label: str, value: Any, dtype: str, nonzero: bool) -> Any:
             f"{name}(): {label} must be a number or an array on the GPU, "
             f"not {type(value).__module__}.{type(value).__qualname__}"
         )
-    if nonzero and value == 0:
-        raise ValueError(f"{name}(): {label} must not be 0, but it is {value!r}")
     try:
-        return scalar(value, dtype)
+        found = scalar(value, dtype)
     except OverflowError:
         raise ValueError(f"{name}(): {label} is an int too large for {dtype}") from None
+    if nonzero and found == 0:  # rounded, so that it is 0 where the kernel has it
+        raise ValueError(f"{name}(): {label} must not be 0, but it is {value!r}")
+    return found
 
 
 def stream_handle(name: str, stream: Any) -> int:
