@@ -90,12 +90,13 @@ def test_the_bits_of_the_cpu(gpu: HostDriver, name: str, dtype: str) -> None:
 
 
 def test_what_is_rare_is_a_branch() -> None:
-    """Where an array decides: a parameter would make it the rule, and 16-bit kernels have no use for it."""
+    """Where an array decides: a parameter would make it the rule, and tables have no use for it."""
     for name, dtype, places, rare in (
         ("mish_with_derivative", "float32", "", True),
         ("swish_derivative", "float32", "s", False),
         ("swish_derivative", "float32", "a", True),
         ("mish", "bfloat16", "", False),
+        ("mish", "float16", "", True),
         ("mish", "float64", "", False),
     ):
         assert ("rare |= usually(" in functions.source(name, dtype, places, "contiguous")) == rare

@@ -179,6 +179,14 @@ def test_what_has_no_table() -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("name", ["mish", "softplus_with_derivative", "log_sigmoid", "mish_derivative"])
+def test_what_is_rare_in_float16_for_every_input(gpu: HostDriver, name: str) -> None:
+    """In order, so that all of a thread's elements are rare or none, and shuffled, so that few are."""
+    for x in (EVERY.view(np.float16), np.random.default_rng(0).permutation(EVERY).view(np.float16)):
+        assert same(getattr(cuda, name)(Array(x)), getattr(fa, name)(x))
+
+
+@needs_compiler
 @pytest.mark.parametrize("name", ["mish", "silu_derivative", "tanh_with_derivative"])
 def test_tables_give_the_bits_of_the_cpu_for_every_input(gpu: HostDriver, name: str) -> None:
     x = EVERY.view(DTYPES["bfloat16"])

@@ -72,31 +72,31 @@ def source(name: str, dtype: str, places: str, layout: str) -> str:
         if tabulated is not None:
             return templates.contiguous(kernel, tabulated)
     form = elementwise_forms()[name][1]
-    if templates.ITEMSIZE[dtype] == 2 and len(kinds) == 1:
-        x, less = halves.inputs(dtype), halves.reduced(graph, dtype)
+    least = _least(graph, kinds, form, dtype)
+    if layout == "strided":
+        return templates.strided(kernel, *least)
+    usual = _without_rare(kernel, kinds)
+    return templates.contiguous(
+        kernel, *least, None if usual is None else templates.Usual(*_least(usual, kinds, form, dtype))
+    )
+
+
+def _least(graph: Graph, kinds: Sequence[str], form: Form, dtype: str) -> tuple[Graph, dict[int, str]]:
+    """A graph with what results of the dtype need, and its divisions and square roots that may have a cheap form."""
+    half = templates.ITEMSIZE[dtype] == 2
+    if half and len(kinds) == 1:
+        x, less = halves.usual_inputs(graph, dtype), halves.reduced(graph, dtype)
         cheap = cheap_forms_for(less, x)
         # a division whose operands were in range and are no longer would be a call
         if divisions(less) == len(cheap) or divisions(graph) > len(cheap_forms_for(graph, x)):
-            graph = less
-        else:
-            cheap = cheap_forms_for(graph, x)
-    else:
-        if templates.ITEMSIZE[dtype] == 2 and len(kinds) == len(form.arrays) == 2:
-            graph = halves.reduced_product(graph, dtype)
-        cheap = _cheap(graph, kinds, form, dtype)
-    if layout == "strided":
-        return templates.strided(kernel, graph, cheap)
-    usual = None if templates.ITEMSIZE[dtype] == 2 else _without_rare(kernel, kinds)
-    least = None if usual is None else templates.Usual(usual, _cheap(usual, kinds, form, dtype))
-    return templates.contiguous(kernel, graph, cheap, least)
-
-
-def _cheap(graph: Graph, kinds: Sequence[str], form: Form, dtype: str) -> dict[int, str]:
-    """The divisions and square roots that may have a cheap form, whatever the array is that the function is of."""
-    found = cheap_forms(graph, kinds, len(form.arrays) - 1)
+            return less, cheap
+        return graph, cheap_forms_for(graph, x)
+    if half and len(kinds) == len(form.arrays) == 2:
+        graph = halves.reduced_product(graph, dtype)
+    cheap = cheap_forms(graph, kinds, len(form.arrays) - 1)
     if dtype == "float32":
-        found |= dict.fromkeys(quotients.short(graph, found), "short")
-    return found
+        cheap |= dict.fromkeys(quotients.short(graph, cheap), "short")
+    return graph, cheap
 
 
 def _without_rare(kernel: templates.Kernel, kinds: Sequence[str]) -> Graph | None:

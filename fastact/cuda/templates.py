@@ -324,7 +324,8 @@ def contiguous(kernel: Kernel, graph: Graph, cheap: Mapping[int, str] | None = N
     operations = sum(graph.nodes[k].op != "const" for k in graph.used())
     blocks = "FEWER_BLOCKS" if operations > LONG or kernel.outputs > 1 else "BLOCKS"
     words, half = operations * kernel.width // 32, ITEMSIZE[kernel.dtype] == 2
-    if kernel.loads > LOADS or (operations > LONG and half) or (words > LONGEST and kernel.outputs == 1):
+    long = usual is not None or operations > LONG
+    if kernel.loads > LOADS or (long and half) or (words > LONGEST and kernel.outputs == 1):
         blocks = "FEWEST_BLOCKS"  # of which each has more under way
     return f"""{prologue(kernel.dtype)}
 {tables.definition()}

@@ -39,6 +39,17 @@ def inputs(dtype: str) -> Array:
     return bits.astype(np.uint16).view(np.float16).astype(np.float32)
 
 
+def usual_inputs(graph: Graph, dtype: str) -> Array:
+    """Those for which nothing is rare: what decides about it is one of the graph's inputs."""
+    x = inputs(dtype)
+    if graph.rare is None:
+        return x
+    mask = Graph()
+    mask.nodes, mask.outputs = graph.nodes, (graph.rare.number,)
+    positions = [node.value for node in graph.nodes if node.op == "input"]
+    return x[~evaluate(mask, [x] * (1 + max(positions)))[0]]
+
+
 def rounded(values: Array, dtype: str) -> Array:
     """Results as 16-bit patterns, with one for every NaN."""
     if dtype == "bfloat16":
@@ -259,12 +270,7 @@ def reduced(graph: Graph, dtype: str, approximations: int = _APPROXIMATIONS) -> 
     Of a graph without what is rare, only where its mask says that nothing is. Of approximate reciprocals, which a GPU
     has, it may have as many as are said.
     """
-    x = inputs(dtype)
-    if graph.rare is not None:
-        mask = Graph()
-        mask.nodes, mask.outputs = graph.nodes, (graph.rare.number,)
-        x = x[~evaluate(mask, [x])[0]]
-    return _reduced(graph, x, lambda values: rounded(values, dtype), approximations)
+    return _reduced(graph, usual_inputs(graph, dtype), lambda values: rounded(values, dtype), approximations)
 
 
 def factor(graph: Graph) -> Outputs:
@@ -285,7 +291,9 @@ def reduced_product(graph: Graph, dtype: str) -> Graph:
     if not factors:
         return graph
     graph.outputs = factors
-    found = _reduced(graph, inputs(dtype), lambda values: np.where(np.isnan(values), -1, values.view(np.int32)))
+    found = _reduced(
+        graph, usual_inputs(graph, dtype), lambda values: np.where(np.isnan(values), -1, values.view(np.int32))
+    )
     g = found.input(0, "float", 32)
     found.outputs = (found.add(Node("mul", (g.number, *found.outputs), "float", 32)),)
     return compact(found, found.outputs)
