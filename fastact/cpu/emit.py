@@ -137,7 +137,10 @@ def _group(
     apart = 2 if block.way == EVERY_SECOND else 1
     sources = [_at(builder, p, builder.mul(i, INTP(apart)), block.dtype) for p in pointers[: block.inputs]]
     places = [*sources, *(_at(builder, p, i, block.dtype) for p in pointers[block.inputs :])]
-    pairs = block.dtype == "bfloat16" and block.lanes > 1
+    if block.dtype == "bfloat16" and block.lanes > 1:
+        widened, narrowed = _widen_pairs, _narrow_pairs
+    else:
+        widened, narrowed = partial(widen, dtype=block.dtype), partial(narrow, dtype=block.dtype)
     arguments = []
     for k in range(block.inputs):
         if k >= vectors:
@@ -150,12 +153,11 @@ def _group(
             value = load_at(builder, places[k], vector(fill[k].type, block.lanes))
         else:
             value = _load_masked(builder, places[k], mask, repeat(builder, fill[k], block.lanes))
-        wide = _widen_pairs if pairs else partial(widen, dtype=block.dtype)
-        arguments.append(wide(builder, value, count=block.lanes, target=target))
+        arguments.append(widened(builder, value, count=block.lanes, target=target))
     results = block.kernel(*arguments)
     results = results if isinstance(results, tuple) else (results,)
     for place, result in zip(places[block.inputs :], results, strict=True):
-        value = _narrow_pairs(result) if pairs else narrow(result, block.dtype)
+        value = narrowed(result)
         if mask is not None:
             store_masked(builder, place, mask, value)
         elif block.past_caches:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -340,8 +340,6 @@ def block_loop(
     # more than four only where they need not share sixteen registers
     vectors = vectors if width == 4 and machine.target().has("avx512f") else min(vectors, 4)
     lanes = vectors * machine.vector_bytes() // width
-    if ITEMSIZE[dtype] == 2 and inputs == 1:
-        kernel = _for_halves(kernel, dtype)
 
     def block(kind: int) -> Block:
         values, way = scalars if kind & SCALARS else 0, kind & ~SCALARS
@@ -369,19 +367,10 @@ def block_loop(
     )
 
 
-def _for_halves(kernel: Callable[..., Any], dtype: str) -> Callable[..., Any]:
-    """What `fastact.graph.replay` makes of it, imported when something is compiled."""
+def _in_halves(kernel: Callable[..., Any], dtype: str, x: Any) -> Any:
+    from ..graph.replay import in_halves  # when something is compiled
 
-    def chosen(x: Any) -> Any:
-        return made()(x)
-
-    @cache
-    def made() -> Callable[..., Any]:
-        from ..graph.replay import for_halves
-
-        return for_halves(kernel, dtype)
-
-    return chosen
+    return in_halves(kernel, dtype, x)
 
 
 def elementwise(
@@ -397,14 +386,12 @@ def elementwise(
 
     `label` names the compiled code on disk and must be unique to the kernel; by default it is `name`.
     """
-    loops = [
-        BuiltLoop(
-            [dtype] * sum(operands),
-            block_loop(label or name, kernel, operands, dtype_name, scalars, vectors),
-            "elementwise",
-        )
-        for dtype, dtype_name in known_dtypes()
-    ]
+    loops = []
+    for dtype, dtype_name in known_dtypes():
+        less = ITEMSIZE[dtype_name] == 2 and operands[0] == 1
+        own = partial(_in_halves, kernel, dtype_name) if less else kernel
+        loop = block_loop(label or name, own, operands, dtype_name, scalars, vectors)
+        loops.append(BuiltLoop([dtype] * sum(operands), loop, "elementwise"))
     return make_ufunc(name, doc, operands, loops)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from ..cpu import cache as disk
 from ..cpu import locks
@@ -19,11 +17,7 @@ OPTIONS = {"fma": False, "ftz": False, "prec_div": True, "prec_sqrt": True, "std
 @cache
 def directory() -> str:
     """The name of the cache directory: it follows from all that decides what a cubin does."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    patterns = ("kernels/*.py", "graph/*.py", "cuda/*.py", "cuda/*.json", "activation.py", "api.py")
-    for file in sorted(file for pattern in patterns for file in package.glob(pattern)):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    digest = disk.sources("cuda/*.py", "cuda/*.json")
     for name in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "cuda-core"):
         try:
             digest.update(f"{name} {version(name)}\n".encode())

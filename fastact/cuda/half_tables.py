@@ -125,20 +125,16 @@ def tabulated(graph: Graph, inputs: int) -> Graph | None:
     differed.
     """
     every, exact = halves.inputs("bfloat16"), inputs == 2
-    if exact:
-        graph.outputs, product = halves.factor(graph), graph.outputs
-        if not graph.outputs:
-            graph.outputs = product
-            return None
+    outputs = halves.factor(graph) if exact else graph.outputs
+    if not outputs:
+        return None
 
     def seen(values: Array) -> Array:
         if exact:
             return np.where(np.isnan(values), -1, np.ascontiguousarray(values).view(np.int32))
         return halves.rounded(np.ascontiguousarray(values), "bfloat16")
 
-    want = evaluate(graph, [every] * inputs)
-    if exact:
-        graph.outputs = product
+    want = evaluate(graph, [every] * inputs, outputs=outputs)
     x = every.reshape(2, -1)[:, : _INFINITY + 1]
     rows = [w.reshape(2, -1)[:, : _INFINITY + 1] for w in want]
     with np.errstate(all="ignore"):

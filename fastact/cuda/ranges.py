@@ -295,7 +295,7 @@ def _evaluate(graph: Graph, inputs: Sequence[Interval], wanted: Sequence[tuple[i
             values[number] = Interval(constant, constant, np.zeros(shape, bool))
         else:
             values[number] = _apply(node, [values[k] for k in node.operands])
-    ends = graph.outputs if graph.rare is None else (*graph.outputs, graph.rare.number)
+    ends = graph.ends()
     looked_at = {number: np.full(shape, number in ends) for number in used}
     for number in reversed(used):
         node, here = graph.nodes[number], looked_at[number]

@@ -15,18 +15,19 @@ Array = np.ndarray[Any, Any]
 FLOATS: dict[int, type[np.floating[Any]]] = {32: np.float32, 64: np.float64}
 INTS: dict[int, type[np.signedinteger[Any]]] = {32: np.int32, 64: np.int64}
 
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    name: getattr(operator, name) for name in ("lt", "le", "gt", "ge", "eq", "ne")
-}
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
+OPERATORS: dict[str, Callable[..., Any]] = {
+    **{
+        name: getattr(operator, name)
+        for name in ("lt", "le", "gt", "ge", "eq", "ne", "add", "sub", "mul", "neg", "xor")
+    },
     "div": operator.truediv,
     "and": operator.and_,
     "or": operator.or_,
-    "xor": operator.xor,
+    "not": operator.invert,
+    "shl": operator.lshift,
+    "shr": operator.rshift,
 }
+"""What an operation is in Python, of arrays as of the lanes of any backend."""
 
 
 def as_bits(value: float, kind: str, width: int) -> int:
@@ -87,20 +88,12 @@ def fma64(a: Array, b: Array, c: Array) -> Array:
 def operation(op: str, width: int, value: Any, operands: Sequence[Array], kinds: Sequence[str]) -> Array:
     """The result of one operation on arrays; `kinds` are those of the operands."""
     a = operands[0]
-    if op in _COMPARE:
-        return np.asarray(_COMPARE[op](a, operands[1]))
-    if op in _ARITHMETIC:
-        return np.asarray(_ARITHMETIC[op](a, operands[1]))
+    if op in OPERATORS:
+        return np.asarray(OPERATORS[op](*operands))
     if op == "fma":
         return (fma32 if width == 32 else fma64)(*operands)
     if op == "select":
         return np.where(*operands)
-    if op == "neg":
-        return np.asarray(-a)
-    if op == "not":
-        return np.asarray(~a)
-    if op in ("shl", "shr"):
-        return np.asarray(np.left_shift(a, operands[1]) if op == "shl" else np.right_shift(a, operands[1]))
     if op == "fabs":
         return np.asarray(np.abs(a))
     if op == "copysign":
@@ -129,14 +122,20 @@ def fold(node: Any, patterns: Sequence[int], kinds: Sequence[str]) -> int | None
     return as_bits(result, node.kind, node.width)
 
 
-def evaluate(graph: Any, inputs: Sequence[Array], override: Callable[..., Array | None] | None = None) -> list[Array]:
-    """The outputs of a graph for arrays of inputs.
+def evaluate(
+    graph: Any,
+    inputs: Sequence[Array],
+    override: Callable[..., Array | None] | None = None,
+    outputs: tuple[int, ...] | None = None,
+) -> list[Array]:
+    """The outputs of a graph, or these results of it, for arrays of inputs.
 
     `override(node, operands)` may compute an operation its own way, or return None.
     """
     values: dict[int, Array] = {}
+    outputs = graph.outputs if outputs is None else outputs
     with np.errstate(all="ignore"):
-        for number in graph.used():
+        for number in graph.used(outputs):
             node = graph.nodes[number]
             if node.op == "input":
                 values[number] = np.asarray(inputs[node.value])
@@ -148,4 +147,4 @@ def evaluate(graph: Any, inputs: Sequence[Array], override: Callable[..., Array 
             own = override(node, operands) if override is not None else None
             kinds = [graph.nodes[k].kind for k in node.operands]
             values[number] = operation(node.op, node.width, node.value, operands, kinds) if own is None else own
-    return [values[k] for k in graph.outputs]
+    return [values[k] for k in outputs]

@@ -44,10 +44,9 @@ def usual_inputs(graph: Graph, dtype: str) -> Array:
     x = inputs(dtype)
     if graph.rare is None:
         return x
-    mask = Graph()
-    mask.nodes, mask.outputs = graph.nodes, (graph.rare.number,)
     positions = [node.value for node in graph.nodes if node.op == "input"]
-    return x[~evaluate(mask, [x] * (1 + max(positions)))[0]]
+    (rare,) = evaluate(graph, [x] * (1 + max(positions)), outputs=(graph.rare.number,))
+    return x[~rare]
 
 
 def rounded(values: Array, dtype: str) -> Array:
@@ -318,7 +317,7 @@ def _reduced(graph: Graph, x: Array, seen: Callable[[Array], Array], most: int =
 def compact(graph: Graph, outputs: Outputs) -> Graph:
     """A graph of nothing but what outputs, and the mask of what is rare, depend on."""
     made, place, rare = Graph(), dict[int, int](), graph.rare
-    for k in graph.used(outputs if rare is None else (*outputs, rare.number)):
+    for k in graph.used(graph.ends(outputs)):
         node = graph.nodes[k]
         operands = tuple(place[o] for o in node.operands)
         place[k] = made.add(Node(node.op, operands, node.kind, node.width, node.value))

@@ -8,31 +8,13 @@ from functools import cache
 from typing import Any
 
 from ..kernels.language import copysign, fma, lookups, rarely, select
-from .evaluate import from_pattern
+from .evaluate import OPERATORS, from_pattern
 from .halves import cost, reduced
 from .trace import Graph, trace
 
 Lanes = Any
-Kernel = Callable[..., tuple[Lanes, ...]]
-
 _OPERATIONS: dict[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "div": operator.truediv,
-    "neg": operator.neg,
-    "and": operator.and_,
-    "or": operator.or_,
-    "xor": operator.xor,
-    "not": operator.invert,
-    "shl": operator.lshift,
-    "shr": operator.rshift,
-    "lt": operator.lt,
-    "le": operator.le,
-    "gt": operator.gt,
-    "ge": operator.ge,
-    "eq": operator.eq,
-    "ne": operator.ne,
+    **OPERATORS,
     "fma": fma,
     "select": select,
     "copysign": copysign,
@@ -73,34 +55,25 @@ def _with_index(graph: Graph, number: int) -> list[int]:
     return [k for k, n in nodes if n.op == "lookup" and n.operands == one.operands and len(n.value) == len(one.value)]
 
 
-def for_halves(kernel: Callable[..., Any], dtype: str) -> Callable[[Lanes], Any]:
-    """A kernel of one array, without the operations that no result shows in arrays of a 16-bit dtype.
+@cache
+def _least(kernel: Callable[..., Any], dtype: str) -> Graph | None:
+    """The graph of a kernel of one array without what no result shows, if that is much."""
+    usual = trace(kernel, ["float"], 32, without_rare=True)
+    less = reduced(usual, dtype, approximations=0)
+    return None if cost(less, less.outputs) > _WORTH_WHILE * cost(usual, usual.outputs) else less
 
-    They are looked for when it is first used, which takes some tenths of a second.
-    """
 
-    @cache
-    def graphs() -> tuple[Graph, Graph] | None:
-        usual = trace(kernel, ["float"], 32, without_rare=True)
-        less = reduced(usual, dtype, approximations=0)
-        if cost(less, less.outputs) > _WORTH_WHILE * cost(usual, usual.outputs):
-            return None
-        return less, trace(kernel, ["float"], 32)
+def in_halves(kernel: Callable[..., Any], dtype: str, x: Lanes) -> Any:
+    """A kernel of one array, without the operations that no result shows in arrays of a 16-bit dtype."""
+    graph = _least(kernel, dtype)
+    if graph is None:
+        return kernel(x)
+    results = tuple(replay(graph, x))
+    if graph.rare is not None:
 
-    def everywhere(x: Lanes) -> tuple[Lanes, ...]:
-        made = graphs()
-        assert made is not None
-        return tuple(replay(made[1], x))
+        def everywhere(x: Lanes) -> tuple[Lanes, ...]:
+            return tuple(replay(trace(kernel, ["float"], 32), x))
 
-    everywhere.__qualname__ = "everywhere"  # of one kernel of one module
-
-    def smaller(x: Lanes) -> Any:
-        made = graphs()
-        if made is None:
-            return kernel(x)
-        results = tuple(replay(made[0], x))
-        if made[0].rare is not None:
-            results = rarely(results[-1], everywhere, (x,), results[:-1])
-        return results if len(results) > 1 else results[0]
-
-    return smaller
+        everywhere.__qualname__ = "everywhere"  # of the one kernel that a module has
+        results = rarely(results[-1], everywhere, (x,), results[:-1])
+    return results if len(results) > 1 else results[0]

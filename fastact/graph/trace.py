@@ -61,10 +61,14 @@ class Graph:
         """The lane that stands for operand `position`."""
         return Value(self, self.add(Node("input", (), kind, width, position)), kind, width)
 
+    def ends(self, outputs: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """The outputs, these or those of the graph, and the mask of what is rare."""
+        outputs = self.outputs if outputs is None else outputs
+        return outputs if self.rare is None else (*outputs, self.rare.number)
+
     def used(self, outputs: tuple[int, ...] | None = None) -> list[int]:
         """The numbers of the nodes that `outputs`, or those of the graph and its mask, depend on, in order."""
-        own = self.outputs if self.rare is None else (*self.outputs, self.rare.number)
-        left = list(own if outputs is None else outputs)
+        left = list(self.ends() if outputs is None else outputs)
         needed = set(left)
         while left:
             for k in self.nodes[left.pop()].operands:
