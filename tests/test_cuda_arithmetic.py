@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from fastact.api import default_kernel, elementwise_forms
-from fastact.cuda import quotients
 from fastact.cuda.ranges import cheap_forms
 from fastact.cuda.source import ROUNDED
 from fastact.graph.evaluate import evaluate, fma32, fma64
@@ -176,37 +175,6 @@ def test_quotients_of_tiny_numerators() -> None:
     for seed in within_a_unit(1.0 / d.astype(np.float64)):
         scaled = divide_in_range(n * F(2.0**64), d, seed) * F(2.0**-64)
         assert same_bits(scaled, n / d)
-
-
-def test_quotients_with_fewer_corrections() -> None:
-    """Those on record, for a sample of the inputs that ``tools/cuda_divisions.py`` tried all of; and none is stale."""
-    left = dict(quotients.recorded())
-    x = np.arange(-(2**31), 2**31, 2**13 + 1, dtype=np.int64).astype(np.int32).view(np.float32)
-    for name in sorted(set(left.values())):
-        graph, _ = graph_of(name, 32)
-        for number in quotients.short(graph, [k for k in graph.used() if graph.nodes[k].op == "div"]):
-            assert left.pop(quotients.digest(graph, number)) == name
-            graph.outputs = (*graph.nodes[number].operands, number)
-            n, d, exact = evaluate(graph, [x])
-            for seed in within_a_unit(1.0 / d.astype(np.float64)):
-                q = n * seed
-                for _ in range(2):
-                    q = fma32(fma32(d, q, -n), -seed, q)
-                assert same_bits(q, exact)
-    assert not left, f"python tools/cuda_divisions.py: these kernels have changed: {left}"
-
-
-def test_a_division_is_known_by_what_it_depends_on() -> None:
-    """A form shares the divisions of the function it is made from, whatever else it computes."""
-    own, both = graph_of("silu_derivative", 32)[0], graph_of("silu_vjp", 32)[0]
-
-    def digests(graph: Graph) -> set[str]:
-        return {quotients.digest(graph, k) for k in graph.used() if graph.nodes[k].op == "div"}
-
-    assert digests(own) <= digests(both)
-    assert not digests(own) & digests(graph_of("sigmoid", 32)[0])
-    two = trace(lambda x, y: x / (y * y + 1.0), ["float", "float"], 32)
-    assert quotients.short(two, two.used()) == []
 
 
 def test_square_roots() -> None:

@@ -17,7 +17,7 @@ OPTIONS = {"fma": False, "ftz": False, "prec_div": True, "prec_sqrt": True, "std
 @cache
 def directory() -> str:
     """The name of the cache directory: it follows from all that decides what a cubin does."""
-    digest = disk.sources("cuda/*.py", "cuda/*.json")
+    digest = disk.sources("cuda/*.py")
     for name in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "cuda-core"):
         try:
             digest.update(f"{name} {version(name)}\n".encode())

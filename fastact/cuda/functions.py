@@ -14,7 +14,7 @@ from ..api import aliases, default_kernel, elementwise_forms
 from ..documentation import formula_lines
 from ..graph import halves
 from ..graph.trace import Graph, trace
-from . import driver, half_tables, quotients, templates
+from . import driver, half_tables, templates
 from .arrays import DeviceArray, describe, is_device_array
 from .compiler import cubin
 from .layout import Walk, broadcast_shapes, check_apart, check_output, check_overlap, walk
@@ -93,10 +93,7 @@ def _least(graph: Graph, kinds: Sequence[str], form: Form, dtype: str) -> tuple[
         return graph, cheap_forms_for(graph, x)
     if half and len(kinds) == len(form.arrays) == 2:
         graph = halves.reduced_product(graph, dtype)
-    cheap = cheap_forms(graph, kinds, len(form.arrays) - 1)
-    if dtype == "float32":
-        cheap |= dict.fromkeys(quotients.short(graph, cheap), "short")
-    return graph, cheap
+    return graph, cheap_forms(graph, kinds, len(form.arrays) - 1)
 
 
 def _without_rare(kernel: templates.Kernel, kinds: Sequence[str]) -> Graph | None:

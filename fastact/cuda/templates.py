@@ -62,13 +62,6 @@ static __device__ __forceinline__ float divide_in_range(float n, float d) {
   return __fmaf_rn(__fmaf_rn(d, q, -n), -r, q);
 }
 
-static __device__ __forceinline__ float divide_short(float n, float d) {
-  const float r = reciprocal_seed(d);
-  float q = __fmul_rn(n, r);
-  q = __fmaf_rn(__fmaf_rn(d, q, -n), -r, q);
-  return __fmaf_rn(__fmaf_rn(d, q, -n), -r, q);
-}
-
 static __device__ __forceinline__ float divide_scaled(float n, float d) {
   const bool tiny = fabsf(n) < 0x1p-40f;
   return __fmul_rn(divide_in_range(__fmul_rn(n, tiny ? 0x1p+64f : 1.0f), d), tiny ? 0x1p-64f : 1.0f);

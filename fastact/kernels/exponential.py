@@ -100,13 +100,15 @@ CELU_TAIL = {
 
 
 @kernel
-def _parts32(x: Lanes, low: Lanes, lift: int, wraps: bool = False) -> tuple[Lanes, Lanes, Lanes]:
+def _parts32(x: Lanes, low: Lanes, lift: int, wraps: bool = False, few: bool = False) -> tuple[Lanes, Lanes, Lanes]:
     shifted = fma(x, LOG2_E, ROUND_PARTS)
     n = shifted - ROUND_PARTS
     r = fma(n, -LOG_HIGH, x)  # exact where it matters
     i = bits(shifted)
     s = lookup_power(tuple(root * (UNSCALE * 2.0**lift) for root in ROOTS), i, None if wraps else n)
-    rest = fma(n, -LOG_LOW, lookup(POWERS_LOW, i))
+    rest = lookup(POWERS_LOW, i)
+    if not few:
+        rest = fma(n, -LOG_LOW, rest)
     if low is not None:
         rest = rest + low
     # e^r - 1 - r, and rest (1 + r)
@@ -114,21 +116,22 @@ def _parts32(x: Lanes, low: Lanes, lift: int, wraps: bool = False) -> tuple[Lane
 
 
 @kernel
-def _parts64(x: Lanes, low: Lanes, lift: int, wraps: bool = False) -> tuple[Lanes, Lanes, Lanes]:
+def _parts64(x: Lanes, low: Lanes, lift: int, wraps: bool = False, few: bool = False) -> tuple[Lanes, Lanes, Lanes]:
     return exp_step_parts64(x, low, 2.0**lift)  # which always does
 
 
 _parts = by_dtype(_parts32, _parts64)
 """(s, r, q) with 2^lift e^(x + low) = s (1 + (r + q)): s = 1 for the smallest |x| and |s - 1| >= |s r|
 for others, q much smaller than r; s is 2^(k/16), rounded, and a normal number. If it `wraps`, it is the same on every
-CPU where it cannot be."""
+CPU where it cannot be. With `few`, what rounding log(2) to 24 bits costs for x <= 0 is left in: of e^x - 1 it is 2^-28
+at most, for the more of it there is the smaller is e^x. (In float64 there is nothing to be left in.)"""
 
 
 @kernel
 def expm1_negative(x: Lanes) -> tuple[Lanes, Lanes]:
     """e^x - 1 for x <= 0 as an unevaluated sum; the low part is up to a fifth of the high one."""
     lowest = LOWEST[x.width]
-    s, r, q = _parts(select(lowest > x, lowest, x), None, 0)
+    s, r, q = _parts(select(lowest > x, lowest, x), None, 0, False, True)
     # |s - 1| >= |s r| unless s = 1, when s - 1 = 0: the two sums lose nothing.
     a = s - 1.0
     lost = s - (a + 1.0)
@@ -143,7 +146,7 @@ def one_minus_exp(x: Lanes) -> Lanes:
     What comes of x > 0 is no use, but the same on every CPU.
     """
     lowest = LOWEST[x.width]
-    s, r, q = _parts(select(lowest > x, lowest, x), None, 0, True)
+    s, r, q = _parts(select(lowest > x, lowest, x), None, 0, True, True)
     a = 1.0 - s
     lost = (1.0 - a) - s
     h = fma(-s, r, a)

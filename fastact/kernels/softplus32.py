@@ -10,13 +10,24 @@ mish', and 0.24 where mish(x)/x rounds to 1.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastact.kernels.exp32 import clamp_above, clamp_below
 from fastact.kernels.language import bits, fma, kernel, least_magnitude, lookups, rarely, select
 from fastact.kernels.scaled import exp_scaled32, format_of
 
-__all__ = ["MISH", "MISH_SLOPE", "SOFTPLUS", "log_sigmoid32", "mish32", "mish_derivative32", "softplus_of_one32"]
+__all__ = [
+    "MISH",
+    "MISH_SLOPE",
+    "SOFTPLUS",
+    "log_sigmoid32",
+    "mish32",
+    "mish_derivative32",
+    "slope_left",
+    "slope_of_piece",
+    "softplus_of_one32",
+]
 
 Lanes = Any
 Table = tuple[tuple[float, ...], ...]
@@ -419,31 +430,47 @@ def mish32(x: Lanes) -> Lanes:
 
 
 @kernel
-def _mish_derivative_left(x: Lanes) -> tuple[Lanes]:
-    """e^x (1 + x - e^x (1/2 + x)), for x < SLOPE_FIRST: what is left out is too small to show. 1 + x is exact."""
+def slope_left(x: Lanes, first: float, times: float) -> Lanes:
+    """e^x (1 + x - times e^x (1/2 + x)), for x < first: mish' if `times` is 1, silu' if it is 2. 1 + x is exact.
+
+    For `first` below -9.8 what is left out is too small to show.
+    """
     down = format_of(x).down
-    hi, lo, w = _exp_left(x, SLOPE_FIRST)
-    c = clamp_above(_not_too_far(x), SLOPE_FIRST)
+    hi, lo, w = _exp_left(x, first)
+    c = clamp_above(_not_too_far(x), first)
     d = c + 1.0
-    return (fma(d, hi, fma(d, lo, hi * (w * (c + 0.5) * -down))) * down,)
+    return fma(d, hi, fma(d, lo, hi * (w * (c + 0.5) * (-times * down)))) * down
+
+
+@kernel
+def slope_of_piece(t: Lanes, entries: Iterator[Lanes], degree: int, with_low: bool) -> Lanes:
+    """c0 + t (c1 + t (c2 + ...)) of `entries`, which are the coefficients from the last to c1, its low part, c0.
+
+    Next to a zero the slope of the line to it counts with all that is rounded off it; elsewhere c0 swallows that.
+    """
+    q = next(entries)
+    for _ in range(degree - 2):
+        q = fma(t, q, next(entries))
+    slope = next(entries)
+    p = fma(t, q, slope)
+    p_low = fma(t, q, slope - p)
+    if with_low:
+        p_low = p_low + next(entries)
+    return fma(t, p, fma(t, p_low, next(entries)))
+
+
+@kernel
+def _mish_derivative_left(x: Lanes) -> tuple[Lanes]:
+    return (slope_left(x, SLOPE_FIRST, 1.0),)
 
 
 @kernel
 def mish_derivative32(x: Lanes) -> Lanes:
-    """mish'(x). Error 0.92 ULP.
-
-    Next to its zero the slope of the line to it counts with all that is rounded off it; elsewhere c0 swallows that.
-    """
-    b, c0, c1, *more, c1_low = MISH_SLOPE
+    """mish'(x). Error 0.92 ULP."""
+    b, c0, *slopes, c1_low = MISH_SLOPE
     i = bits(fma(clamp_above(x, SLOPE_LAST), SLOPE_PER_PIECE, ROUND))
-    entries = lookups((b, *reversed(more), c1, c1_low, c0), i)
+    entries = lookups((b, *reversed(slopes), c1_low, c0), i)
     t = clamp_above(x, SLOPE_ONE) - next(entries)
-    q = next(entries)
-    for _ in more[1:]:
-        q = fma(t, q, next(entries))
-    slope = next(entries)
-    p = fma(t, q, slope)
-    p_low = fma(t, q, slope - p) + next(entries)
-    y = fma(t, p, fma(t, p_low, next(entries)))
+    y = slope_of_piece(t, entries, len(slopes), True)
     (y,) = rarely(x < SLOPE_FIRST, _mish_derivative_left, (x,), (y,))
     return y

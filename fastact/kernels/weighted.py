@@ -23,6 +23,7 @@ from fastact.kernels.logistic_parts import (
 )
 from fastact.kernels.pairs import two_sum
 from fastact.kernels.polynomials import polynomial
+from fastact.kernels.silu_slope32 import silu_derivative32
 
 from ..activation import Activation, Parameter
 
@@ -49,10 +50,9 @@ ROOT_W_LOW = {32: -1.2979282537628478e-08, 64: 1.0946994183093437e-16}
 ROOT_W_LOWEST = {32: -1.1257466239192657e-16, 64: 3.907766676128665e-33}  # and the rest of that
 NEXT_TO_ROOT = {32: 2.0**-22, 64: 2.0**-51}  # e^t - 1 - t is negligible
 ROOT_W_INVERSE = {32: 3.591121196746826, 64: 3.5911214766686235}
-# a - centre = (k log(2)/16 + r), k counted from ROOT_STEPS: r = a - k log(2)/16 + ROOT_SHIFT + ROOT_SHIFT_LOW
+# a - centre = (k log(2)/16 + r), k counted from ROOT_STEPS: r = a - k log(2)/16 + ROOT_SHIFT + ROOT_SHIFT_LOW_EXACT
 ROOT_STEPS = 30.0
 ROOT_SHIFT = 0.0211864672601223
-ROOT_SHIFT_LOW = 1.388809484081932e-10
 ROOT_SHIFT_LOW_EXACT = -4.647129969725938e-08  # with the centre at the zero
 ROOT_SHIFT64 = 0.021186420788823268  # the same in float64
 ROOT_SHIFT_LOW64 = -1.14067557217248e-18
@@ -60,10 +60,10 @@ ROOT_SHIFT_LOW_EXACT64 = 3.919791835865608e-16
 
 
 @kernel
-def _root_exp32(a: Lanes, a_low: Lanes | None) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+def _root_exp32(a: Lanes, a_low: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
     shifted = fma(a + ROOT_SHIFT, exp32.STEPS_PER_LOG, exp32.ROUND - ROOT_STEPS)
     k = shifted - (exp32.ROUND - ROOT_STEPS)
-    shift_low = ROOT_SHIFT_LOW if a_low is None else ROOT_SHIFT_LOW_EXACT + a_low
+    shift_low = ROOT_SHIFT_LOW_EXACT + a_low
     # Exact at the zero but for the last addition.
     r = (fma(k, -exp32.STEP_HIGH, a) + ROOT_SHIFT) + fma(k, -exp32.STEP_LOW, shift_low)
     power, power_low = power_of_steps(shifted)
@@ -135,13 +135,13 @@ def _silu_slope(a: Lanes, a_low: Lanes | None) -> Lanes:
 
 
 @kernel
-def silu_derivative(x: Lanes) -> Lanes:
-    """sigmoid(x) (1 + x sigmoid(-x)), computed at -|x| and reflected: silu'(x) = 1 - silu'(-x).
-
-    Error 0.92 ULP (float32), 0.87 ULP (float64).
-    """
+def _silu_derivative64(x: Lanes) -> Lanes:
+    """sigmoid(x) (1 + x sigmoid(-x)), computed at -|x| and reflected: silu'(x) = 1 - silu'(-x). Error 0.87 ULP."""
     slope = _silu_slope(clamp_above(fabs(x), format_of(x).limit_times), None)
     return select(x >= 0.0, 1.0 - slope, slope)
+
+
+silu_derivative = by_dtype(silu_derivative32, _silu_derivative64)
 
 
 # --- swish

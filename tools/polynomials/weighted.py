@@ -43,7 +43,6 @@ def constants() -> dict[str, Any]:
         "ROOT_W_INVERSE": {32: float(round_to(1 / w32, "float32")), 64: float(1 / w64)},
         "ROOT_STEPS": float(steps),
         "ROOT_SHIFT": float(round_to(shift_high, "float32")),
-        "ROOT_SHIFT_LOW": float(round_to(shift - shift_high, "float32")),
         "ROOT_SHIFT_LOW_EXACT": float(round_to(shift_exact - shift_high, "float32")),
         "ROOT_SHIFT64": float(round_to(shift64, "float64")),
         "ROOT_SHIFT_LOW64": float(shift64 - round_to(shift64, "float64")),
