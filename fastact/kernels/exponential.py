@@ -124,7 +124,7 @@ _parts = by_dtype(_parts32, _parts64)
 """(s, r, q) with 2^lift e^(x + low) = s (1 + (r + q)): s = 1 for the smallest |x| and |s - 1| >= |s r|
 for others, q much smaller than r; s is 2^(k/16), rounded, and a normal number. If it `wraps`, it is the same on every
 CPU where it cannot be. With `few`, what rounding log(2) to 24 bits costs for x <= 0 is left in: of e^x - 1 it is 2^-28
-at most, for the more of it there is the smaller is e^x. (In float64 there is nothing to be left in.)"""
+at most, for the more of it there is the smaller e^x is. (In float64 there is nothing to be left in.)"""
 
 
 @kernel
@@ -272,7 +272,9 @@ def celu(x: Lanes, alpha: Lanes) -> Lanes:
     # Where even this overflows, perhaps to the other sign, c h alone is infinite.
     rest = select(fabs(rest) > OVERFLOWN[x.width], 0.0, rest)
     y = fma(c, h, rest) * 2.0**half
-    return select((x > 0.0) | (fabs(t) < TINY[x.width]), x, y)
+    y = select((x > 0.0) | (fabs(t) < TINY[x.width]), x, y)
+    (y,) = rarely(alpha == 1.0, _celu_of_one, (x,), (y,))  # the bits that celu(x) has
+    return y
 
 
 @kernel
@@ -297,6 +299,11 @@ def celu_of_one(x: Lanes) -> Lanes:
     """`celu` for alpha = 1, which is `elu`: no quotient, and nothing that could overflow."""
     h, low = expm1_negative(x)
     return select(x > 0.0, x, copysign(h + low, x))
+
+
+@kernel
+def _celu_of_one(x: Lanes) -> tuple[Lanes]:
+    return (celu_of_one(x),)
 
 
 @kernel
