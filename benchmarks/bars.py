@@ -210,6 +210,11 @@ BARS: dict[str, Bar] = {
         f"{_FUNCTIONS} --sizes 1,10,100,1000,10000 --threads 1 --rounds 20 --no-accuracy",
         (ahead(1.0),),
     ),
+    "float32-64Ki-all-threads": Bar(
+        "in cache, all threads",
+        "--sizes 64Ki,128Ki --rounds 40 --no-accuracy",
+        (ahead(1.0),),
+    ),
     "float32-1M-all-threads": Bar(
         "in the third cache, all threads",
         f"{_FUNCTIONS} --sizes 1M --rounds 60 --limits --no-accuracy",

@@ -319,6 +319,28 @@ def _threads_used() -> int:
     return fa.get_num_threads()
 
 
+def test_calls_that_follow_each_other_wake_workers() -> None:
+    """One alone of that size would not; and whoever is awake takes part, call after call."""
+    code = """
+        import numpy as np, fastact as fa
+        from fastact.cpu.threads import pool
+        fa.set_num_threads(4)
+        x = np.linspace(-20.0, 20.0, 1 << 16, dtype=np.float32)
+        expected = fa.gelu(x[: 1 << 14]), fa.gelu(x[1 << 14 :][: 1 << 14])
+        print(pool.started, pool.alone)
+        for k in range(3000):
+            y = fa.gelu(x)
+            assert (y[: 1 << 14] == expected[0]).all() and (y[1 << 14 : 1 << 15] == expected[1]).all()
+        rows = x.reshape(64, 1024)
+        with fa.threads(1):
+            alone = fa.softmax(rows), fa.softmax(rows, axis=0)
+        for k in range(1000):
+            assert (fa.softmax(rows) == alone[0]).all() and (fa.softmax(rows, axis=0) == alone[1]).all()
+        print(pool.started, pool.callers)
+    """
+    assert run(code).split() == ["0", "0", "3", "0"]
+
+
 def test_callers_at_once_do_not_share_their_work() -> None:
     """With as many callers as CPUs the workers sleep: what they would do, the callers do already."""
     code = """

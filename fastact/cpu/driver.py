@@ -49,6 +49,7 @@ LINE = 64
 ALIGN = 512  # elements from which on it pays to begin with a few that bring the rest to whole cache lines
 CHUNK = 1 << 13  # elements a thread takes at a time at least: taking them is free, and work is balanced
 CHUNKS = 16  # for each thread, so that none waits long for the last, though some have less of their core than others
+CALLS_ALONE = 16  # of which the last wakes workers that the others did without: that may take as long as such a call
 HUGE_PAGE = 1 << 21  # and bytes at most
 WORD = 8
 IDENTITY = -1 if ctypes.sizeof(ctypes.c_long) == WORD else (1 << 32) - 1  # the bits of a C long: Windows' has 32
@@ -57,7 +58,7 @@ L_BLOCK, L_BODY = offset(Loop, "block"), offset(Loop, "body")
 L_POOL, L_INPUTS, L_OUTPUTS = (offset(Loop, f) for f in ("pool", "inputs", "outputs"))
 L_SCALARS, L_ITEMSIZE = (offset(Loop, f) for f in ("scalars", "itemsize"))
 L_THRESHOLD, L_LANES = offset(Loop, "threshold"), offset(Loop, "lanes")
-P_THREADS, P_AWAKE = offset(Pool, "threads"), offset(Pool, "awake")
+P_THREADS, P_AWAKE, P_ALONE = (offset(Pool, f) for f in ("threads", "awake", "alone"))
 P_IDENTIFY, P_OVERRIDES, P_SLOTS = (offset(Pool, f) for f in ("identify", "overrides", "slots"))
 P_GIL_ENSURE, P_GIL_RELEASE, P_SET_ERROR = (offset(Pool, f) for f in ("gil_ensure", "gil_release", "set_error"))
 P_RESOLVE, P_CALL_ONE, P_DECREF = (offset(Pool, f) for f in ("resolve", "call_one", "decref"))
@@ -333,12 +334,35 @@ def threads_of(pool: int) -> int:
 
 @jit
 def threads_for(size: int, loop: int, pool: int) -> int:
-    """How many threads are worth while for so many elements; to be worth waking, workers need four times as many."""
-    least = peek(loop + L_THRESHOLD)
-    if size >= least:
-        return threads_of(pool)
-    awake = atomic_load(pool + P_AWAKE) if size >= least >> 2 else 0
-    return min(threads_of(pool), 1 + awake) if awake > 0 else 1
+    """How many threads are worth while for so many elements; to be worth waking, workers need eight times as many.
+
+    For one call, that is: of calls of fewer, one in so many wakes them for those that may follow.
+    """
+    if size < peek(loop + L_THRESHOLD):
+        awake = atomic_load(pool + P_AWAKE)
+        if awake > 0:
+            return min(threads_of(pool), 1 + awake)
+        if atomic_add(pool + P_ALONE, 1) & (CALLS_ALONE - 1) != CALLS_ALONE - 1:
+            return 1
+    return threads_of(pool)
+
+
+@jit
+def begin(size: int, loop: int, pool: int) -> int:
+    """`threads_for` a call that begins, less one for each other caller, which keeps a CPU busy until it comes to `end`.
+
+    0 for a call that has nothing to share, and is not counted.
+    """
+    if size < peek(loop + L_THRESHOLD) >> 3:
+        return 0
+    return max(1, threads_for(size, loop, pool) - atomic_add(pool + P_CALLERS, 1))
+
+
+@jit
+def end(threads: int, pool: int) -> None:
+    """What `begin` said is no longer in use."""
+    if threads > 0:
+        atomic_add(pool + P_CALLERS, -1)
 
 
 def elementwise_chunk(context: int, chunk: int, me: int) -> None:
@@ -374,20 +398,17 @@ def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
     for k in range(inputs):
         if peek(args + WORD * k) == to:
             streaming = False  # in place: the line is in the cache already
-    threads = 1 if in_order else threads_for(n, loop, pool)
-    counted = threads > 1
-    if counted:
+    threads = 0 if in_order else begin(n, loop, pool)
+    fine, shared = 1, False
+    if threads > 1:
         # compiled now, not by several threads at once
         scalars = _scalar_parameters(steps, loop)
         vectors = inputs - peek(loop + L_SCALARS) if scalars else inputs
-        if block(loop, scalars, PAST_CACHES if streaming else 0) == 0:
-            return 0
-        if _every_second(steps, n, loop, vectors, streaming) and block(loop, scalars, EVERY_SECOND) == 0:
-            return 0
-        # other callers at work keep a CPU busy each, so that many less are to be had
-        threads -= atomic_add(pool + P_CALLERS, 1)
-    shared = False
-    if threads > 1:
+        if block(loop, scalars, PAST_CACHES if streaming else 0) == 0 or (
+            _every_second(steps, n, loop, vectors, streaming) and block(loop, scalars, EVERY_SECOND) == 0
+        ):
+            fine = 0
+    if threads > 1 and fine != 0:
         context = record()
         ahead = (-to) % LINE // itemsize
         # whole huge pages if there are enough, so that no two threads wait for the system to clear the same one
@@ -401,15 +422,13 @@ def whole(args: int, steps: int, n: int, loop: int, fresh: int) -> int:
         poke(context + 6 * WORD, size)
         chunks = (max(n - ahead, 1) + size - 1) // size
         shared = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_ELEMENTWISE_JOB), context, chunks) != 0
-    fine = 1
-    if not shared:
+    if fine != 0 and not shared:
         at_once = 1 if in_order else n
         for i in range(n // at_once):
             if call(peek(pool + P_PIECE), args, steps, i * at_once, at_once, loop, numba.intp(streaming)) == 0:
                 fine = 0
                 break
-    if counted:
-        atomic_add(pool + P_CALLERS, -1)
+    end(threads, pool)
     return fine
 
 

@@ -99,6 +99,7 @@ class Pool(ctypes.Structure):
             "get_affinity",  # int (*)(int thread, size_t bytes, mask), and the one that sets it
             "set_affinity",
             "awake",  # workers that look for work, and need not be woken
+            "alone",  # calls that would have had their help
             "raw_malloc",  # CPython's, for which no lock is held
             "raw_free",
         )

@@ -9,20 +9,7 @@ from __future__ import annotations
 
 import numba
 
-from .driver import (
-    L_INPUTS,
-    L_ITEMSIZE,
-    L_OUTPUTS,
-    L_POOL,
-    L_THRESHOLD,
-    P_SHARE,
-    U_DATA,
-    WORD,
-    jit,
-    operands,
-    record,
-    threads_of,
-)
+from .driver import L_INPUTS, L_ITEMSIZE, L_OUTPUTS, L_POOL, P_SHARE, U_DATA, WORD, begin, end, jit, operands, record
 from .layout import Loop, Pool, offset
 from .memory import call, call_void, enter, leave, peek, poke, stack, store_rounded
 from .quick import (
@@ -104,7 +91,7 @@ def slabs_chunk(context: int, chunk: int, me: int) -> None:
 
 
 @jit
-def _slabs(args: int, steps: int, outer: int, n: int, inner: int, loop: int, body: int) -> bool:
+def _slabs(args: int, steps: int, outer: int, n: int, inner: int, loop: int, body: int, threads: int) -> bool:
     """Do all slices; False, with a Python error set, if that takes a loop that cannot be made."""
     pool, context = peek(loop + L_POOL), record()
     poke(context, args)
@@ -115,28 +102,26 @@ def _slabs(args: int, steps: int, outer: int, n: int, inner: int, loop: int, bod
     poke(context + 5 * WORD, inner)
     arena = arena_for(n, inner, outer * inner, True, loop)
     poke(context + 9 * WORD, arena)
-    if outer * n * inner >= peek(loop + L_THRESHOLD):
-        threads = threads_of(pool)
-        if threads > 1:
-            slices, columns = numba.intp(1), inner
-            if outer >= 2 * threads:
-                # those that follow on each other, because lines of the next are asked for in time
-                slices = min(outer // (2 * threads), max(outer // (8 * threads), ROW_CHUNK // (n * inner), 1))
-            else:
-                wanted = (2 * threads + outer - 1) // outer
-                columns = max(COLUMNS, (inner // wanted + COLUMNS - 1) // COLUMNS * COLUMNS)
-            poke(context + 6 * WORD, slices)
-            poke(context + 7 * WORD, columns)
-            chunks = (outer + slices - 1) // slices * ((inner + columns - 1) // columns)
-            memory = arenas(arena, min(threads, chunks), pool)
-            poke(context + 8 * WORD, memory)
-            poke(context + 10 * WORD, body_with(memory, body, n, loop))
-            if peek(context + 10 * WORD) == 0:
-                return False
-            shared = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_SLABS_JOB), context, chunks) != 0
-            free(memory, pool)
-            if shared:
-                return True
+    if threads > 1:
+        slices, columns = numba.intp(1), inner
+        if outer >= 2 * threads:
+            # those that follow on each other, because lines of the next are asked for in time
+            slices = min(outer // (2 * threads), max(outer // (8 * threads), ROW_CHUNK // (n * inner), 1))
+        else:
+            wanted = (2 * threads + outer - 1) // outer
+            columns = max(COLUMNS, (inner // wanted + COLUMNS - 1) // COLUMNS * COLUMNS)
+        poke(context + 6 * WORD, slices)
+        poke(context + 7 * WORD, columns)
+        chunks = (outer + slices - 1) // slices * ((inner + columns - 1) // columns)
+        memory = arenas(arena, min(threads, chunks), pool)
+        poke(context + 8 * WORD, memory)
+        poke(context + 10 * WORD, body_with(memory, body, n, loop))
+        if peek(context + 10 * WORD) == 0:
+            return False
+        shared = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_SLABS_JOB), context, chunks) != 0
+        free(memory, pool)
+        if shared:
+            return True
     poke(context + 6 * WORD, outer)
     poke(context + 7 * WORD, inner)
     memory = arenas(arena, 1, pool)
@@ -316,7 +301,9 @@ def _called(ufunc: int, args: int, inputs: int, axis: int, keep: bool, out: int,
         if inner == 1:
             call_void(peek(pool + P_ROWS), data, dims, steps, loop)
         else:
-            fine = _slabs(data, steps, outer, n, inner, loop, body)
+            threads = begin(outer * n * inner, loop, pool)
+            fine = _slabs(data, steps, outer, n, inner, loop, body, threads)
+            end(threads, pool)
         leave(before)
         if thread != 0:
             fine &= resumed(thread, pool)

@@ -21,13 +21,14 @@ from .driver import (
     U_DATA,
     WORD,
     ask,
+    begin,
     block,
+    end,
     jit,
     must_go_one_by_one,
     operands,
     record,
     resolved,
-    threads_of,
 )
 from .layout import BESIDE, NUMBERS, PIECE, ROWS_OF, SHORTEST, SLOT, Loop, Pool, offset
 from .memory import call, call_int, call_void, enter, leave, peek, poke, stack
@@ -320,41 +321,40 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
         arena = _arena_for(dims, steps, loop) if core_dims == 1 and wants else 0
         alone = True
         in_order = core_dims == 0 and must_go_one_by_one(args, steps, n, loop)
-        if n * core >= peek(loop + L_THRESHOLD) and not in_order and _may_share(loop, pool):
-            threads = threads_of(pool)
-            if threads > 1:
-                together = _threads_in_rows(args, dims, steps, loop, threads)
-                if together > 1:
-                    local, shape = operands(), record()
-                    body = body_of(loop, False)
-                    for row in range(n if body != 0 else 0):
-                        _rows_of(args, dims, steps, loop, row, 1, local, shape)
-                        _share_row(pool, together, local, shape, steps, loop, body, n - 1)
-                    alone = False
-                elif n > 1:
-                    context = record()
-                    beside = core_dims == 1 and peek(steps) == peek(loop + L_ITEMSIZE) and core > 1
-                    # several, for what is asked for in time is the next row
-                    size = max(ROW_CHUNK // core, COLUMNS if beside else min(n // (8 * threads), NEXT), 1)
-                    size = min(size, (n + 4 * threads - 1) // (4 * threads))
-                    if size > ROWS:
-                        size -= size % ROWS
-                    poke(context, args)
-                    poke(context + WORD, dims)
-                    poke(context + 2 * WORD, steps)
-                    poke(context + 3 * WORD, loop)
-                    poke(context + 4 * WORD, size)
-                    chunks = (n + size - 1) // size
-                    memory = arenas(arena, min(threads, chunks), pool)
-                    body = body_with(memory, body, peek(dims + WORD), loop)
-                    poke(context + 5 * WORD, body)
-                    poke(context + 6 * WORD, memory)
-                    poke(context + 7 * WORD, arena)
-                    poke(context + ERROR, 0)
-                    if body != 0:
-                        alone = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_ROWS_JOB), context, chunks) == 0
-                        _raise_carried(pool, context)
-                    free(memory, pool)
+        threads = 0 if in_order else begin(n * core, loop, pool)
+        if threads > 1 and _may_share(loop, pool):
+            together = _threads_in_rows(args, dims, steps, loop, threads)
+            if together > 1:
+                local, shape = operands(), record()
+                body = body_of(loop, False)
+                for row in range(n if body != 0 else 0):
+                    _rows_of(args, dims, steps, loop, row, 1, local, shape)
+                    _share_row(pool, together, local, shape, steps, loop, body, n - 1)
+                alone = False
+            elif n > 1:
+                context = record()
+                beside = core_dims == 1 and peek(steps) == peek(loop + L_ITEMSIZE) and core > 1
+                # several, for what is asked for in time is the next row
+                size = max(ROW_CHUNK // core, COLUMNS if beside else min(n // (8 * threads), NEXT), 1)
+                size = min(size, (n + 4 * threads - 1) // (4 * threads))
+                if size > ROWS:
+                    size -= size % ROWS
+                poke(context, args)
+                poke(context + WORD, dims)
+                poke(context + 2 * WORD, steps)
+                poke(context + 3 * WORD, loop)
+                poke(context + 4 * WORD, size)
+                chunks = (n + size - 1) // size
+                memory = arenas(arena, min(threads, chunks), pool)
+                body = body_with(memory, body, peek(dims + WORD), loop)
+                poke(context + 5 * WORD, body)
+                poke(context + 6 * WORD, memory)
+                poke(context + 7 * WORD, arena)
+                poke(context + ERROR, 0)
+                if body != 0:
+                    alone = call(peek(pool + P_SHARE), pool, threads, peek(pool + P_ROWS_JOB), context, chunks) == 0
+                    _raise_carried(pool, context)
+                free(memory, pool)
         if alone and body != 0:
             piece, memory = numba.intp(0), arenas(arena, 1, pool)
             body = body_with(memory, body, peek(dims + WORD), loop)
@@ -364,4 +364,5 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
             if body != 0:
                 call_void(body, args, dims, steps, piece)
             free(memory, pool)
+        end(threads, pool)
     leave(before)

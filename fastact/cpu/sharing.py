@@ -7,6 +7,8 @@ its own cache still holds: what was done last, and so every second job is done b
 
 from __future__ import annotations
 
+import numba
+
 from .driver import P_AWAKE, WORD, ask, jit
 from .layout import APART, OPEN, RANGES, STEERED, Pool, offset
 from .memory import (
@@ -111,7 +113,8 @@ def share(pool: int, threads: int, job: int, context: int, chunks: int) -> int:
         poke(pool + P_TAKEN + WORD * APART * k, 0)
     poke(pool + P_BACKWARDS, 1 - peek(pool + P_BACKWARDS))
     atomic_swap(pool + P_STATE, OPEN)
-    for _ in range(wanted):
+    # Those that are awake see it; whoever is about to sleep says so first, and then looks once more.
+    for _ in range(wanted - atomic_load(pool + P_AWAKE)):
         call_int(peek(pool + P_POST), peek(pool + P_WORK), 1, 0)
     _take_chunks(pool, 0)
     if atomic_and(pool + P_STATE, ~OPEN) != OPEN:
@@ -122,22 +125,34 @@ def share(pool: int, threads: int, job: int, context: int, chunks: int) -> int:
     return 1
 
 
+@jit
+def _open(pool: int) -> int:
+    """The state of the pool if it has room for one more, else 0."""
+    state = atomic_add(pool + P_STATE, 0)
+    return state if state >= OPEN and state - OPEN < peek(pool + P_LIMIT) else numba.intp(0)
+
+
 def worker(pool: int) -> None:
-    """What a worker thread does for ever: sleep until there may be a job, join it if it is open, leave it."""
+    """What a worker thread does for ever: look for a job for a while, then sleep until there may be one; do its share.
+
+    It may be woken for nothing, because it saw a job by itself that somebody wanted to wake it for.
+    """
     enter()
+    atomic_add(pool + P_AWAKE, 1)
     while True:
-        atomic_add(pool + P_AWAKE, 1)
         _spin(pool, OPEN)
-        atomic_add(pool + P_AWAKE, -1)
-        while call_int(peek(pool + P_WAIT), peek(pool + P_WORK), -1) != 0:
-            pass
-        state = atomic_add(pool + P_STATE, 0)
-        while state >= OPEN and state - OPEN < peek(pool + P_LIMIT):
-            seen = compare_and_swap(pool + P_STATE, state, state + 1)
-            if seen == state:
-                _take_chunks(pool, seen - OPEN + 1)  # whoever leaves lets nobody in who still finds a chunk
+        if _open(pool) == 0:
+            atomic_add(pool + P_AWAKE, -1)
+            if _open(pool) == 0:
+                while call_int(peek(pool + P_WAIT), peek(pool + P_WORK), -1) != 0:
+                    pass
+            atomic_add(pool + P_AWAKE, 1)
+        state = _open(pool)
+        while state != 0:
+            if compare_and_swap(pool + P_STATE, state, state + 1) == state:
+                _take_chunks(pool, state - OPEN + 1)  # whoever leaves lets nobody in who still finds a chunk
                 # the caller has closed the job and waits: the last one out tells it
                 if atomic_add(pool + P_STATE, -1) == 1:
                     call_int(peek(pool + P_POST), peek(pool + P_DONE), 1, 0)
                 break
-            state = seen
+            state = _open(pool)

@@ -15,19 +15,19 @@ from .driver import (
     L_ITEMSIZE,
     L_SCALARS,
     LINE,
-    P_CALLERS,
     P_SHARE,
     P_STREAM,
     P_WHOLE,
     WORD,
+    begin,
     block,
+    end,
     jit,
     operands,
     record,
-    threads_for,
 )
 from .layout import MAX_OPERANDS, PAST_CACHES, Pool, offset
-from .memory import atomic_add, call, call_void, enter, leave, peek, poke, stack, store_rounded
+from .memory import call, call_void, enter, leave, peek, poke, stack, store_rounded
 from .quick import (
     A_DATA,
     A_DTYPE,
@@ -303,18 +303,11 @@ def _walk(walk: int, size: int, pool: int) -> None:
     """All tiles, with threads if they pay."""
     job, at_once = peek(pool + P_WALK_CHUNK), peek(walk + W_AT_ONCE)
     chunks = (peek(walk + W_TILES) + at_once - 1) // at_once
-    threads = threads_for(size, peek(walk + W_LOOP), pool)
-    counted, shared = threads > 1, False
-    if counted:
-        # other callers at work keep a CPU busy each, so that many less are to be had
-        threads -= atomic_add(pool + P_CALLERS, 1)
-        if threads > 1:
-            shared = call(peek(pool + P_SHARE), pool, threads, job, walk, chunks) != 0
-    if not shared:
+    threads = begin(size, peek(walk + W_LOOP), pool)
+    if threads <= 1 or call(peek(pool + P_SHARE), pool, threads, job, walk, chunks) == 0:
         for chunk in range(chunks):
             call_void(job, walk, chunk, 0)
-    if counted:
-        atomic_add(pool + P_CALLERS, -1)
+    end(threads, pool)
 
 
 def views(ufunc: int, args: int, arrays: int, given: int, out: int, pool: int) -> int:
