@@ -112,7 +112,9 @@ def set_up(worker: int) -> None:
                 if pool.started < STEERED:
                     pool.steered[2 * pool.started] = thread.native_id or 0
                 pool.started += 1
-        except RuntimeError:  # no more threads to be had, or the interpreter is shutting down
+        except RuntimeError as error:  # no more threads to be had, or the interpreter is shutting down
+            if error.__context__ is not None:  # or it is what threading made of the error of a signal's handler
+                raise
             return 0
         return 1
 
