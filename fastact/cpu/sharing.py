@@ -54,11 +54,17 @@ def _take_chunks(pool: int, me: int) -> None:
 
 
 @jit
-def _spin(pool: int, wanted: int) -> None:
-    """Wait a little while for the pool to be open, or to be left by all: to sleep and be woken may take longer."""
+def _open(pool: int) -> int:
+    """The state of the pool if it has room for one more, else 0."""
+    state = atomic_load(pool + P_STATE)
+    return state if state >= OPEN and state - OPEN < peek(pool + P_LIMIT) else numba.intp(0)
+
+
+@jit
+def _spin(pool: int, left: bool) -> None:
+    """Wait a little while for the pool to be left by all, or to be open: to sleep and be woken may take longer."""
     for _ in range(SPINS):
-        state = atomic_load(pool + P_STATE)
-        if (state == 0) if wanted == 0 else (state >= wanted and state - wanted < peek(pool + P_LIMIT)):
+        if atomic_load(pool + P_STATE) == 0 if left else _open(pool) != 0:
             return
         pause()
 
@@ -118,18 +124,11 @@ def share(pool: int, threads: int, job: int, context: int, chunks: int) -> int:
         call_int(peek(pool + P_POST), peek(pool + P_WORK), 1, 0)
     _take_chunks(pool, 0)
     if atomic_and(pool + P_STATE, ~OPEN) != OPEN:
-        _spin(pool, 0)
+        _spin(pool, True)
         while call_int(peek(pool + P_WAIT), peek(pool + P_DONE), -1) != 0:
             pass  # a signal arrived
     atomic_swap(pool + P_BUSY, 0)
     return 1
-
-
-@jit
-def _open(pool: int) -> int:
-    """The state of the pool if it has room for one more, else 0."""
-    state = atomic_add(pool + P_STATE, 0)
-    return state if state >= OPEN and state - OPEN < peek(pool + P_LIMIT) else numba.intp(0)
 
 
 def worker(pool: int) -> None:
@@ -140,7 +139,7 @@ def worker(pool: int) -> None:
     enter()
     atomic_add(pool + P_AWAKE, 1)
     while True:
-        _spin(pool, OPEN)
+        _spin(pool, False)
         if _open(pool) == 0:
             atomic_add(pool + P_AWAKE, -1)
             if _open(pool) == 0:

@@ -53,7 +53,7 @@ TAIL = (0.5000162720680237, 0.16666951775550842)
 TAIL_FINE = (0.5, 0.16666992008686066, 0.04166717082262039)
 
 # 2^(j/16) with j << 19 taken off its bits: adding k << 19, k = 16 n + j, gives 2^n 2^(j/16) without masking k.
-# The last two are rounded to 23 bits, so that S - 1 is exact down to S = 2^(14/16) / 4, where silu' wants it.
+# The last two are rounded to 23 bits, so that S - 1 is exact down to S = 2^(14/16) / 4, where swish' wants it.
 # fmt: off
 _POWERS = (
     1.0, 0.9908868670463562, 0.9827538728713989, 0.9756442904472351,

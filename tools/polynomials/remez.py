@@ -22,7 +22,7 @@ from typing import Any
 
 from mpmath import mp, mpf
 
-__all__ = ["evaluate", "fit", "fit_rounded", "largest_error", "round_to", "show", "ulp"]
+__all__ = ["evaluate", "fit", "fit_rounded", "largest_error", "round_to", "show", "show_columns", "ulp"]
 
 mp.prec = 160
 
@@ -164,6 +164,17 @@ def round_to(value: Any, dtype: str) -> Any:
 def ulp(y: Any) -> Any:
     """The distance of float32 numbers at `y`, above the subnormal ones."""
     return mp.ldexp(1, mp.frexp(y)[1] - 24)
+
+
+def show_columns(columns: Iterable[Sequence[float]], name: str) -> str:
+    """A tuple of tuples of numbers, one for each coefficient of a table of pieces, four numbers a line."""
+    lines = []
+    for column in columns:
+        lines.append("    (")
+        for k in range(0, len(column), 4):
+            lines.append("        " + ", ".join(repr(v) for v in column[k : k + 4]) + ",")
+        lines.append("    ),")
+    return "\n".join([f"{name} = (", *lines, ")"])
 
 
 def fit_rounded(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mpmath import mp, mpf
-from remez import fit_rounded, round_to, ulp
+from remez import fit_rounded, round_to, show_columns, ulp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fastact.kernels import silu_slope32
@@ -94,13 +94,7 @@ def main() -> int:
     else:
         found = [[float(v) for v in piece(k)] for k in range(PIECES)]
         print(f"PER_16_PIECES = {float(round_to(1 / (NARROW * WIDTH), 'float32'))!r}")
-        print("SILU_SLOPE = (")
-        for column in zip(*(found[NARROW:] + found[:NARROW]), strict=True):
-            print("    (")
-            for k in range(0, PIECES, 4):
-                print("        " + ", ".join(repr(v) for v in column[k : k + 4]) + ",")
-            print("    ),")
-        print(")")
+        print(show_columns(zip(*(found[NARROW:] + found[:NARROW]), strict=True), "SILU_SLOPE"))
     errors = [error(k, row) for k, row in enumerate(found)]
     print("# errors in ULP:", " ".join(mp.nstr(e, 2) for e in errors))
     return int(max(errors) > BOUND)

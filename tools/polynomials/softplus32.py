@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mpmath import mp, mpf
-from remez import fit_rounded, round_to, ulp
+from remez import fit_rounded, round_to, show_columns, ulp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fastact.kernels import softplus32
@@ -134,13 +134,7 @@ def main() -> int:
             found = [list(column) for column in getattr(softplus32, table.name)]
         else:
             found = columns(table)
-            print(f"{table.name} = (")
-            for column in found:
-                print("    (")
-                for k in range(0, 32, 4):
-                    print("        " + ", ".join(repr(v) for v in column[k : k + 4]) + ",")
-                print("    ),")
-            print(")")
+            print(show_columns(found, table.name))
         errors = [error(table, k, [column[k % 32] for column in found]) for k in PIECES]
         print("#", table.name, "errors in ULP:", " ".join(mp.nstr(e, 2) for e in errors))
         worst = max(worst, *errors)
