@@ -38,7 +38,6 @@ FLOAT = {32: ir.FloatType(), 64: ir.DoubleType()}
 
 _AS_SET = 4  # how an instruction of AVX-512 rounds: as the thread has it set
 _LEAST_MAGNITUDE = 0b0010  # of two numbers, with the sign of the first
-_POSITIVE = 0b1000
 
 
 def vector(element: ir.Type, count: int) -> ir.Type:
@@ -216,7 +215,13 @@ class Lanes:
             # Compared again, register by register: LLVM would first make one of the masks of all of them.
             operation, operands = self.compared
             parts = zip(*(one.registers(native) for one in operands), strict=True)
-            value = reduce(self.builder.or_, [a._compare(operation, b).value for a, b in parts])
+            if operation in ("<", ">") and operands[0].kind == "float":
+                # A difference is negative if and only if it is less: additions have pipes of their own, on which
+                # there is time, and only what all have in common is made a mask.
+                less = [(a - b if operation == "<" else b - a).bits().value for a, b in parts]
+                value = self.builder.icmp_signed("<", reduce(self.builder.or_, less), ir.Constant(less[0].type, None))
+            else:
+                value = reduce(self.builder.or_, [a._compare(operation, b).value for a, b in parts])
             count = native
         packed = self.builder.bitcast(value, ir.IntType(count))
         return self.builder.icmp_unsigned("!=", packed, ir.IntType(count)(0))
@@ -284,12 +289,6 @@ class Lanes:
         if not self._wide("avx512f"):
             return None
         return self._masked("scalef", self.lookup(table).value, n.value)
-
-    def fabs_up_to(self, limit: float) -> Lanes | None:
-        """``min(|self|, limit)``, and `limit` for quiet NaN, where an instruction does it; else None."""
-        if not self._wide("avx512f", "avx512dq"):
-            return None
-        return self._masked("range", self.value, self.const(limit).value, ir.IntType(32)(_POSITIVE | _LEAST_MAGNITUDE))
 
     def least_magnitude(self, y: Lanes) -> Lanes | None:
         """``copysign(min(|self|, |y|), self)`` where an instruction does it; else None."""

@@ -9,21 +9,6 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from fastact.kernels.erf32 import (
-    DOWN,
-    GELU,
-    GELU_INTERVALS,
-    GELU_ROOT,
-    GELU_SLOPE,
-    GELU_SLOPE_INTERVALS,
-    GELU_TANH_ROOT,
-    GELU_TANH_SLOPE,
-    GELU_TANH_SLOPE_INTERVALS,
-    UP,
-    minus_cubic,
-    minus_half_square,
-    tail,
-)
 from fastact.kernels.erf64 import (
     GELU_TANH_ROOT as GELU_TANH_ROOT64,
 )
@@ -37,42 +22,22 @@ from fastact.kernels.erf64 import (
     slope64,
 )
 from fastact.kernels.exp32 import clamp_above, clamp_below
-from fastact.kernels.language import by_dtype, fabs, fabs_up_to, fma, kernel, select
+from fastact.kernels.gelu32 import gelu32, gelu_derivative32
+from fastact.kernels.gelu_tanh_slope32 import (
+    DOWN,
+    GELU_TANH_ROOT,
+    GELU_TANH_SLOPE,
+    GELU_TANH_SLOPE_INTERVALS,
+    minus_cubic,
+    tail,
+)
+from fastact.kernels.language import by_dtype, fabs, fma, kernel, select
 from fastact.kernels.logistic_parts import FORMATS, one_plus_small_exp, quotient
-from fastact.kernels.pairs import two_diff, two_square
+from fastact.kernels.pairs import two_square
 
 from ..activation import Activation
 
 Lanes = Any
-
-# A little below where 1 - Phi(a) is 1/3.
-NEAR = 0.4
-
-
-@kernel
-def _gate32(x: Lanes, a: Lanes, parts: tuple[Lanes, Lanes, Lanes]) -> Lanes:
-    """x F for x <= 0 and x (1 - F) for x > 0, where 2^90 F(a) = h (1 + r + w) and `parts` is (h, r, w).
-
-    That is max(x, 0) - a F. Where F > 1/3, F and 1 - F are alike and it is x/2 - a (F - 1/2), and so the rounding error
-    of the second summand never counts for more than a quarter of an ULP, where there are two.
-    """
-    h, r, w = parts
-    near = a < NEAR
-    k = select(near, h - 0.5 * UP, h)
-    # t + t_low = k + h (r + w), where t_low is not that small
-    t = fma(h, r, k)
-    t_low = fma(h, w, fma(h, r, k - t))
-    y = fma(a, t, a * t_low)
-    base = select(near, 0.5 * x, clamp_below(x, 0.0))
-    return fma(y, -DOWN, base)
-
-
-@kernel
-def _gelu32(x: Lanes) -> Lanes:
-    """x Phi(x), Phi the normal distribution. Error 0.856 ULP."""
-    a = fabs_up_to(x, GELU_INTERVALS[2])  # of NaN, what the product is added to makes NaN
-    return _gate32(x, a, tail(a, *minus_half_square(a), GELU, GELU_INTERVALS))
-
 
 # 2u = x (LINEAR + CUBIC x^2), LINEAR_HEAD32 of so few bits that its sum with any product is exact where both matter.
 LINEAR_HEAD32 = 1.595703125
@@ -109,15 +74,6 @@ def _slope32(x: Lanes, parts: tuple[Lanes, Lanes, Lanes], g: Lanes, g_low: Lanes
     t_low = fma(h, w, fma(h, r, h - t))
     y = fma(g, t, fma(g, t_low, g_low * t))
     return select(x > 0.0, fma(y, DOWN, 1.0), y * -DOWN)
-
-
-@kernel
-def _gelu_derivative32(x: Lanes) -> Lanes:
-    """Phi(x) + x phi(x). Error 0.833 ULP."""
-    a = clamp_above(fabs(x), GELU_SLOPE_INTERVALS[2])
-    g, g_low = two_diff(a, GELU_ROOT[0])
-    parts = tail(a, *minus_half_square(a), GELU_SLOPE, GELU_SLOPE_INTERVALS)
-    return _slope32(x, parts, g, g_low - GELU_ROOT[1])
 
 
 @kernel
@@ -166,8 +122,8 @@ def _gelu_tanh_derivative64(x: Lanes) -> Lanes:
     return slope64(x, a, gelu_tanh_tail64(a, *_minus_two_u64(a)), GELU_TANH_ROOT64)
 
 
-gelu = by_dtype(_gelu32, gelu64)
-gelu_derivative = by_dtype(_gelu_derivative32, gelu_derivative64)
+gelu = by_dtype(gelu32, gelu64)
+gelu_derivative = by_dtype(gelu_derivative32, gelu_derivative64)
 gelu_tanh = by_dtype(_gelu_tanh32, _gelu_tanh64)
 gelu_tanh_derivative = by_dtype(_gelu_tanh_derivative32, _gelu_tanh_derivative64)
 

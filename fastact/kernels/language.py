@@ -34,7 +34,6 @@ __all__ = [
     "by_dtype",
     "copysign",
     "fabs",
-    "fabs_up_to",
     "fma",
     "from_bits",
     "grown",
@@ -89,7 +88,6 @@ class Shortcuts(Protocol):
     The bits are the same, NaN's aside. Where a result may be None, None says that there is no shortcut for these lanes.
     """
 
-    def fabs_up_to(self, limit: float) -> Lanes | None: ...
     def least_magnitude(self, y: Lanes) -> Lanes | None: ...
     def lookups(self, tables: Sequence[Sequence[float]]) -> Iterator[Lanes]: ...
     def lookup_plus(self, table: Sequence[float], plus: Lanes) -> Lanes: ...
@@ -178,14 +176,6 @@ def select(mask: Lanes, a: Lanes, b: Lanes) -> Lanes:
 def fabs(x: Lanes) -> Lanes:
     """The absolute value: the sign bit cleared."""
     return x.fabs()
-
-
-def fabs_up_to(x: Lanes, limit: float) -> Lanes:
-    """min(|x|, limit); `limit` for NaN, and this or NaN for one that signals."""
-    if hasattr(x, "fabs_up_to") and (found := x.fabs_up_to(limit)) is not None:
-        return found
-    magnitude = fabs(x)
-    return select(magnitude < limit, magnitude, limit)
 
 
 def least_magnitude(x: Lanes, y: Lanes) -> Lanes:

@@ -1,6 +1,6 @@
-"""Tables and polynomial of `fastact.kernels.erf32`: gelu, gelu_tanh and their derivatives in float32.
+"""Table and polynomial of `fastact.kernels.gelu_tanh_slope32`: the derivative of gelu_tanh in float32.
 
-Each function is made of one positive function F(a), a = |x| >= 0, that falls like e^-m(a), where m is a polynomial:
+It is made of one positive function F(a), a = |x| >= 0, that falls like e^-m(a), where m is a polynomial:
 
     F(a) = 2^n e^r G(a),   G(a) = F(a) e^m(a),   r = -m(a) - n log(2)
 
@@ -19,17 +19,13 @@ import struct
 import sys
 import textwrap
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from gelu_parts import (
     Function,
-    gelu_slope,
     gelu_tanh_slope,
-    half_square,
     root_of,
-    upper_tail,
     without_root,
 )
 from mpmath import mp, mpf
@@ -58,7 +54,7 @@ def cubic(a: Any) -> Any:
 
 
 NEAR = mpf(2) ** -60
-GELU_ROOT, GELU_TANH_ROOT = root_of(gelu_slope), root_of(gelu_tanh_slope)
+GELU_TANH_ROOT = root_of(gelu_tanh_slope)
 
 
 @dataclass(frozen=True)
@@ -67,30 +63,17 @@ class Table:
     f: Function
     m: Function
     top: Any
-    start: Any  # intervals are 1/16 of a binade of D(a) = start + slope a, which goes from start to 4 start;
-    rounded: bool = False  # or what D rounds to, and D goes from 2^23 - 8 to 2^23 + 15.5
-    first_at_zero: bool = False
+    start: Any  # intervals are 1/16 of a binade of D(a) = start + slope a, which goes from start to 4 start
 
     def g(self, a: Any) -> Any:
         return self.f(a) * mp.exp(self.m(a) * (1 + LOST))
 
     @property
     def slope(self) -> Any:
-        span = mpf("23.5") if self.rounded else 3 * self.start
-        return round_to(span / self.top * (1 - mpf(2) ** -12), "float32")
+        return round_to(3 * self.start / self.top * (1 - mpf(2) ** -12), "float32")
 
     def intervals(self) -> list[tuple[int, Any, Any]]:
-        """(row, low, high); the row is the last bit of D's exponent and the first four of its fraction.
-
-        Where D is rounded, it is D's last five bits: below 2^23 a float's last bit is 1/2, above it is 1.
-        """
-        if self.rounded:
-            half = mpf(1) / 2
-            steps = [self.start + k * half for k in range(16)] + [mpf(2) ** 23 + k for k in range(16)]
-            ends = [self.start, *((a + b) / 2 for a, b in pairwise(steps)), steps[-1] + half]
-            ends = [min((end - self.start) / self.slope, self.top) for end in ends]
-            first = int(2 * self.start) % 32
-            return [((first + k) % 32, low, high) for k, (low, high) in enumerate(pairwise(ends))]
+        """(row, low, high); the row is the last bit of D's exponent and the first four of its fraction."""
         out = []
         d = self.start
         while d < 4 * self.start:
@@ -121,7 +104,7 @@ class Table:
         """[A, G(A), c1, c2, c3, c4] for each interval."""
         rows: list[list[Any]] = [[]] * 32
         for row, low, high in self.intervals():
-            at = mpf(0) if self.first_at_zero and low == 0 else self.middle(low, high)
+            at = self.middle(low, high)
             value = round_to(self.g(at), "float32")
             c, error = fit_rounded(self.log_ratio(at, value), (low - at, high - at), range(1, DEGREE + 1))
             rows[row] = [at, value, *c]
@@ -147,8 +130,6 @@ class Table:
 
 
 TABLES = (
-    Table("GELU", upper_tail, half_square, mpf("15.5"), mpf(2) ** 23 - 8, rounded=True, first_at_zero=True),
-    Table("GELU_SLOPE", without_root(gelu_slope, GELU_ROOT, NEAR), half_square, mpf("15.5"), mpf("1.25")),
     Table("GELU_TANH_SLOPE", without_root(gelu_tanh_slope, GELU_TANH_ROOT, NEAR), cubic, mpf("11.15"), mpf("1.75")),
 )
 
@@ -177,19 +158,21 @@ def pair(value: Any) -> tuple[str, str]:
 def main() -> int:
     if "--check" in sys.argv:
         sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-        from fastact.kernels import erf32
+        from fastact.kernels import gelu_tanh_slope32
 
         bad = 0
         for table in TABLES:
-            error = table.error(getattr(erf32, table.name))
+            error = table.error(getattr(gelu_tanh_slope32, table.name))
             intervals = (float(table.start), float(table.slope), float(table.top))
-            same = getattr(erf32, f"{table.name}_INTERVALS") == intervals
+            same = getattr(gelu_tanh_slope32, f"{table.name}_INTERVALS") == intervals
             print(f"{table.name} 2^{mp.nstr(mp.log(error, 2), 5)}", "" if same else "intervals differ")
             bad += error > TABLE_BOUND or not same
         powers = [lambda r, k=k: r**k for k in TAIL_POWERS]
         error = largest_error(
             tail_of_exp,
-            lambda r: mp.fsum(round_to(c, "float32") * p(r) for c, p in zip(erf32.EXP_TAIL, powers, strict=True)),
+            lambda r: mp.fsum(
+                round_to(c, "float32") * p(r) for c, p in zip(gelu_tanh_slope32.EXP_TAIL, powers, strict=True)
+            ),
             TAIL_INTERVAL,
             over_exp,
         )
@@ -198,7 +181,7 @@ def main() -> int:
 
     names = sys.argv[1:] or [t.name for t in TABLES]
     print("LOG_2 =", short(LOG_2))
-    print("GELU_ROOT =", *pair(GELU_ROOT), "GELU_TANH_ROOT =", *pair(GELU_TANH_ROOT))
+    print("GELU_TANH_ROOT =", *pair(GELU_TANH_ROOT))
     c, error = fit_rounded(tail_of_exp, TAIL_INTERVAL, TAIL_POWERS, over_exp)
     print("EXP_TAIL =", ", ".join(short(v) for v in c), f"# 2^{mp.nstr(mp.log(error, 2), 5)}")
     for table in TABLES:
