@@ -52,7 +52,9 @@ def scrambled(x: Any) -> Any:
 def test_what_has_no_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that is nothing simple towards infinity, and one that no neighbours help."""
     assert half_pieces.pieced(trace(lambda x: x * x * x, ["float"], 32)) is None
-    monkeypatch.setattr(half_pieces, "_STEPS", (2.0**-6,))
+    monkeypatch.setattr(half_pieces, "_STEPS", (2.0**-5,))
+    monkeypatch.setattr(half_pieces, "_SHIFTS", (0.0,))
+    monkeypatch.setattr(half_pieces, "_BITS", (9,))
     assert half_pieces.pieced(trace(scrambled, ["float"], 32)) is None
 
 

@@ -176,9 +176,8 @@ class _Points:
         return None
 
 
-def fitted(function: Callable[[Array], Array], x: Array, grid: Grid, bits: int) -> Fit | None:
-    """The function as parabolas for these x, with roots of so many bits, if they are found."""
-    wanted = seen(function(x))
+def fitted(function: Callable[[Array], Array], x: Array, wanted: Array, grid: Grid, bits: int) -> Fit | None:
+    """The function as parabolas for these x, where its results are these, with roots of so many bits, if found."""
     side = float(np.sign(grid.low + grid.high) or 1.0)
     small = abs(float(function(np.array([side * 2.0**-10], np.float32))[0]))
     power = min(round(-log2(max(small, 2.0**-60)) / 10), 2)  # of x, that the function is next to 0

@@ -113,11 +113,13 @@ def _values(graph: Graph, output: int, x: Array) -> Array:
     return evaluate(graph, [x], outputs=(output,))[0]
 
 
-def _made(graph: Graph, x: Array, grid: Grid, ends: Sequence[tuple[_End, _End]]) -> Graph | None:
+def _made(
+    graph: Graph, x: Array, wanted: Sequence[Array], grid: Grid, ends: Sequence[tuple[_End, _End]]
+) -> Graph | None:
     """A graph of pieces of this grid, if they are found."""
     outputs = []
-    for output, own in zip(graph.outputs, ends, strict=True):
-        tries = (fitted(partial(_values, graph, output), x, grid, bits) for bits in _BITS)
+    for output, results, own in zip(graph.outputs, wanted, ends, strict=True):
+        tries = (fitted(partial(_values, graph, output), x, results, grid, bits) for bits in _BITS)
         fit = next((f for f in tries if f is not None), None)
         if fit is None:
             return None
@@ -130,14 +132,17 @@ def pieced(graph: Graph) -> Graph | None:
     every = halves.inputs("float16")
     x = np.sort(every[~np.isnan(every)])
     with np.errstate(all="ignore"):
-        found = [_ends(x, result) for result in evaluate(graph, [x])]
+        results = evaluate(graph, [x])
+        found = [_ends(x, result) for result in results]
         ends = [(below[0], above[0]) for below, above in found]
         low, high = min(below[1] for below, _ in found), max(above[1] for _, above in found)
+        inside = (x >= low) & (x <= high)
+        wanted = [seen(result[inside]) for result in results]
         for step, shift in product(_STEPS, _SHIFTS):
             grid = Grid(low, high, step, shift * step)
             if 2 * grid.numbers.size * len(found) > _MOST:
                 break
-            made = _made(graph, x[(x >= low) & (x <= high)], grid, ends)
+            made = _made(graph, x[inside], wanted, grid, ends)
             if made is not None:
                 pairs = zip(evaluate(made, [every]), evaluate(graph, [every]), strict=True)
                 return None if any((seen(a) != seen(b)).any() for a, b in pairs) else made
