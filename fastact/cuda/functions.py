@@ -14,7 +14,7 @@ from ..api import aliases, default_kernel, elementwise_forms
 from ..documentation import formula_lines
 from ..graph import halves
 from ..graph.trace import Graph, trace
-from . import driver, half_tables, templates
+from . import driver, half_pieces, half_tables, templates
 from .arrays import DeviceArray, describe, is_device_array
 from .compiler import cubin
 from .layout import Walk, broadcast_shapes, check_apart, check_output, check_overlap, walk
@@ -51,14 +51,21 @@ def variant(name: str, dtype: str, places: str) -> templates.Kernel:
     return templates.Kernel(reordered, dtype, arrays + places.count("a"), len(form.outputs), scalars, loads)
 
 
-def _tabulated(name: str, dtype: str, places: str) -> bool:
-    """Whether the contiguous kernel looks its results up."""
-    return dtype == "bfloat16" and not places and name in half_tables.FORMS
+def _looked_up(name: str, dtype: str, places: str, graph: Graph, arrays: int) -> Graph | None:
+    """The graph of a contiguous kernel of a 16-bit dtype that looks its results up, or pieces of them."""
+    if dtype == "bfloat16" and not places and name in half_tables.FORMS:
+        return half_tables.tabulated(graph, arrays)
+    if dtype == "float16" and not places and name in half_pieces.FORMS:
+        return half_pieces.pieced(graph)
+    return None
 
 
 def _loads(name: str, dtype: str, places: str) -> int:
     """Where memory is not what a kernel waits for, a thread has more elements, which share what it costs to begin."""
     many = name in _SLOW and dtype in ("bfloat16", "float32") and "a" not in places
+    if dtype == "float16" and not places and name in half_pieces.FORMS:
+        # with one more, two results would not fit in the registers of compute capability 7.5
+        return templates.MANY_LOADS - (len(elementwise_forms()[name][1].outputs) > 1)
     return templates.MANY_LOADS if many else templates.LOADS
 
 
@@ -67,10 +74,10 @@ def source(name: str, dtype: str, places: str, layout: str) -> str:
     kernel = variant(name, dtype, places)
     kinds = ["float"] * (kernel.arrays + kernel.scalars)
     graph = trace(kernel.function, kinds, kernel.width)
-    if layout == "contiguous" and _tabulated(name, dtype, places):
-        tabulated = half_tables.tabulated(graph, kernel.arrays)
-        if tabulated is not None:
-            return templates.contiguous(kernel, tabulated)
+    if layout == "contiguous":
+        tables = _looked_up(name, dtype, places, graph, kernel.arrays)
+        if tables is not None:
+            return templates.contiguous(kernel, tables)
     form = elementwise_forms()[name][1]
     least = _least(graph, kinds, form, dtype)
     if layout == "strided":

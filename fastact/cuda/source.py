@@ -140,11 +140,11 @@ def _grouped(graph: Graph, numbers: Sequence[int]) -> dict[int, list[int]]:
     They have the same index. Pairs of 16 entries lie in every bank of shared memory once; of 32 entries, two threads
     meet at a bank only if their indices are 16 apart, and among four tables 8 apart, a quarter of a warp at a time.
     """
-    same: dict[tuple[tuple[int, ...], int], list[int]] = {}
+    same: dict[tuple[str, tuple[int, ...], int], list[int]] = {}
     for k in numbers:
         node = graph.nodes[k]
-        if node.op == "lookup" and node.width == 32 and 2 <= len(node.value) <= 32:
-            same.setdefault((node.operands, len(node.value)), []).append(k)
+        if node.width == 32 and (node.op == "entry" or (node.op == "lookup" and 2 <= len(node.value) <= 32)):
+            same.setdefault((node.op, node.operands, len(node.value)), []).append(k)
     found: dict[int, list[int]] = {}
     for lookups in same.values():
         start = 0
@@ -198,7 +198,8 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
         if number in groups:
             group = groups[number]
             place = tables.group_offset(tuple(graph.nodes[k].value for k in group))
-            index, kind = f"{place} + ({operands[0]} & {len(node.value) - 1})", f"const float{len(group)}"
+            own = operands[0] if node.op == "entry" else f"({operands[0]} & {len(node.value) - 1})"
+            index, kind = f"{place} + {own}", f"const float{len(group)}"
             lines.append(f"  {kind} v{number}_all = (({kind} *)table)[{index}];")
             names.update((k, f"v{number}_all.{part}") for k, part in zip(group, "xyzw", strict=False))
             continue
