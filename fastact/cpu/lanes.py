@@ -215,13 +215,7 @@ class Lanes:
             # Compared again, register by register: LLVM would first make one of the masks of all of them.
             operation, operands = self.compared
             parts = zip(*(one.registers(native) for one in operands), strict=True)
-            if operation in ("<", ">") and operands[0].kind == "float":
-                # A difference is negative if and only if it is less: additions have pipes of their own, on which
-                # there is time, and only what all have in common is made a mask.
-                less = [(a - b if operation == "<" else b - a).bits().value for a, b in parts]
-                value = self.builder.icmp_signed("<", reduce(self.builder.or_, less), ir.Constant(less[0].type, None))
-            else:
-                value = reduce(self.builder.or_, [a._compare(operation, b).value for a, b in parts])
+            value = reduce(self.builder.or_, [a._compare(operation, b).value for a, b in parts])
             count = native
         packed = self.builder.bitcast(value, ir.IntType(count))
         return self.builder.icmp_unsigned("!=", packed, ir.IntType(count)(0))
