@@ -1,12 +1,15 @@
-"""The pieces of `fastact.kernels.parameter_slopes32`: f(b + t) = c0 + t (c1 + t (c2 + ...)), b + t = |z|.
+"""The pieces of `fastact.kernels.parameter_slopes32`: f(b + t) = c0 + t (c1 + t (c2 + ...)), b + t = |z|, for two f.
 
 CELU: e^z (1 - z) - 1 at z = -a. There are four pieces an octave from 1/8 on, and entry i is for what has i as the last
 three bits of the exponent and two leading bits of the fraction. Below 1/8 is one piece, -a^2/2 + a^3 (...), where entry
 i is for that of the largest float below 1/8. From 20 on, where f is within an ULP of -1, the centre lies left of the
 piece: there f is nearly -1 + 2^-24.
 
+SOFTPLUS: z / (1 + e^-z) - log(1 + e^z), which is even. Piece k is for |z| that rounds to k widths.
+
 The centre b of a piece is the float32 near its middle at which f is nearest to a float32, c0, so that c0 needs no low
-part.
+part. In SOFTPLUS it lies right of the middle: what is rounded in the bracket then weighs as much at the right
+end, where f is small, as at the left end; but 0 is the centre of the first piece.
 Run it to print the tables, or those that are named; with ``--check`` it exits non-zero unless the kernel's tables stay
 below the bound.
 """
@@ -26,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fastact.kernels import parameter_slopes32
 
 BOUND = mpf("0.1")  # ULP, with the coefficients as they are
+RIGHT = mpf("0.09")  # of the middle, in widths
+WIDTH = 1 / mpf(parameter_slopes32.PER_PIECE)
 NEXT_TO_ONE = mpf("19.66")  # where CELU is about -1 + 2^-24
 
 
@@ -33,6 +38,11 @@ def celu(a: Any) -> Any:
     if a > mpf("0.01"):
         return mp.exp(-a) * (1 + a) - 1
     return mp.fsum((1 - k) * (-a) ** k / mp.factorial(k) for k in range(2, 30))
+
+
+def softplus(a: Any) -> Any:
+    w = mp.exp(-a)
+    return -mp.log1p(w) - a * w / (1 + w)
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,13 @@ def celu_pieces() -> list[Piece]:
     return found
 
 
+def even_pieces(start: float) -> list[Piece]:
+    found = [Piece(0, mpf(0), WIDTH / 2, mpf(0), (start, 0.0))]
+    for k in range(1, 32):
+        found.append(Piece(k, (k - mpf(1) / 2) * WIDTH, (k + mpf(1) / 2) * WIDTH, (k + RIGHT) * WIDTH))
+    return found
+
+
 @dataclass(frozen=True)
 class Table:
     name: str
@@ -64,7 +81,10 @@ class Table:
     degree: int
 
 
-TABLES = (Table("CELU", celu, celu_pieces(), 6),)
+TABLES = (
+    Table("CELU", celu, celu_pieces(), 6),
+    Table("SOFTPLUS", softplus, even_pieces(float(round_to(-mp.log(2), "float32"))), 5),
+)
 
 
 def centre(f: Callable[[Any], Any], piece: Piece) -> tuple[Any, Any]:
