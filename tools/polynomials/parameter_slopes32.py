@@ -1,14 +1,15 @@
-"""The pieces of `fastact.kernels.parameter_slopes32`: f(b + t) = c0 + t (c1 + t (c2 + ...)), b + t = |z|, for two f.
+"""The pieces of `fastact.kernels.parameter_slopes32`: f(b + t) = c0 + t (c1 + t (c2 + ...)), b + t = |z|, for three f.
 
 CELU: e^z (1 - z) - 1 at z = -a. There are four pieces an octave from 1/8 on, and entry i is for what has i as the last
 three bits of the exponent and two leading bits of the fraction. Below 1/8 is one piece, -a^2/2 + a^3 (...), where entry
 i is for that of the largest float below 1/8. From 20 on, where f is within an ULP of -1, the centre lies left of the
 piece: there f is nearly -1 + 2^-24.
 
-SOFTPLUS: z / (1 + e^-z) - log(1 + e^z), which is even. Piece k is for |z| that rounds to k widths.
+SOFTPLUS: z s - log(1 + e^z), and SWISH: s (1 - s), s = 1 / (1 + e^-z), which are even. Piece k is for |z| that rounds
+to k widths.
 
 The centre b of a piece is the float32 near its middle at which f is nearest to a float32, c0, so that c0 needs no low
-part. In SOFTPLUS it lies right of the middle: what is rounded in the bracket then weighs as much at the right
+part. In SOFTPLUS and SWISH it lies right of the middle: what is rounded in the bracket then weighs as much at the right
 end, where f is small, as at the left end; but 0 is the centre of the first piece.
 Run it to print the tables, or those that are named; with ``--check`` it exits non-zero unless the kernel's tables stay
 below the bound.
@@ -43,6 +44,11 @@ def celu(a: Any) -> Any:
 def softplus(a: Any) -> Any:
     w = mp.exp(-a)
     return -mp.log1p(w) - a * w / (1 + w)
+
+
+def swish(a: Any) -> Any:
+    w = mp.exp(-a)
+    return w / (1 + w) ** 2
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class Table:
 TABLES = (
     Table("CELU", celu, celu_pieces(), 6),
     Table("SOFTPLUS", softplus, even_pieces(float(round_to(-mp.log(2), "float32"))), 5),
+    Table("SWISH", swish, even_pieces(0.25), 5),
 )
 
 
