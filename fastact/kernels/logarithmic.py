@@ -1,8 +1,8 @@
 """softplus and its relatives log_sigmoid and mish: functions of w = e^-|x|, but for those that are tables.
 
-In float32 the three functions themselves are in `fastact.kernels.softplus32`. Here everything positive is added to
-something positive, with the pairs of `fastact.kernels.scaled`, so no threshold is needed anywhere and small results
-keep all their bits, subnormal ones too.
+In float32 the three functions themselves are in `fastact.kernels.softplus32`, and softplus by beta is in
+`fastact.kernels.parameter_slopes32`. Here everything positive is added to something positive, with the pairs of
+`fastact.kernels.scaled`, so no threshold is needed anywhere and small results keep all their bits, subnormal ones too.
 """
 
 from __future__ import annotations
