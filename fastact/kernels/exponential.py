@@ -24,6 +24,7 @@ from fastact.kernels.exp32 import (
 from fastact.kernels.exp64 import exp_step_parts64
 from fastact.kernels.language import bits, by_dtype, copysign, fabs, fma, kernel, lookup, lookup_power, rarely, select
 from fastact.kernels.pairs import two_diff
+from fastact.kernels.parameter_slopes32 import CELU_LAST, celu_slope32
 from fastact.kernels.polynomials import horner, polynomial
 from fastact.kernels.scaled import (
     exp_scaled,
@@ -263,19 +264,19 @@ def celu(x: Lanes, alpha: Lanes) -> Lanes:
 
 
 @kernel
-def _exp_of_quotient(x: Lanes, alpha: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes, Lanes, Lanes]:
-    """t = x / alpha and e^t / unit as pairs for x <= 0, unit and 1 / unit, which are powers of two."""
-    f = format_of(x)
-    t, t_low = _quotient(x, alpha, -f.limit, HIGHEST_SLOPE[x.width])
+def _exp_of_quotient(t: Lanes, t_low: Lanes, alpha: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    """e^(t + t_low) / unit as a pair, unit and 1 / unit, which are powers of two; t has the sign of -alpha."""
+    f = format_of(t)
     lift = select(alpha > 0.0, 0, bits(alpha).const(-3 * f.scale // 2))
     hi, lo = exp_scaled(t, t_low, lift)
-    return t, t_low, hi, lo, power_of_two(-f.scale - lift, f), power_of_two(f.scale + lift, f)
+    return hi, lo, power_of_two(-f.scale - lift, f), power_of_two(f.scale + lift, f)
 
 
 @kernel
 def celu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
     """1 if x > 0 else e^(x/alpha). Error 0.77 ULP, where it is subnormal, in both dtypes."""
-    _, _, hi, lo, unit, _ = _exp_of_quotient(x, alpha)
+    t, t_low = _quotient(x, alpha, -format_of(x).limit, HIGHEST_SLOPE[x.width])
+    hi, lo, unit, _ = _exp_of_quotient(t, t_low, alpha)
     return _unless_of_one(x, alpha, select(x > 0.0, 1.0, (hi + lo) * unit))
 
 
@@ -292,19 +293,14 @@ def _celu_of_one(x: Lanes) -> tuple[Lanes]:
 
 
 @kernel
-def celu_derivative_alpha(x: Lanes, alpha: Lanes) -> Lanes:
-    """The derivative by alpha: e^t (1 - t) - 1 with t = x/alpha if x < 0, else 0.
-
-    For |t| < 0.7, where that cancels, -t^2 (1/2 + t/3 + t^2 P(t)). Error 0.76 ULP, where it is
-    subnormal; below 1 in float64.
-    """
-    t, t_low, hi, lo, unit, one = _exp_of_quotient(x, alpha)
+def _celu_alpha_slope(t: Lanes, t_low: Lanes, alpha: Lanes) -> Lanes:
+    """e^t (1 - t) - 1; for |t| < 0.7, where that cancels, -t^2 (1/2 + t/3 + t^2 P(t))."""
+    hi, lo, unit, one = _exp_of_quotient(t, t_low, alpha)
     g, g_low = two_diff(t.const(1.0), t)
     p = hi * g
     p_low = fma(hi, g, -p) + fma(hi, g_low - t_low, lo * g)
     d, e = two_diff(p, one)
-    y = select(fabs(t) < SERIES_LIMIT, _celu_alpha_series(t, t_low), (d + (e + p_low)) * unit)
-    return select(x >= 0.0, 0.0, y)
+    return select(fabs(t) < SERIES_LIMIT, _celu_alpha_series(t, t_low), (d + (e + p_low)) * unit)
 
 
 @kernel
@@ -322,6 +318,32 @@ def _celu_alpha_series(t: Lanes, t_low: Lanes) -> Lanes:
     square = t * t
     square_low = fma(t + t, t_low, fma(t, t, -square))
     return -fma(square, q, fma(square, q_low, square_low * q)) * scale**-2
+
+
+@kernel
+def _celu_slope_of_negative_alpha(t: Lanes, t_low: Lanes, alpha: Lanes) -> tuple[Lanes]:
+    return (_celu_alpha_slope(t, t_low, alpha),)
+
+
+@kernel
+def _celu_derivative_alpha32(x: Lanes, alpha: Lanes) -> Lanes:
+    """The derivative by alpha: e^t (1 - t) - 1 with t = x/alpha if x < 0, else 0.
+
+    Error 0.77 ULP; below 1 in float64.
+    """
+    t, t_low = _quotient(x, alpha, -CELU_LAST, HIGHEST_SLOPE[32])
+    y = celu_slope32(t, t_low, alpha == 1.0)
+    (y,) = rarely(alpha < 0.0, _celu_slope_of_negative_alpha, (t, t_low, alpha), (y,))
+    return select(x >= 0.0, 0.0, y)
+
+
+@kernel
+def _celu_derivative_alpha64(x: Lanes, alpha: Lanes) -> Lanes:
+    t, t_low = _quotient(x, alpha, -format_of(x).limit, HIGHEST_SLOPE[64])
+    return select(x >= 0.0, 0.0, _celu_alpha_slope(t, t_low, alpha))
+
+
+celu_derivative_alpha = by_dtype(_celu_derivative_alpha32, _celu_derivative_alpha64)
 
 
 RECORDS = (

@@ -1,8 +1,8 @@
 """softplus and its relatives log_sigmoid and mish: functions of w = e^-|x|, but for those that are tables.
 
-In float32 the three functions themselves are in `fastact.kernels.softplus32`. Here everything positive is added to
-something positive, with the pairs of `fastact.kernels.scaled`, so no threshold is needed anywhere and small results
-keep all their bits, subnormal ones too.
+In float32 the three functions themselves are in `fastact.kernels.softplus32`, and softplus by beta is in
+`fastact.kernels.parameter_slopes32`. Here everything positive is added to something positive, with the pairs of
+`fastact.kernels.scaled`, so no threshold is needed anywhere and small results keep all their bits, subnormal ones too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fastact.kernels.language import by_dtype, fabs, fma, kernel, rarely, select
 from fastact.kernels.logistic_parts import FORMATS, bounded_product, reciprocal_of_one_plus_exp
 from fastact.kernels.mish_slope64 import mish_derivative64
 from fastact.kernels.pairs import two_sum
+from fastact.kernels.parameter_slopes32 import softplus_derivative_beta32
 from fastact.kernels.scaled import (
     exp_scaled,
     format_of,
@@ -108,12 +109,11 @@ def softplus_derivative(x: Lanes, beta: Lanes) -> Lanes:
 
 
 @kernel
-def softplus_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
+def _softplus_derivative_beta64(x: Lanes, beta: Lanes) -> Lanes:
     """(t sigmoid(t) - log(1 + e^t)) / beta^2 with t = beta x.
 
     That is -(log(1 + w) + |t| w/(1 + w)) / beta^2 with w = e^-|t|, for either sign of t: two
-    positive terms, so nothing cancels. Error 0.77 ULP; 0.74 in float64. For |beta| < 1e-14
-    (float32) values below e^-173 / beta^2 are given as 0.
+    positive terms, so nothing cancels. Error 0.74 ULP.
     """
     a, a_low = _minus_fabs_product(x, beta)
     w, w_low = exp_scaled(a, a_low)
@@ -126,6 +126,9 @@ def softplus_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
     c, c_low, scale = reciprocal_square_scaled(beta)
     y = fma(s, c, fma(e, c, s * c_low)) * scale
     return select(fabs(x) > _bound(beta), -0.0, y)
+
+
+softplus_derivative_beta = by_dtype(softplus_derivative_beta32, _softplus_derivative_beta64)
 
 
 # --- log_sigmoid

@@ -22,6 +22,7 @@ from fastact.kernels.logistic_parts import (
     reciprocal,
 )
 from fastact.kernels.pairs import two_sum
+from fastact.kernels.parameter_slopes32 import swish_derivative_beta32
 from fastact.kernels.polynomials import polynomial
 from fastact.kernels.silu_slope32 import silu_derivative32
 
@@ -206,8 +207,8 @@ def _swish_derivative_of_one(x: Lanes) -> tuple[Lanes]:
 
 
 @kernel
-def swish_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
-    """x^2 e / (1 + e)^2, e = e^-|beta x|. Error 0.77 ULP (float32), 1.4 ULP (float64)."""
+def _swish_derivative_beta64(x: Lanes, beta: Lanes) -> Lanes:
+    """x^2 e / (1 + e)^2, e = e^-|beta x|. Error 1.4 ULP."""
     f = format_of(x)
     beta = _finite(beta)
     c = fabs(_clamp_product(x, beta, f.far_reach))
@@ -230,6 +231,9 @@ def swish_derivative_beta(x: Lanes, beta: Lanes) -> Lanes:
     square = mantissa * mantissa
     y = fma(square, slope, fma(square, slope_low, fma(mantissa, mantissa, -square) * slope))
     return y * power * power
+
+
+swish_derivative_beta = by_dtype(swish_derivative_beta32, _swish_derivative_beta64)
 
 
 RECORDS = (
