@@ -14,8 +14,7 @@ from fastact.cpu.emit import Block
 from fastact.cpu.lanes import Target
 from fastact.cpu.ufunc import elementwise
 from fastact.kernels.exp32 import LOG2_E as LOG2_E_PARTS
-from fastact.kernels.exp32 import POWERS_LOW, ROOTS, ROUND_PARTS
-from fastact.kernels.gelu_tanh_slope32 import LIFT, LOG2_E, ROUND
+from fastact.kernels.exp32 import ROOTS, ROUND_PARTS
 from fastact.kernels.language import (
     add_product,
     add_sums,
@@ -23,13 +22,11 @@ from fastact.kernels.language import (
     copysign,
     fabs,
     fma,
-    from_bits,
     grown,
     in_two,
     least_magnitude,
     lookup,
     lookup_power,
-    lookup_times_power,
     lookups,
     select,
 )
@@ -37,7 +34,6 @@ from fastact.kernels.language import (
 from .functions import same_bits
 
 Lanes = Any
-VALUES = POWERS_LOW[1:] + ROOTS + (0.3,)  # 32 numbers of any size
 
 
 def power(x: Lanes) -> Lanes:
@@ -47,15 +43,6 @@ def power(x: Lanes) -> Lanes:
 
 def power_by_bits(x: Lanes) -> Lanes:
     return lookup_power(ROOTS, bits(fma(x, LOG2_E_PARTS, ROUND_PARTS)), None)
-
-
-def times_power(x: Lanes) -> Lanes:
-    shifted = fma(x, LOG2_E, ROUND)
-    return lookup_times_power(VALUES, bits(x), shifted - ROUND, bits(shifted), LIFT)
-
-
-def times_power_by_product(x: Lanes) -> Lanes:
-    return from_bits(bits(fma(x, LOG2_E, ROUND)) << 23) * lookup(VALUES, bits(x))
 
 
 def of_two(x: Lanes) -> Lanes:
@@ -71,7 +58,6 @@ def of_two_by_comparison(x: Lanes) -> Lanes:
     ("one", "several", "lowest", "highest"),
     [
         (power, power_by_bits, -40.0, 130.0),
-        (times_power, times_power_by_product, -120.0, 0.0),
         (of_two, of_two_by_comparison, -3e38, 3e38),
     ],
 )

@@ -22,15 +22,7 @@ from fastact.kernels.erf64 import (
     slope64,
 )
 from fastact.kernels.exp32 import clamp_above, clamp_below
-from fastact.kernels.gelu32 import gelu32, gelu_derivative32
-from fastact.kernels.gelu_tanh_slope32 import (
-    DOWN,
-    GELU_TANH_ROOT,
-    GELU_TANH_SLOPE,
-    GELU_TANH_SLOPE_INTERVALS,
-    minus_cubic,
-    tail,
-)
+from fastact.kernels.gelu32 import gelu32, gelu_derivative32, gelu_tanh_derivative32, minus_two_u
 from fastact.kernels.language import by_dtype, fabs, fma, kernel, select
 from fastact.kernels.logistic_parts import FORMATS, one_plus_small_exp, quotient
 from fastact.kernels.pairs import two_square
@@ -39,11 +31,6 @@ from ..activation import Activation
 
 Lanes = Any
 
-# 2u = x (LINEAR + CUBIC x^2), LINEAR_HEAD32 of so few bits that its sum with any product is exact where both matter.
-LINEAR_HEAD32 = 1.595703125
-LINEAR_REST32 = 6.599660264328122e-05
-CUBIC32 = 0.07135481387376785
-CUBIC_REST32 = 2.3988324659995897e-09
 # -x e^2u(x) underflows below the one, 1/(1 + e^-2u) rounds to 1 above the other.
 GELU_TANH_LOWEST32 = -11.4
 GELU_TANH_LINEAR32 = 5.12
@@ -53,39 +40,8 @@ GELU_TANH_LINEAR32 = 5.12
 def _gelu_tanh32(x: Lanes) -> Lanes:
     """x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3). Error 0.77 ULP."""
     c = clamp_above(clamp_below(x, GELU_TANH_LOWEST32), GELU_TANH_LINEAR32)
-    s = c * c
-    s_low = fma(c, c, -s)
-    p = fma(s, -CUBIC32, -LINEAR_HEAD32)
-    # What p lacks of -2u/c; the first of these is exact but for its last bit.
-    p_low = fma(s, -CUBIC32, -LINEAR_HEAD32 - p) + fma(s, -CUBIC_REST32, fma(s_low, -CUBIC32, -LINEAR_REST32))
-    z = c * p
-    d, d_low = one_plus_small_exp(z, fma(c, p_low, fma(c, p, -z)))
+    d, d_low = one_plus_small_exp(*minus_two_u(c))
     return select(x <= GELU_TANH_LINEAR32, quotient(c, d, d_low) * FORMATS[32].scale, x)
-
-
-@kernel
-def _slope32(x: Lanes, parts: tuple[Lanes, Lanes, Lanes], g: Lanes, g_low: Lanes) -> Lanes:
-    """D for x <= 0 and 1 - D for x > 0, where 2^90 D = -(g + g_low) h (1 + r + w) and `parts` is (h, r, w).
-
-    g is |x| less the root of D, exactly so near the root.
-    """
-    h, r, w = parts
-    t = fma(h, r + w, h)
-    t_low = fma(h, w, fma(h, r, h - t))
-    y = fma(g, t, fma(g, t_low, g_low * t))
-    return select(x > 0.0, fma(y, DOWN, 1.0), y * -DOWN)
-
-
-@kernel
-def _gelu_tanh_derivative32(x: Lanes) -> Lanes:
-    """s(2u) (1 + 2 x u' s(-2u)), s the logistic function. Error 0.849 ULP."""
-    a = clamp_above(fabs(x), GELU_TANH_SLOPE_INTERVALS[2])
-    root, root_low = GELU_TANH_ROOT
-    # The root is a multiple of 2^-20: for a above it the difference is exact, below it the sum.
-    g = a - root
-    g_low = a - (g + root)
-    parts = tail(a, *minus_cubic(a), GELU_TANH_SLOPE, GELU_TANH_SLOPE_INTERVALS)
-    return _slope32(x, parts, g, g_low - root_low)
 
 
 # 2u = x (LINEAR + CUBIC x^2) in float64. LINEAR_HEAD has 21 bits, so that LINEAR_HEAD - p is exact.
@@ -125,7 +81,7 @@ def _gelu_tanh_derivative64(x: Lanes) -> Lanes:
 gelu = by_dtype(gelu32, gelu64)
 gelu_derivative = by_dtype(gelu_derivative32, gelu_derivative64)
 gelu_tanh = by_dtype(_gelu_tanh32, _gelu_tanh64)
-gelu_tanh_derivative = by_dtype(_gelu_tanh_derivative32, _gelu_tanh_derivative64)
+gelu_tanh_derivative = by_dtype(gelu_tanh_derivative32, _gelu_tanh_derivative64)
 
 
 RECORDS = (

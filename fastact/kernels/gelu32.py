@@ -1,11 +1,11 @@
-"""gelu and gelu' in float32: tables of 32 polynomials, for less than what an exponential in two parts costs.
+"""gelu, gelu' and gelu_tanh' in float32: tables of 32 polynomials, for less than what an exponential as a pair costs.
 
 f(b + t) = c0 + t (c1 + t (c2 + ... c8 t^7)). Which piece x is in says z (steep - alpha min(z, -bend)), z = x - shift,
-rounded to an integer: they become narrower left of -bend, as both functions fall like e^(-x^2/2) there. Each b is a
-float at which f is very nearly a float, c0, so c0 needs no low part; around 0 b is 0, and in the piece with the zero of
-gelu' the float next to it. c8 needs few bits, and is kept in the last ones of c7. Left of the pieces, where few of a
-network's numbers are, f is e^(-x^2/2) times a polynomial. tools/polynomials/gelu32.py computes the tables; the error of
-a piece is at most 0.15 ULP.
+rounded to an integer: they become narrower left of -bend, as the functions fall like e^(-x^2/2) and faster there. Each
+b is a float at which f is very nearly a float, c0, so c0 needs no low part; around 0 b is 0, and in the piece with the
+zero of a derivative the float next to it. c8 needs few bits, and is kept in the last ones of c7. Left of the pieces,
+where few of a network's numbers are, f is an exponential times a polynomial. tools/polynomials/gelu32.py computes the
+tables; the error of a piece is at most 0.15 ULP.
 """
 
 from __future__ import annotations
@@ -17,7 +17,18 @@ from fastact.kernels.exp32 import clamp_above, clamp_below
 from fastact.kernels.language import bits, fma, from_bits, kernel, lookups, rarely, select
 from fastact.kernels.scaled import exp_scaled32, format_of
 
-__all__ = ["GELU", "GELU_PIECES", "GELU_SLOPE", "GELU_SLOPE_PIECES", "gelu32", "gelu_derivative32"]
+__all__ = [
+    "GELU",
+    "GELU_PIECES",
+    "GELU_SLOPE",
+    "GELU_SLOPE_PIECES",
+    "GELU_TANH_SLOPE",
+    "GELU_TANH_SLOPE_PIECES",
+    "gelu32",
+    "gelu_derivative32",
+    "gelu_tanh_derivative32",
+    "minus_two_u",
+]
 
 Lanes = Any
 Table = tuple[tuple[float, ...], ...]
@@ -29,22 +40,28 @@ class Pieces(NamedTuple):
     steep: float
     alpha: float
     bend: float
-    shift: float  # such that gelu' is at least 1/4 in the piece around 0, for then y - c0 is exact in it
+    shift: float  # such that a derivative is at least 1/4 in the piece around 0, for then y - c0 is exact in it
     first: int  # the number of the one farthest left
     left: float  # its left end, but for what rounding may do
     last: float  # in the last one
-    top: float  # from here on gelu(x) is x, to 0.65 ULP, and gelu'(x) is 1
+    top: float  # from here on gelu(x) is x, to 0.65 ULP, and a derivative is 1
+    zero: int = 0  # the number of the one with the zero, if there is one but at 0
+    lows: tuple[float, float] = (0.0, 0.0)  # what c0, which is 0, and c1 lack in it
 
 
 GELU_PIECES = Pieces(0.4296875, 0.2578125, 2.25, 0.0, -27, -9.51, 3.8, 5.3)
-GELU_SLOPE_PIECES = Pieces(0.515625, 0.2421875, 3.25, 0.0703125, -25, -9.16, 4.5, 6.0)
+GELU_SLOPE_LOWS = (-5.227311916655708e-09, -1.466752319601028e-08)
+GELU_SLOPE_PIECES = Pieces(0.515625, 0.2421875, 3.25, 0.0703125, -25, -9.16, 4.5, 6.0, -1, GELU_SLOPE_LOWS)
+GELU_TANH_SLOPE_LOWS = (-4.880576831567396e-09, 8.707938370378088e-09)
+GELU_TANH_SLOPE_PIECES = Pieces(-0.359375, 0.515625, 3.25, 0.0703125, -25, -7.31, 4.5, 5.5, -1, GELU_TANH_SLOPE_LOWS)
 ROUND = 1.5 * 2.0**23  # adding it to |v| < 2^22 rounds v to an integer, which is in the low bits of the sum
-ZERO = -1  # the number of the piece with the zero of gelu'
-
-# What c0, which is 0, and c1 lack in that piece.
-ZERO_LOW = (-5.227311916655708e-09, -1.466752319601028e-08)
-
-FURTHEST = 14.9  # to the left of minus that both results are 0
+FURTHEST, FURTHEST_TANH = 14.9, 10.9  # to the left of minus that results are 0
+# 2u = x (LINEAR + CUBIC x^2), LINEAR_HEAD of so few bits that its sum with any product is exact where both matter.
+LINEAR_HEAD = 1.595703125
+LINEAR_REST = 6.599660264328122e-05
+CUBIC = 0.07135481387376785
+CUBIC_REST = 2.3988324659995897e-09
+CUBIC_3, CUBIC_3_REST = 0.21406444907188416, -2.540834209696641e-10  # three times that
 # fmt: off
 GELU_LEFT = (
     12.219597816467285,
@@ -252,6 +269,98 @@ GELU_SLOPE = (
         0.0004229061887599528, -0.0021167828235775232, 0.0029332004487514496, 0.004386320244520903,
     ),
 )
+GELU_TANH_SLOPE = (
+    (
+        0.0, 0.812278687953949, 1.5555425882339478, 2.330094575881958,
+        3.1124331951141357, 3.868642807006836, 4.93180513381958, -7.265851020812988,
+        -7.131962299346924, -6.991794586181641, -6.839970111846924, -6.689607620239258,
+        -6.531662464141846, -6.382869243621826, -6.22806978225708, -6.0478434562683105,
+        -5.8916754722595215, -5.698784828186035, -5.535299301147461, -5.34125280380249,
+        -5.138311862945557, -4.9359130859375, -4.734414577484131, -4.492072105407715,
+        -4.262369155883789, -4.010619640350342, -3.7497689723968506, -3.457618236541748,
+        -3.053853988647461, -2.3269357681274414, -1.4387675523757935, -0.7524614334106445,
+    ),
+    (
+        0.5, 1.0243568420410156, 1.1255159378051758, 1.0522809028625488,
+        1.0084295272827148, 1.0005879402160645, 1.000002384185791, -1.1085895215863766e-15,
+        -5.757064407987088e-15, -3.043161697028479e-14, -1.7270874400759917e-13, -9.00837997946935e-13,
+        -4.756892796331513e-12, -2.137253568568198e-11, -9.555875535305347e-11, -5.03303843046865e-10,
+        -1.980558828051926e-09, -9.860507077519287e-09, -3.572407081264828e-08, -1.5129268149394193e-07,
+        -6.22452489551506e-07, -2.3234715627040714e-06, -7.884471415309235e-06, -3.0593713745474815e-05,
+        -9.911495726555586e-05, -0.0003197961486876011, -0.0009522289037704468, -0.0028093289583921432,
+        -0.00997183844447136, -0.05257213115692139, -0.12891018390655518, -0.0,
+    ),
+    (
+        0.7978845834732056, 0.38396650552749634, -0.048084668815135956, -0.09206155687570572,
+        -0.024555794894695282, -0.0024465809110552073, -1.4957120583858341e-05, -1.3872743726613557e-14,
+        -6.963149539384803e-14, -3.549674660111024e-13, -1.9356027197714454e-12, -9.696681825543951e-12,
+        -4.9036774640853764e-11, -2.1135151961892973e-10, -9.041838389123313e-10, -4.518442509038323e-09,
+        -1.697052276483646e-08, -7.96451757878458e-08, -2.740985678428842e-07, -1.0903144129770226e-06,
+        -4.19262732975767e-06, -1.4597189874621108e-05, -4.610585165210068e-05, -0.00016355846310034394,
+        -0.0004848831449635327, -0.001412868150509894, -0.0037632635794579983, -0.009718387387692928,
+        -0.028157757595181465, -0.0923294797539711, -0.008121590130031109, 0.4304000735282898,
+    ),
+    (
+        -5.7014460708160186e-08, -0.38794371485710144, -0.1465693861246109, 0.04251585900783539,
+        0.02930668368935585, 0.004566640127450228, 4.4304812035989016e-05, -8.505110678236338e-14,
+        -4.121695118455143e-13, -2.023954354807289e-12, -1.0589198788657495e-11, -5.087414864379802e-11,
+        -2.459683012823177e-10, -1.0152109153338529e-09, -4.147503229745553e-09, -1.9615129076555604e-08,
+        -7.014460834398051e-08, -3.092902716161916e-07, -1.0079305639010272e-06, -3.750083124032244e-06,
+        -1.3410522115009371e-05, -4.3299565732013434e-05, -0.0001264578604605049, -0.0004062798689119518,
+        -0.0010903241345658898, -0.002827612217515707, -0.0066087087616324425, -0.01451097708195448,
+        -0.032187290489673615, -0.04230290651321411, 0.19602662324905396, 0.3875184655189514,
+    ),
+    (
+        -0.26727819442749023, 0.010802405886352062, 0.1373738795518875, 0.02227678894996643,
+        -0.01628006249666214, -0.004917501006275415, -8.183683530660346e-05, -3.402521862351515e-13,
+        -1.5901558498773727e-12, -7.511543470561932e-12, -3.764862380184475e-11, -1.731725735032441e-10,
+        -7.989188199886144e-10, -3.1513986975539865e-09, -1.226642165619296e-08, -5.474023012652651e-08,
+        -1.858467584270329e-07, -7.668243711123068e-07, -2.357236780881067e-06, -8.160346624208614e-06,
+        -2.6965291908709332e-05, -8.013565820874646e-05, -0.00021447354811243713, -0.0006158022442832589,
+        -0.0014721885090693831, -0.003320086980238557, -0.0065830666571855545, -0.011586977168917656,
+        -0.016456354409456253, 0.022666091099381447, 0.1437309980392456, -0.01578301005065441,
+    ),
+    (
+        6.3326428971777204e-06, 0.10795699805021286, -0.021244876086711884, -0.030754150822758675,
+        0.001332318875938654, 0.0031929377000778913, 0.00010463184298714623, -9.980852949675878e-13,
+        -4.492388232246736e-12, -2.0383788407185577e-11, -9.769964004480158e-11, -4.29421526115803e-10,
+        -1.886165446052246e-09, -7.093960530113463e-09, -2.6237096051318076e-08, -1.100902053963182e-07,
+        -3.5361796335564577e-07, -1.3586035265689134e-06, -3.920461040252121e-06, -1.2542972399387509e-05,
+        -3.7975518353050575e-05, -0.00010279876732965931, -0.0002488865575287491, -0.0006257345667108893,
+        -0.001297379843890667, -0.0024360273964703083, -0.003799786791205406, -0.004470759071409702,
+        -0.00013534982281271368, 0.03091360442340374, 0.005246550310403109, -0.11394673585891724,
+    ),
+    (
+        0.06119878962635994, -0.0232226699590683, -0.023616435006260872, 0.01009332574903965,
+        0.003712212899699807, -0.0010691452771425247, -9.732862235978246e-05, -2.2867773213225417e-12,
+        -9.898278377495906e-12, -4.307435658157388e-11, -1.9701323905607637e-10, -8.25583101882188e-10,
+        -3.4433025319913213e-09, -1.2315258146600172e-08, -4.3144563477426345e-08, -1.694354807568743e-07,
+        -5.129082865096279e-07, -1.822871240619861e-06, -4.906516551272944e-06, -1.43711622513365e-05,
+        -3.941219983971678e-05, -9.567657980369404e-05, -0.00020525368745438755, -0.0004360634775366634,
+        -0.0007427586824633181, -0.001037634676322341, -0.0009433262748643756, 0.00026752782287076116,
+        0.004469920415431261, 0.010072310455143452, -0.031049944460392, -0.016609232872724533,
+    ),
+    (
+        -0.00011735589214367792, -0.01721818372607231, 0.011109993793070316, 0.0013911417918279767,
+        -0.002108765998855233, -5.986160249449313e-05, 6.698087236145511e-05, -4.24798434275897e-12,
+        -1.765168393397243e-11, -7.350176023379618e-11, -3.202580700634172e-10, -1.2765563051075901e-09,
+        -5.040588835214521e-09, -1.7086337678051677e-08, -5.648389489465444e-08, -2.0666044520112337e-07,
+        -5.846461021974392e-07, -1.9113219877908705e-06, -4.7562257350364234e-06, -1.2624671398953069e-05,
+        -3.0668132239952683e-05, -6.511140236398205e-05, -0.00011932878260267898, -0.00019754051754716784,
+        -0.00023323910136241466, -0.00012286256242077798, 0.0002983089361805469, 0.0011403461685404181,
+        0.002211692975834012, -0.0014425348490476608, -0.009825339540839195, 0.019732162356376648,
+    ),
+    (
+        -0.009718440473079681, 0.005957945249974728, 0.0008000558009371161, -0.0018480372382327914,
+        0.0002541027788538486, 0.0002381536760367453, -3.1522406061412767e-05, -6.64148640597273e-12,
+        -2.6225330934659397e-11, -1.0353881640945417e-10, -4.3235190427814985e-10, -1.6348464804138985e-09,
+        -6.132030883065909e-09, -1.940621707774426e-08, -5.953510751055546e-08, -2.0554674051709299e-07,
+        -5.353501819627127e-07, -1.599709207766864e-06, -3.6017816000821767e-06, -8.50637661642395e-06,
+        -1.784739288268611e-05, -3.140335320495069e-05, -4.427758904057555e-05, -4.201342380838469e-05,
+        6.98029771228903e-06, 0.00013563288666773587, 0.0003265787963755429, 0.00047248200280591846,
+        0.00020096272055525333, -0.0018976227147504687, 0.0025669934693723917, 0.005088232457637787,
+    ),
+)
 # fmt: on
 
 
@@ -272,7 +381,7 @@ def _entries(place: Lanes, table: Table) -> Iterator[Lanes]:
 
 
 @kernel
-def _value(t: Lanes, entries: Iterator[Lanes], zero: Lanes | None = None) -> Lanes:
+def _value(t: Lanes, entries: Iterator[Lanes], zero: Lanes | None = None, lows: tuple[float, float] = (0, 0)) -> Lanes:
     """c0 + t (c1 + t (c2 + ...)), where the mask `zero` is true with the low parts of c0 and c1.
 
     In the tails the bracket is up to twice as large as the sum. What is rounded off both is added at the end: y - c0 is
@@ -289,7 +398,7 @@ def _value(t: Lanes, entries: Iterator[Lanes], zero: Lanes | None = None) -> Lan
     y = fma(t, p, c0)
     rest = fma(-t, p, y - c0)
     if zero is not None:
-        rest, excess = (select(zero, v - low, v) for v, low in zip((rest, excess), ZERO_LOW, strict=True))
+        rest, excess = (select(zero, v - low, v) for v, low in zip((rest, excess), lows, strict=True))
     return y - fma(t, excess, rest)
 
 
@@ -330,10 +439,51 @@ def gelu32(x: Lanes) -> Lanes:
 
 
 @kernel
+def _derivative(x: Lanes, pieces: Pieces, table: Table) -> Lanes:
+    place = _place(x, pieces)
+    entries = _entries(place, table)
+    return _value(clamp_above(x, pieces.top) - next(entries), entries, place == ROUND + pieces.zero, pieces.lows)
+
+
+@kernel
 def gelu_derivative32(x: Lanes) -> Lanes:
     """Phi(x) + x phi(x). Error 0.92 ULP."""
-    place = _place(x, GELU_SLOPE_PIECES)
-    entries = _entries(place, GELU_SLOPE)
-    y = _value(clamp_above(x, GELU_SLOPE_PIECES.top) - next(entries), entries, place == ROUND + ZERO)
+    y = _derivative(x, GELU_SLOPE_PIECES, GELU_SLOPE)
     (y,) = rarely(x < GELU_SLOPE_PIECES.left, _gelu_derivative_left, (x,), (y,))
+    return y
+
+
+@kernel
+def minus_two_u(x: Lanes) -> tuple[Lanes, Lanes]:
+    """-2u = -x (LINEAR + CUBIC x^2), u = sqrt(2/pi) (x + 0.044715 x^3), as a pair."""
+    s = x * x
+    s_low = fma(x, x, -s)
+    p = fma(s, -CUBIC, -LINEAR_HEAD)
+    # What p lacks of -2u/x; the first of these is exact but for its last bit.
+    p_low = fma(s, -CUBIC, -LINEAR_HEAD - p) + fma(s, -CUBIC_REST, fma(s_low, -CUBIC, -LINEAR_REST))
+    z = x * p
+    return z, fma(x, p_low, fma(x, p, -z))
+
+
+@kernel
+def _gelu_tanh_derivative_left(x: Lanes) -> tuple[Lanes]:
+    """-e^-2u(a) (2a u'(a) - 1), a = -x: of the rest nothing shows."""
+    first = GELU_TANH_SLOPE_PIECES.left
+    a = clamp_above(clamp_below(-x, -first), FURTHEST_TANH)
+    hi, lo = exp_scaled32(*minus_two_u(a))
+    s = a * a
+    s_low = fma(a, a, -s)
+    p = fma(s, CUBIC_3, LINEAR_HEAD)
+    p_low = fma(s, CUBIC_3, LINEAR_HEAD - p) + fma(s, CUBIC_3_REST, fma(s_low, CUBIC_3, LINEAR_REST))
+    w = a * p
+    w_low = fma(a, p_low, fma(a, p, -w))
+    w = w - 1.0  # which is exact
+    return (fma(hi, w, fma(hi, w_low, lo * w)) * -format_of(x).down,)
+
+
+@kernel
+def gelu_tanh_derivative32(x: Lanes) -> Lanes:
+    """s(2u) (1 + 2 x u' s(-2u)), s the logistic function. Error 0.83 ULP."""
+    y = _derivative(x, GELU_TANH_SLOPE_PIECES, GELU_TANH_SLOPE)
+    (y,) = rarely(x < GELU_TANH_SLOPE_PIECES.left, _gelu_tanh_derivative_left, (x,), (y,))
     return y

@@ -44,7 +44,6 @@ __all__ = [
     "lookup_made",
     "lookup_plus",
     "lookup_power",
-    "lookup_times_power",
     "lookups",
     "public",
     "rarely",
@@ -92,7 +91,7 @@ class Shortcuts(Protocol):
     def lookups(self, tables: Sequence[Sequence[float]]) -> Iterator[Lanes]: ...
     def lookup_plus(self, table: Sequence[float], plus: Lanes) -> Lanes: ...
     def lookup_scaled(self, table: Sequence[float], n: Lanes) -> Lanes | None:
-        """``lookup(table) * 2**floor(n)``: for `lookup_power` and `lookup_times_power`."""
+        """``lookup(table) * 2**floor(n)``: for `lookup_power`."""
 
     def lookup_made(
         self, kernel: Callable[..., Any], tables: Sequence[Sequence[float]], numbers: Sequence[Lanes]
@@ -238,19 +237,6 @@ def lookup_power(table: Sequence[float], i: Lanes, n: Lanes | None) -> Lanes:
     if n is not None and hasattr(i, "lookup_scaled") and (scaled := i.lookup_scaled(table, n)) is not None:
         return scaled
     return from_bits(bits(lookup(with_places(tuple(table), i.width, -1), i)) + (i << (MANTISSA[i.width] - 4)))
-
-
-def lookup_times_power(
-    table: Sequence[float], j: Lanes, n: Lanes, i: Lanes, lift: int, found: Iterator[Lanes] | None = None
-) -> Lanes:
-    """``table[j % len(table)] * 2**(n + lift)``, n whole and n + lift plus the exponent's bias in the low bits of `i`.
-
-    No such power and no result may be subnormal, or infinite. Next in `found`, if given, is ``lookup(table, j)``.
-    """
-    lifted = tuple(entry * 2.0**lift for entry in table)
-    if hasattr(j, "lookup_scaled") and (scaled := j.lookup_scaled(lifted, n)) is not None:
-        return scaled
-    return from_bits(i << MANTISSA[i.width]) * (lookup(table, j) if found is None else next(found))
 
 
 MANTISSA = {32: 23, 64: 52}  # bits of a float's fraction, by its width

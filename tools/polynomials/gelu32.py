@@ -1,12 +1,12 @@
-"""The tables of `fastact.kernels.gelu32`: gelu and gelu' on 32 pieces, and what they are to the left of them.
+"""The tables of `fastact.kernels.gelu32`: gelu, gelu' and gelu_tanh' on 32 pieces, and to the left of them.
 
 Which piece x is in says z (steep - alpha min(z, -bend)), z = x - shift, rounded to an integer k: they have one width
-right of -bend, and become narrower to the left of it, where both functions fall like e^(-x^2/2). In each f(b + t) =
+right of -bend, and become narrower to the left of it, where the functions fall like e^(-x^2/2). In each f(b + t) =
 c0 + t (c1 + t (c2 + ... c8 t^7)), where b is a float32 at which f is very nearly a float32, c0, of which the last two
 bits are 0, and such that what is rounded in the bracket weighs as much at one end as at the other. The piece around 0
-has b = 0; that with the zero of gelu' has the float next to it, and the low parts of c0 and c1 beside the table. c8
-needs few bits, and is kept in the last 16 of c7, for which the other coefficients make up.
-Left of the pieces f(-a) e^(a^2/2) is a polynomial in a - b.
+has b = 0; that with the zero of a derivative has the float next to it, and the low parts of c0 and c1 are beside the
+table. c8 needs few bits, and is kept in the last 16 of c7, for which the other coefficients make up.
+Left of the pieces f(-a) e^(a^2/2) is a polynomial in a - b; gelu_tanh' needs none.
 Run it to print the tables; with ``--check`` it exits non-zero unless the kernel's tables stay below the bound.
 """
 
@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gelu_parts import Function, gelu_slope, half_square, root_of, upper_tail
+from gelu_parts import Function, gelu_slope, gelu_tanh_slope, half_square, root_of, upper_tail
 from mpmath import mp, mpf
 from remez import fit, fit_rounded, round_to, show_columns, ulp
 
@@ -39,10 +39,15 @@ def slope(x: Any) -> Any:
     return gelu_slope(-x)
 
 
-ROOT = -root_of(gelu_slope)
+def tanh_slope(x: Any) -> Any:
+    return gelu_tanh_slope(-x)
+
+
+ROOTS: dict[Function, Any] = {slope: -root_of(gelu_slope), tanh_slope: -root_of(gelu_tanh_slope)}
 FUNCTIONS: dict[str, tuple[Function, Any]] = {
     "GELU": (gelu, gelu32.GELU_PIECES),
     "GELU_SLOPE": (slope, gelu32.GELU_SLOPE_PIECES),
+    "GELU_TANH_SLOPE": (tanh_slope, gelu32.GELU_TANH_SLOPE_PIECES),
 }
 
 
@@ -66,12 +71,17 @@ def ends(k: int, pieces: Any) -> tuple[Any, Any]:
     return low - ROUNDING, high + ROUNDING
 
 
+def zero_of(f: Function, low: Any, high: Any) -> Any:
+    """The float next to the zero, if that is between these."""
+    return round_to(ROOTS[f], "float32") if f in ROOTS and low < ROOTS[f] < high else None
+
+
 def centre(f: Function, low: Any, high: Any) -> tuple[Any, Any]:
     """b and c0."""
     if low < 0 < high:
         return mpf(0), f(mpf(0))
-    if f is slope and low < ROOT < high:
-        return round_to(ROOT, "float32"), mpf(0)
+    if zero_of(f, low, high) is not None:
+        return zero_of(f, low, high), mpf(0)
     at = (low + high) / 2
     if high < 0 and all((f(x) - f(low)) * (f(x) - f(high)) < 0 for x in (at, (low + at) / 2, (at + high) / 2)):
         # So much nearer to the smaller value that what is rounded in the bracket weighs as much at either end.
@@ -114,11 +124,11 @@ def left_error(name: str, coefficients: list[float]) -> Any:
     return max(abs(mp.fsum(ck * (a - b) ** j for j, ck in enumerate(c)) / g(a) - 1) for a in points) * 2**24
 
 
-def zero_low() -> tuple[float, float]:
+def lows_of(f: Function) -> tuple[float, float]:
     """What c0 and c1 of the piece with the zero lack."""
-    b = round_to(ROOT, "float32")
-    c1 = mp.diff(slope, b)
-    return float(round_to(slope(b), "float32")), float(round_to(c1 - round_to(c1, "float32"), "float32"))
+    b = round_to(ROOTS[f], "float32")
+    c1 = mp.diff(f, b)
+    return float(round_to(f(b), "float32")), float(round_to(c1 - round_to(c1, "float32"), "float32"))
 
 
 def unpacked(word: float) -> list[Any]:
@@ -142,7 +152,7 @@ def piece(name: str, k: int) -> list[float]:
     f, pieces = FUNCTIONS[name]
     low, high = ends(k, pieces)
     b, c0 = centre(f, low, high)
-    lost = zero_low() if f is slope and low < ROOT < high else (0.0, 0.0)
+    lost = (0.0, 0.0) if zero_of(f, low, high) is None else lows_of(f)
     fixed = [round_to(mp.diff(f, b), "float32")] if any(lost) or (f is gelu and b == 0) else []
     first, interval = 1 + len(fixed), (low - b, high - b)
 
@@ -168,8 +178,8 @@ def error(name: str, k: int, coefficients: list[float]) -> Any:
     low, high = ends(k, pieces)
     b, *c, word = (mpf(v) for v in coefficients)
     c += unpacked(float(word))
-    if f is slope and low < ROOT < high:
-        c[:2] = (v + lost for v, lost in zip(c[:2], gelu32.ZERO_LOW, strict=True))
+    if zero_of(f, low, high) is not None:
+        c[:2] = (v + lost for v, lost in zip(c[:2], lows_of(f), strict=True))
     worst = mpf(0)
     for i in range(201):
         x = round_to(low + (high - low) * i / 200, "float32")
@@ -180,27 +190,30 @@ def error(name: str, k: int, coefficients: list[float]) -> Any:
 
 
 def main() -> int:
-    if "--check" not in sys.argv:
-        gelu32.ZERO_LOW = zero_low()
-        print("ZERO_LOW =", gelu32.ZERO_LOW)
-    worst = mpf(0)
+    check, worst = "--check" in sys.argv, mpf(0)
     with ProcessPoolExecutor() as pool:
-        for name, (_, pieces) in FUNCTIONS.items():
-            tail = list(getattr(gelu32, f"{name}_LEFT")) if "--check" in sys.argv else left(name)
+        for name, (f, pieces) in FUNCTIONS.items():
             ks = range(pieces.first, pieces.first + PIECES)
-            if "--check" in sys.argv:
+            if check:
                 columns = [list(row) for row in zip(*getattr(gelu32, name), strict=True)]
                 found = [columns[k % PIECES] for k in ks]
+                worst = max(worst, BOUND + 1 if f in ROOTS and pieces.lows != lows_of(f) else 0)
             else:
                 found = list(pool.map(piece, [name] * PIECES, ks))
                 placed = {k % PIECES: row for k, row in zip(ks, found, strict=True)}
                 print(show_columns(zip(*(placed[k] for k in range(PIECES)), strict=True), name))
-                print(f"{name}_LEFT = (", *(f"    {c!r}," for c in tail), ")", sep="\n")
+                if f in ROOTS:
+                    print(f"{name}_LOWS = {lows_of(f)}")
             print(f"# {name} begins at {mp.nstr(left_end(pieces.first, pieces), 8)}")
             errors = list(pool.map(error, [name] * PIECES, ks, found))
             print("# errors in ULP:", " ".join(mp.nstr(e, 2) for e in errors))
-            print("# left of them:", mp.nstr(e := left_error(name, tail), 2))
-            worst = max(worst, *errors, e)
+            worst = max(worst, *errors)
+            if f is not tanh_slope:
+                tail = list(getattr(gelu32, f"{name}_LEFT")) if check else left(name)
+                if not check:
+                    print(f"{name}_LEFT = (", *(f"    {c!r}," for c in tail), ")", sep="\n")
+                print("# left of them:", mp.nstr(e := left_error(name, tail), 2))
+                worst = max(worst, e)
     return int(worst > BOUND)
 
 

@@ -1,4 +1,4 @@
-"""The positive functions that `gelu_tanh_slope32` and `erf64` tabulate, at whatever precision mpmath is set to."""
+"""The positive functions that `gelu32` and `erf64` tabulate, at whatever precision mpmath is set to."""
 
 from __future__ import annotations
 
