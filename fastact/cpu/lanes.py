@@ -178,7 +178,8 @@ class Lanes:
 
     # -- comparisons: false for NaN, except != -----------------------------------------------------------------------
 
-    def _compare(self, operation: str, other: Any) -> Lanes:
+    def compare(self, operation: str, other: Any) -> Lanes:
+        """A mask."""
         if self.kind == "float":
             compare = self.builder.fcmp_unordered if operation == "!=" else self.builder.fcmp_ordered
         else:
@@ -189,36 +190,41 @@ class Lanes:
         return mask
 
     def __lt__(self, other: Any) -> Lanes:
-        return self._compare("<", other)
+        return self.compare("<", other)
 
     def __le__(self, other: Any) -> Lanes:
-        return self._compare("<=", other)
+        return self.compare("<=", other)
 
     def __gt__(self, other: Any) -> Lanes:
-        return self._compare(">", other)
+        return self.compare(">", other)
 
     def __ge__(self, other: Any) -> Lanes:
-        return self._compare(">=", other)
+        return self.compare(">=", other)
 
     def __eq__(self, other: Any) -> Lanes:  # type: ignore[override]
-        return self._compare("==", other)
+        return self.compare("==", other)
 
     def __ne__(self, other: Any) -> Lanes:  # type: ignore[override]
-        return self._compare("!=", other)
+        return self.compare("!=", other)
 
     def any(self) -> Any:
         """Whether a mask is true in any lane, as one bit."""
         if self.count == 1:
             return self.value
-        value, count, native = self.value, self.count, 512 // self.width
-        if self.compared is not None and count > native:
-            # Compared again, register by register: LLVM would first make one of the masks of all of them.
-            operation, operands = self.compared
-            parts = zip(*(one.registers(native) for one in operands), strict=True)
-            value = reduce(self.builder.or_, [a._compare(operation, b).value for a, b in parts])
-            count = native
-        packed = self.builder.bitcast(value, ir.IntType(count))
-        return self.builder.icmp_unsigned("!=", packed, ir.IntType(count)(0))
+        masks = self.parts(512 // self.width)
+        packed = ir.IntType(masks[0].count)
+        value = self.builder.bitcast(reduce(self.builder.or_, [mask.value for mask in masks]), packed)
+        return self.builder.icmp_unsigned("!=", value, packed(0))
+
+    def parts(self, native: int) -> list[Lanes]:
+        """A mask in parts of at most `native` lanes."""
+        if self.count <= native:
+            return [self]
+        if self.compared is None:
+            return self.registers(native)
+        # Compared again, register by register: LLVM would first make one of the masks of all of them.
+        operation, operands = self.compared
+        return [a.compare(operation, b) for a, b in zip(*(one.registers(native) for one in operands), strict=True)]
 
     def registers(self, native: int) -> list[Lanes]:
         """These lanes in parts of `native` each."""
@@ -351,21 +357,9 @@ class Lanes:
         self, kernel: Callable[..., Sequence[Lanes]], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
     ) -> list[Lanes]:
         """On a mask: the kernel is a function of its own, called if need be."""
-        from .rare import called
+        from .rare import rarely
 
-        builder = self.builder
-        usual = builder.block
-        with builder.if_then(self.any(), likely=False):
-            results = called(kernel, operands, len(otherwise))
-            chosen = [old.select(self, new, old) for new, old in zip(results, otherwise, strict=True)]
-            rare = builder.block
-        found = []
-        for new, old in zip(chosen, otherwise, strict=True):
-            phi = builder.phi(old.value.type)
-            phi.add_incoming(old.value, usual)
-            phi.add_incoming(new.value, rare)
-            found.append(old.like(phi))
-        return found
+        return rarely(self, kernel, operands, otherwise)
 
     def _permute(self, table: Sequence[float], native: int, plus: Lanes | None = None) -> Lanes:
         """AVX-512: the table lives in one or two registers and each register of indices costs one instruction."""

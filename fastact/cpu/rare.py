@@ -3,14 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
 
-from .lanes import FLOAT, Builder, Lanes, vector
+from .lanes import FLOAT, Builder, Lanes, concatenate, vector
 
 
-def called(kernel: Callable[..., Any], operands: Sequence[Lanes], results: int) -> list[Lanes]:
+def rarely(
+    mask: Lanes, kernel: Callable[..., Any], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
+) -> list[Lanes]:
+    """`kernel` of the operands where the mask is true, called if it is anywhere.
+
+    Of several registers it is called for the only one in which it is true, or else for all together, which overlap.
+    """
+    builder, masks = mask.builder, mask.parts(512 // mask.width)
+    if len(masks) == 1:
+        return _where(mask, kernel, operands, otherwise)
+    usual = builder.block
+    with builder.if_then(mask.any(), likely=False):
+        count = ir.IntType(32)
+        many = reduce(builder.add, [builder.zext(one.any(), count) for one in masks])
+        with builder.if_else(builder.icmp_unsigned(">", many, count(1))) as (several, single):
+            with several:
+                together = _chosen(mask, kernel, operands, otherwise)
+                after_several = builder.block
+            with single:
+                lanes = masks[0].count
+                apart = zip(*(one.registers(lanes) for one in (*operands, *otherwise)), strict=True)
+                parts = [
+                    _where(one, kernel, part[: len(operands)], part[len(operands) :])
+                    for one, part in zip(masks, apart, strict=True)
+                ]
+                whole = [concatenate(builder, [one.value for one in part]) for part in zip(*parts, strict=True)]
+                after_single = builder.block
+        chosen = [
+            _either(all_at_once, after_several, all_at_once.like(one), after_single)
+            for all_at_once, one in zip(together, whole, strict=True)
+        ]
+        rare = builder.block
+    return [_either(old, usual, new, rare) for old, new in zip(otherwise, chosen, strict=True)]
+
+
+def _where(
+    mask: Lanes, kernel: Callable[..., Any], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
+) -> list[Lanes]:
+    """The kernel where the mask is true, called if it is anywhere."""
+    builder = mask.builder
+    usual = builder.block
+    with builder.if_then(mask.any(), likely=False):
+        chosen = _chosen(mask, kernel, operands, otherwise)
+        rare = builder.block
+    return [_either(old, usual, new, rare) for old, new in zip(otherwise, chosen, strict=True)]
+
+
+def _chosen(
+    mask: Lanes, kernel: Callable[..., Any], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
+) -> list[Lanes]:
+    new = _called(kernel, operands, len(otherwise))
+    return [old.select(mask, one, old) for one, old in zip(new, otherwise, strict=True)]
+
+
+def _either(one: Lanes, before: Any, other: Lanes, otherwise: Any) -> Lanes:
+    """`one` in what comes from the block `before`, `other` in what comes from the other."""
+    phi = one.builder.phi(one.value.type)
+    phi.add_incoming(one.value, before)
+    phi.add_incoming(other.value, otherwise)
+    return one.like(phi)
+
+
+def _called(kernel: Callable[..., Any], operands: Sequence[Lanes], results: int) -> list[Lanes]:
     """Call a function whose body is `kernel`; operands and results go through memory."""
     one = operands[0]
     builder, module, count = one.builder, one.builder.module, one.count
