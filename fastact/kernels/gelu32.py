@@ -483,7 +483,7 @@ def _gelu_tanh_derivative_left(x: Lanes) -> tuple[Lanes]:
 
 @kernel
 def gelu_tanh_derivative32(x: Lanes) -> Lanes:
-    """s(2u) (1 + 2 x u' s(-2u)), s the logistic function. Error 0.83 ULP."""
+    """s(2u) (1 + 2 x u' s(-2u)), s the logistic function. Error 0.84 ULP."""
     y = _derivative(x, GELU_TANH_SLOPE_PIECES, GELU_TANH_SLOPE)
     (y,) = rarely(x < GELU_TANH_SLOPE_PIECES.left, _gelu_tanh_derivative_left, (x,), (y,))
     return y
