@@ -95,6 +95,9 @@ def _finished(
 ) -> Iterator[tuple[int, Measurement]]:
     """The blocks by number, each as soon as one of the threads has finished it."""
     left = list(ranges)
+    if left:
+        # What Numba compiles is compiled here: it sometimes fails where threads begin to at the same time.
+        judge().look(np.zeros(1, numpy_dtype(dtype)))
     with ThreadPoolExecutor(threads) as pool:
         running: dict[Future[Measurement], int] = {}
         try:
