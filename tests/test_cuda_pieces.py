@@ -69,7 +69,7 @@ def test_pieces_with_a_wrong_result_are_not_used(monkeypatch: pytest.MonkeyPatch
         starts[starts.size // 3] *= 1.001
         return replace(found, starts=starts)
 
-    graph = graph_of("celu_derivative_alpha")
+    graph = graph_of("selu_with_derivative")
     assert half_pieces.pieced(graph) is not None
     monkeypatch.setattr(half_pieces, "fitted", wrong)
     assert half_pieces.pieced(graph) is None
@@ -87,7 +87,7 @@ def test_a_slope_has_the_root_for_its_last_bits() -> None:
 
 def test_only_the_usual_call_has_pieces() -> None:
     """What belongs together is read at once, and more elements share a table."""
-    assert "const float2 " in source("celu_derivative_alpha", "float16", "", "contiguous")
+    assert "const float2 " in source("sigmoid", "float16", "", "contiguous")
     assert "const float4 " in source("selu_with_derivative", "float16", "", "contiguous")
     assert variant("sigmoid", "float16", "").per_thread > variant("sigmoid_vjp", "float16", "").per_thread
     for places, layout in (("s", "contiguous"), ("", "strided")):
@@ -96,6 +96,6 @@ def test_only_the_usual_call_has_pieces() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ["gelu_tanh_derivative", "swish_derivative_beta", "selu_with_derivative", "mish"])
+@pytest.mark.parametrize("name", ["gelu_tanh_derivative", "softplus_derivative", "selu_with_derivative", "mish"])
 def test_the_bits_of_the_cpu_for_every_input(gpu: HostDriver, name: str) -> None:
     assert same(getattr(cuda, name)(Array(EVERY)), getattr(fa, name)(EVERY))

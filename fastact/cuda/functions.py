@@ -22,8 +22,7 @@ from .ranges import cheap_forms, cheap_forms_for, divisions
 
 _ALIGNMENT = 16
 # Kernels whose arithmetic costs nearly as much as memory or more (``tools/cuda_budget.py``).
-_SLOW = half_tables.FORMS | {"celu_derivative_alpha", "selu_with_derivative"}
-_SLOW |= {f"swish{form}" for form in ("_derivative", "_derivative_beta", "_with_derivative", "_vjp")}
+_SLOW = half_tables.FORMS | {"selu_with_derivative"}
 _MAX_STRIDED = 2**31 - 1  # elements in one launch of a strided kernel: they are counted in 32 bits
 
 

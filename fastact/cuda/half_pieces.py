@@ -38,11 +38,10 @@ FORMS = frozenset(
         "gelu_tanh": ("", "_derivative", "_with_derivative"),
         "silu": ("_with_derivative",),
         "mish": ("", "_with_derivative"),
-        "softplus": ("_derivative", "_derivative_beta", "_with_derivative"),
+        "softplus": ("_derivative", "_with_derivative"),
         "log_sigmoid": ("_derivative", "_with_derivative"),
         "selu": ("_with_derivative",),
-        "celu": ("_derivative_alpha",),
-        "swish": ("_with_derivative", "_derivative_beta"),
+        "swish": ("_with_derivative",),
         "tanh": ("_with_derivative",),
         "bipolar_sigmoid": ("_with_derivative",),
     }.items()
