@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 from llvmlite import ir
@@ -18,44 +18,46 @@ def rarely(
 
     Of several registers it is called for the only one in which it is true, or else for all together, which overlap.
     """
-    builder, masks = mask.builder, mask.parts(512 // mask.width)
+    masks = mask.parts(512 // mask.width)
     if len(masks) == 1:
-        return _where(mask, kernel, operands, otherwise)
-    usual = builder.block
-    with builder.if_then(mask.any(), likely=False):
-        count = ir.IntType(32)
-        many = reduce(builder.add, [builder.zext(one.any(), count) for one in masks])
-        with builder.if_else(builder.icmp_unsigned(">", many, count(1))) as (several, single):
-            with several:
-                together = _chosen(mask, kernel, operands, otherwise)
-                after_several = builder.block
-            with single:
-                lanes = masks[0].count
-                apart = zip(*(one.registers(lanes) for one in (*operands, *otherwise)), strict=True)
-                parts = [
-                    _where(one, kernel, part[: len(operands)], part[len(operands) :])
-                    for one, part in zip(masks, apart, strict=True)
-                ]
-                whole = [concatenate(builder, [one.value for one in part]) for part in zip(*parts, strict=True)]
-                after_single = builder.block
-        chosen = [
-            _either(all_at_once, after_several, all_at_once.like(one), after_single)
-            for all_at_once, one in zip(together, whole, strict=True)
-        ]
-        rare = builder.block
-    return [_either(old, usual, new, rare) for old, new in zip(otherwise, chosen, strict=True)]
+        return _where(mask, otherwise, lambda: _chosen(mask, kernel, operands, otherwise))
+    return _where(mask, otherwise, lambda: _one_or_all(mask, masks, kernel, operands, otherwise))
 
 
-def _where(
-    mask: Lanes, kernel: Callable[..., Any], operands: Sequence[Lanes], otherwise: Sequence[Lanes]
-) -> list[Lanes]:
-    """The kernel where the mask is true, called if it is anywhere."""
+def _where(mask: Lanes, otherwise: Sequence[Lanes], chosen: Callable[[], Sequence[Lanes]]) -> list[Lanes]:
+    """What is `chosen` if the mask is true anywhere."""
     builder = mask.builder
     usual = builder.block
     with builder.if_then(mask.any(), likely=False):
-        chosen = _chosen(mask, kernel, operands, otherwise)
+        new = chosen()
         rare = builder.block
-    return [_either(old, usual, new, rare) for old, new in zip(otherwise, chosen, strict=True)]
+    return [_either(old, usual, one, rare) for old, one in zip(otherwise, new, strict=True)]
+
+
+def _one_or_all(
+    mask: Lanes,
+    masks: Sequence[Lanes],
+    kernel: Callable[..., Any],
+    operands: Sequence[Lanes],
+    otherwise: Sequence[Lanes],
+) -> list[Lanes]:
+    """The results of one register, or those of all; the masks are those of the registers."""
+    builder, count, lanes = mask.builder, ir.IntType(32), masks[0].count
+    many = reduce(builder.add, [builder.zext(one.any(), count) for one in masks])
+    with builder.if_else(builder.icmp_unsigned(">", many, count(1))) as (several, single):
+        with several:
+            together = _chosen(mask, kernel, operands, otherwise)
+            after_several = builder.block
+        with single:
+            parts = []
+            for one, *part in zip(masks, *(all_.registers(lanes) for all_ in (*operands, *otherwise)), strict=True):
+                given, old = part[: len(operands)], part[len(operands) :]
+                parts.append(_where(one, old, partial(_chosen, one, kernel, given, old)))
+            apart = [concatenate(builder, [one.value for one in result]) for result in zip(*parts, strict=True)]
+            after_single = builder.block
+    return [
+        _either(new, after_several, new.like(value), after_single) for new, value in zip(together, apart, strict=True)
+    ]
 
 
 def _chosen(

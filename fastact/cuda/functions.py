@@ -54,15 +54,17 @@ def _looked_up(name: str, dtype: str, places: str, graph: Graph, arrays: int) ->
     """The graph of a contiguous kernel of a 16-bit dtype that looks its results up, or pieces of them."""
     if dtype == "bfloat16" and not places and name in half_tables.FORMS:
         return half_tables.tabulated(graph, arrays)
-    if dtype == "float16" and not places and name in half_pieces.FORMS:
-        return half_pieces.pieced(graph)
-    return None
+    return half_pieces.pieced(graph) if _in_pieces(name, dtype, places) else None
+
+
+def _in_pieces(name: str, dtype: str, places: str) -> bool:
+    return dtype == "float16" and not places and name in half_pieces.FORMS
 
 
 def _loads(name: str, dtype: str, places: str) -> int:
     """Where memory is not what a kernel waits for, a thread has more elements, which share what it costs to begin."""
     many = name in _SLOW and dtype in ("bfloat16", "float32") and "a" not in places
-    if dtype == "float16" and not places and name in half_pieces.FORMS:
+    if _in_pieces(name, dtype, places):
         # with one more, two results would not fit in the registers of compute capability 7.5
         return templates.MANY_LOADS - (len(elementwise_forms()[name][1].outputs) > 1)
     return templates.MANY_LOADS if many else templates.LOADS

@@ -1,7 +1,7 @@
 """gelu, its tanh form gelu_tanh, and their derivatives.
 
-The errors in the docstrings of the float32 kernels were measured on every float32 with 2^-40 <= |x| < 16 and on
-every 61st of the others; those of the float64 kernels on 1.2 million points.
+The errors in the docstrings of float32 kernels are those of every float32 (``fastact accuracy --proof``), those of the
+float64 kernels were measured on 1.2 million points.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ GELU_TANH_LINEAR32 = 5.12
 
 @kernel
 def _gelu_tanh32(x: Lanes) -> Lanes:
-    """x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3). Error 0.77 ULP."""
+    """x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3). Error 0.79 ULP."""
     c = clamp_above(clamp_below(x, GELU_TANH_LOWEST32), GELU_TANH_LINEAR32)
     d, d_low = one_plus_small_exp(*minus_two_u(c))
     return select(x <= GELU_TANH_LINEAR32, quotient(c, d, d_low) * FORMATS[32].scale, x)

@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fastact.kernels.exp32 import clamp_above, clamp_below
-from fastact.kernels.language import bits, fma, from_bits, kernel, lookups, rarely, select
+from fastact.kernels.exp32 import ROUND, clamp_above, clamp_below
+from fastact.kernels.language import bits, fma, from_bits, kernel, rarely, select
 from fastact.kernels.scaled import exp_scaled32, format_of
+from fastact.kernels.softplus32 import entries_of_piece
 
 __all__ = [
     "GELU",
@@ -54,7 +55,6 @@ GELU_SLOPE_LOWS = (-5.227311916655708e-09, -1.466752319601028e-08)
 GELU_SLOPE_PIECES = Pieces(0.515625, 0.2421875, 3.25, 0.0703125, -25, -9.16, 4.5, 6.0, -1, GELU_SLOPE_LOWS)
 GELU_TANH_SLOPE_LOWS = (-4.880576831567396e-09, 8.707938370378088e-09)
 GELU_TANH_SLOPE_PIECES = Pieces(-0.359375, 0.515625, 3.25, 0.0703125, -25, -7.31, 4.5, 5.5, -1, GELU_TANH_SLOPE_LOWS)
-ROUND = 1.5 * 2.0**23  # adding it to |v| < 2^22 rounds v to an integer, which is in the low bits of the sum
 FURTHEST, FURTHEST_TANH = 14.9, 10.9  # to the left of minus that results are 0
 # 2u = x (LINEAR + CUBIC x^2), LINEAR_HEAD of so few bits that its sum with any product is exact where both matter.
 LINEAR_HEAD = 1.595703125
@@ -374,13 +374,6 @@ def _place(x: Lanes, pieces: Pieces) -> Lanes:
 
 
 @kernel
-def _entries(place: Lanes, table: Table) -> Iterator[Lanes]:
-    """b, c7 and c8, c6 ... c0."""
-    b, c0, *slopes = table
-    return lookups((b, *reversed(slopes), c0), bits(place))
-
-
-@kernel
 def _value(t: Lanes, entries: Iterator[Lanes], zero: Lanes | None = None, lows: tuple[float, float] = (0, 0)) -> Lanes:
     """c0 + t (c1 + t (c2 + ...)), where the mask `zero` is true with the low parts of c0 and c1.
 
@@ -432,7 +425,7 @@ def _gelu_derivative_left(x: Lanes) -> tuple[Lanes]:
 @kernel
 def gelu32(x: Lanes) -> Lanes:
     """x Phi(x), Phi the normal distribution. Error 0.91 ULP."""
-    entries = _entries(_place(x, GELU_PIECES), GELU)
+    entries = entries_of_piece(GELU, bits(_place(x, GELU_PIECES)))
     y = _value(x - next(entries), entries)
     (y,) = rarely(x < GELU_PIECES.left, _gelu_left, (x,), (select(x > GELU_PIECES.top, x, y),))
     return y
@@ -441,7 +434,7 @@ def gelu32(x: Lanes) -> Lanes:
 @kernel
 def _derivative(x: Lanes, pieces: Pieces, table: Table) -> Lanes:
     place = _place(x, pieces)
-    entries = _entries(place, table)
+    entries = entries_of_piece(table, bits(place))
     return _value(clamp_above(x, pieces.top) - next(entries), entries, place == ROUND + pieces.zero, pieces.lows)
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 from fastact.kernels.exp32 import ROUND, clamp_above, clamp_below
-from fastact.kernels.language import bits, fabs, fma, from_bits, kernel, lookups, rarely, select
+from fastact.kernels.language import bits, fabs, fma, from_bits, kernel, rarely, select
 from fastact.kernels.logistic_parts import FORMATS, bounded_product
 from fastact.kernels.scaled import exp_scaled32, format_of, reciprocal_square_scaled
+from fastact.kernels.softplus32 import bracket_of_piece, entries_of_piece
 
 __all__ = [
     "CELU",
@@ -281,11 +282,9 @@ def celu_slope32(z: Lanes, z_low: Lanes, exact: Lanes) -> Lanes:
     b, c0, *columns = CELU
     c1, c2, *rest = (tuple(c * CELU_SCALE for c in column) for column in columns)
     a = fabs(z)
-    entries = lookups((b, *reversed(rest), c2, c1, c0), bits(clamp_below(a, BELOW_FIRST)) >> 21)
+    entries = entries_of_piece((b, c0, c1, c2, *rest), bits(clamp_below(a, BELOW_FIRST)) >> 21)
     t = a - next(entries)
-    q = next(entries)
-    for _ in rest[1:]:
-        q = fma(t, q, next(entries))
+    q = bracket_of_piece(t, entries, len(rest))
     square, slope = next(entries), next(entries)
     m = fma(t, square, slope)
     w = t * q
@@ -300,14 +299,10 @@ def celu_slope32(z: Lanes, z_low: Lanes, exact: Lanes) -> Lanes:
 @kernel
 def _piece(a: Lanes, a_low: Lanes, exact: Lanes, table: Table) -> tuple[Lanes, Lanes, Lanes]:
     """(t, p, c0) with f(a + a_low) = c0 + t p for a <= LAST, and any number up to REACH; a_low is 0 if `exact`."""
-    b, c0, *columns = table
-    entries = lookups((b, *reversed(columns), c0), bits(fma(a, PER_PIECE, ROUND)))
+    entries = entries_of_piece(table, bits(fma(a, PER_PIECE, ROUND)))
     t = a - next(entries)
     t = select(exact, t, t + a_low)  # a - b is exact, and so small that the sum is good enough
-    p = next(entries)
-    for _ in columns[1:]:
-        p = fma(t, p, next(entries))
-    return t, p, next(entries)
+    return t, bracket_of_piece(t, entries, len(table) - 2), next(entries)
 
 
 @kernel

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fastact.kernels.exp32 import clamp_above, clamp_below
+from fastact.kernels.exp32 import ROUND, clamp_above, clamp_below
 from fastact.kernels.language import bits, fma, kernel, least_magnitude, lookups, rarely, select
 from fastact.kernels.scaled import exp_scaled32, format_of
 
@@ -21,6 +21,8 @@ __all__ = [
     "MISH",
     "MISH_SLOPE",
     "SOFTPLUS",
+    "bracket_of_piece",
+    "entries_of_piece",
     "log_sigmoid32",
     "mish32",
     "mish_derivative32",
@@ -40,7 +42,6 @@ SLOPE_PER_PIECE = 1.6772456169128418  # of mish': its zero is in the middle of a
 SLOPE_FIRST = -9.83
 SLOPE_LAST = 9.2
 SLOPE_ONE = 10.33  # from here on it is 1
-ROUND = 1.5 * 2.0**23  # adding it to |v| < 2^22 rounds v to an integer, which is in the low bits of the sum
 
 # fmt: off
 SOFTPLUS = (
@@ -336,15 +337,28 @@ LOG_SIGMOID = _mirrored(SOFTPLUS)
 
 
 @kernel
+def entries_of_piece(table: Table, i: Lanes) -> Iterator[Lanes]:
+    """b, the coefficients from the last to c1, and c0, of piece i of a table of b, c0, c1 ..."""
+    b, c0, *rest = table
+    return lookups((b, *reversed(rest), c0), i)
+
+
+@kernel
+def bracket_of_piece(t: Lanes, entries: Iterator[Lanes], count: int) -> Lanes:
+    """c1 + t (c2 + ...) of the next so many `entries`, the last coefficient first."""
+    p = next(entries)
+    for _ in range(count - 1):
+        p = fma(t, p, next(entries))
+    return p
+
+
+@kernel
 def _piece(x: Lanes, scale: float, i: Lanes, table: Table) -> tuple[Lanes, Lanes, Lanes]:
     """(t, c1 + t (c2 + ...), c0) of piece i at scale x."""
-    entries = lookups((table[0], *reversed(table[2:]), table[1]), i)
+    entries = entries_of_piece(table, i)
     b = next(entries)
     t = x - b if scale == 1.0 else fma(x, scale, -b)
-    p = next(entries)
-    for _ in table[3:]:
-        p = fma(t, p, next(entries))
-    return t, p, next(entries)
+    return t, bracket_of_piece(t, entries, len(table) - 2), next(entries)
 
 
 @kernel
@@ -448,9 +462,7 @@ def slope_of_piece(t: Lanes, entries: Iterator[Lanes], degree: int, with_low: bo
 
     Next to a zero the slope of the line to it counts with all that is rounded off it; elsewhere c0 swallows that.
     """
-    q = next(entries)
-    for _ in range(degree - 2):
-        q = fma(t, q, next(entries))
+    q = bracket_of_piece(t, entries, degree - 1)
     slope = next(entries)
     p = fma(t, q, slope)
     p_low = fma(t, q, slope - p)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mpmath import mp, mpf
-from remez import fit_rounded, round_to, show_columns, ulp
+from remez import fit_rounded, nearly_float, piece_error, round_to, show_columns
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fastact.kernels import parameter_slopes32
@@ -94,26 +94,12 @@ TABLES = (
 )
 
 
-def centre(f: Callable[[Any], Any], piece: Piece) -> tuple[Any, Any]:
-    """b and c0."""
-    start = round_to(piece.start, "float32")
-    step = ulp(start)
-    best: tuple[Any, Any, Any] = (mpf(1), start, start)
-    for stride in (1, 61, 3719):  # where f is flat, neighbours are all alike: then look farther
-        reach = int(min(1000, (piece.high - piece.low) / 8 / (stride * step)))
-        candidates = (start + j * stride * step for j in range(-reach, reach + 1))
-        best = min(best, *((abs(f(b) / (c0 := round_to(f(b), "float32")) - 1), b, c0) for b in candidates))
-        if best[0] < mpf(2) ** -33:
-            break
-    return best[1:]
-
-
 def coefficients(table: Table, piece: Piece) -> list[Any]:
     """b, c0, c1 ..."""
     f, fixed = table.f, [mpf(c) for c in piece.fixed]
     b = mpf(0)
     if not fixed:
-        b, c0 = centre(f, piece)
+        b, c0 = nearly_float(f, piece.start, (piece.high - piece.low) / 8)
         fixed = [c0]
 
     def rest(t: Any) -> Any:
@@ -123,17 +109,6 @@ def coefficients(table: Table, piece: Piece) -> list[Any]:
     powers = range(len(fixed), table.degree + 1)
     c, _ = fit_rounded(rest, (low - b, piece.high - b), powers, lambda t: 1 / f(b + t), grid=97)
     return [b, *(piece.fixed or fixed), *c]
-
-
-def error(f: Callable[[Any], Any], piece: Piece, found: list[float]) -> Any:
-    """The largest error in ULP of the true value, of the piece as real numbers."""
-    b, *c = (mpf(v) for v in found)
-    worst = mpf(0)
-    for i in range(1, 201):
-        a = piece.low + (piece.high - piece.low) * i / 200
-        y, p = f(a), mp.fsum(ck * (a - b) ** j for j, ck in enumerate(c))
-        worst = max(worst, abs(p - y) / ulp(y))
-    return worst
 
 
 def columns(table: Table, shift: int) -> list[list[float]]:
@@ -157,7 +132,8 @@ def main() -> int:
         else:
             found = columns(table, shift)
             print(show_columns(found, table.name))
-        errors = [error(table.f, p, [column[(p.entry + shift) % 32] for column in found]) for p in table.pieces]
+        rows = list(zip(*found, strict=True))
+        errors = [piece_error(table.f, (p.low, p.high), rows[(p.entry + shift) % 32]) for p in table.pieces]
         print("#", table.name, "errors in ULP:", " ".join(mp.nstr(e, 2) for e in errors))
         worst = max(worst, *errors)
     return int(worst > BOUND)

@@ -22,7 +22,18 @@ from typing import Any
 
 from mpmath import mp, mpf
 
-__all__ = ["evaluate", "fit", "fit_rounded", "largest_error", "round_to", "show", "show_columns", "ulp"]
+__all__ = [
+    "evaluate",
+    "fit",
+    "fit_rounded",
+    "largest_error",
+    "nearly_float",
+    "piece_error",
+    "round_to",
+    "show",
+    "show_columns",
+    "ulp",
+]
 
 mp.prec = 160
 
@@ -164,6 +175,33 @@ def round_to(value: Any, dtype: str) -> Any:
 def ulp(y: Any) -> Any:
     """The distance of float32 numbers at `y`, above the subnormal ones."""
     return mp.ldexp(1, mp.frexp(y)[1] - 24)
+
+
+def nearly_float(f: Function, start: Any, reach: Any) -> tuple[Any, Any]:
+    """A float32 within `reach` of `start` at which f is very nearly a float32, and that."""
+    start = round_to(start, "float32")
+    step = ulp(start)
+    best: tuple[Any, Any, Any] = (mpf(1), start, start)
+    # Where f is flat, or as good as linear, neighbours are all alike: then look farther.
+    for stride in (1, 61, 3719, 226901):
+        most = int(min(1000, reach / (stride * step)))
+        candidates = (start + j * stride * step for j in range(-most, most + 1))
+        best = min(best, *((abs(f(b) / (c0 := round_to(f(b), "float32")) - 1), b, c0) for b in candidates))
+        if best[0] < mpf(2) ** -33:
+            break
+    return best[1:]
+
+
+def piece_error(f: Function, ends: tuple[Any, Any], piece: Sequence[Any]) -> Any:
+    """The largest error in ULP of b, c0, c1 ... as real numbers, at float32 numbers at which f is not 0."""
+    low, high = ends
+    b, *c = (mpf(v) for v in piece)
+    worst = mpf(0)
+    for i in range(201):
+        x = round_to(low + (high - low) * i / 200, "float32")
+        y, p = f(x), mp.fsum(ck * (x - b) ** k for k, ck in enumerate(c))
+        worst = max(worst, abs(p - y) / ulp(y) if y else 0)
+    return worst
 
 
 def show_columns(columns: Iterable[Sequence[float]], name: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mpmath import mp, mpf
-from remez import fit_rounded, round_to, show_columns, ulp
+from remez import fit_rounded, piece_error, round_to, show_columns, ulp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fastact.kernels import silu_slope32
@@ -75,18 +75,6 @@ def piece(k: int) -> list[Any]:
     return [b, c0, *fixed, *c]
 
 
-def error(k: int, coefficients: list[float]) -> Any:
-    """The largest error in ULP of the true value, of the piece as real numbers."""
-    low, high = ends(k)
-    b, *c = (mpf(v) for v in coefficients)
-    worst = mpf(0)
-    for i in range(201):
-        a = round_to(low + (high - low) * i / 200, "float32")
-        y, p = f(a), mp.fsum(ck * (a - b) ** j for j, ck in enumerate(c))
-        worst = max(worst, abs(p - y) / ulp(y))
-    return worst
-
-
 def main() -> int:
     if "--check" in sys.argv:
         found = [list(row) for row in zip(*silu_slope32.SILU_SLOPE, strict=True)]
@@ -95,7 +83,7 @@ def main() -> int:
         found = [[float(v) for v in piece(k)] for k in range(PIECES)]
         print(f"PER_16_PIECES = {float(round_to(1 / (NARROW * WIDTH), 'float32'))!r}")
         print(show_columns(zip(*(found[NARROW:] + found[:NARROW]), strict=True), "SILU_SLOPE"))
-    errors = [error(k, row) for k, row in enumerate(found)]
+    errors = [piece_error(f, ends(k), row) for k, row in enumerate(found)]
     print("# errors in ULP:", " ".join(mp.nstr(e, 2) for e in errors))
     return int(max(errors) > BOUND)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mpmath import mp, mpf
-from remez import fit_rounded, round_to, show_columns, ulp
+from remez import fit_rounded, nearly_float, piece_error, round_to, show_columns, ulp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fastact.kernels import softplus32
@@ -70,17 +70,7 @@ def centre(table: Table, k: int) -> tuple[Any, Any]:
     """b and c0."""
     f, width, low = table.f, table.width, table.ends(k)[0]
     left = FARTHER if table.root is not None and 0 < low - table.root < width else LEFT
-    start = round_to((k - left) * width, "float32")
-    step = ulp(start)
-    # Where f is flat, or as good as linear, neighbours are all alike: then look farther.
-    best: tuple[Any, Any, Any] = (mpf(1), start, start)
-    for stride in (1, 61, 3719, 226901):
-        reach = int(min(1000, (mpf(1) / 2 - left) * width / (stride * step)))
-        candidates = (start + j * stride * step for j in range(-reach, reach + 1))
-        best = min(best, *((abs(f(b) / (c0 := round_to(f(b), "float32")) - 1), b, c0) for b in candidates))
-        if best[0] < mpf(2) ** -33:
-            break
-    return best[1:]
+    return nearly_float(f, (k - left) * width, (mpf(1) / 2 - left) * width)
 
 
 def piece(table: Table, k: int) -> list[Any]:
@@ -102,18 +92,11 @@ def piece(table: Table, k: int) -> list[Any]:
 
 
 def error(table: Table, k: int, coefficients: list[Any]) -> Any:
-    """The largest error in ULP of the true value, of the piece as real numbers."""
-    low, high = table.ends(k)
-    b, c0, *c = (mpf(v) for v in coefficients)
+    """In ULP."""
     if table.root is not None:
-        c[0] += c.pop()
-    worst = mpf(0)
-    for i in range(201):
-        x = low + (high - low) * i / 200
-        y, t = table.f(x), x - b
-        p = c0 + mp.fsum(ck * t**j for j, ck in enumerate(c, 1))
-        worst = max(worst, abs(p - y) / ulp(y))
-    return worst
+        b, c0, c1, *c, c1_low = (mpf(v) for v in coefficients)
+        coefficients = [b, c0, c1 + c1_low, *c]
+    return piece_error(table.f, table.ends(k), coefficients)
 
 
 def columns(table: Table) -> list[list[float]]:
