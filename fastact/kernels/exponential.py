@@ -7,6 +7,7 @@ parameter rounds only once. Where e^x itself is the result, as in the derivative
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 
@@ -47,6 +48,24 @@ SCALE_ALPHA = {
     32: (1.7580993175506592, 2.3296717444054593e-08),
     64: (1.7580993408473768, 1.41535193800845e-17),
 }
+
+# selu of x <= 0 in float32 is c (e^x - 1) (1 + SELU_REST), c the float32 of lambda alpha: c 2^(j/16) rounded, and of it
+# what that lacks, and the share of SELU_REST that c (e^x - 1) has there from -log(2) on; see `_selu_below32`.
+SELU_REST = 1.325108200944669e-08
+# fmt: off
+SELU_POWERS = (
+    1.7580993175506592, 1.8359370231628418, 1.917220950126648, 2.002103567123413,
+    2.0907442569732666, 2.183309316635132, 2.279972791671753, 2.380915641784668,
+    2.486327886581421, 2.596406936645508, 2.711359739303589, 2.831402063369751,
+    2.956758737564087, 3.0876657962799072, 3.2243683338165283, 3.3671233654022217,
+)
+SELU_POWERS_LOW = (
+    0.0, -1.1550747025523833e-08, -3.68931551975038e-08, -3.275885873676998e-08,
+    -2.8004098595602045e-08, 1.7223390713638764e-08, -3.160057104878433e-08, 4.03334539100797e-08,
+    -5.42686728888242e-10, 3.48494921809106e-08, 1.833042162502352e-08, -4.200114389618648e-08,
+    2.7935804780554463e-08, -2.5054285757164507e-08, 8.502459181158883e-09, -5.588379092813511e-09,
+)
+# fmt: on
 
 # e^x is less than a thousandth of an ULP of 1 below.
 LOWEST = {32: -28.0, 64: -50.0}
@@ -102,16 +121,23 @@ CELU_TAIL = {
 
 @kernel
 def _parts32(x: Lanes, low: Lanes | None, lift: int, wraps: bool = False) -> tuple[Lanes, Lanes, Lanes]:
-    shifted = fma(x, LOG2_E, ROUND_PARTS)
-    n = shifted - ROUND_PARTS
-    r = fma(n, -LOG_HIGH, x)  # exact where it matters
-    i = bits(shifted)
-    s = lookup_power(tuple(root * (UNSCALE * 2.0**lift) for root in ROOTS), i, None if wraps else n)
-    rest = lookup(POWERS_LOW, i)
+    s, n, r, rest = _reduced32(x, tuple(root * (UNSCALE * 2.0**lift) for root in ROOTS), POWERS_LOW, wraps)
     if low is not None:
         rest = fma(n, -LOG_LOW, rest) + low
     # e^r - 1 - r, and rest (1 + r)
     return s, r, fma(r, fma(r, horner(r, EXPM1_TAIL), rest), rest)
+
+
+@kernel
+def _reduced32(
+    x: Lanes, powers: Sequence[float], powers_low: Sequence[float], wraps: bool
+) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    """(s, n, r, rest): x = n log(2) + r, s = 2^n of a table of 2^(j/16) or multiples of it, rest of the other table."""
+    shifted = fma(x, LOG2_E, ROUND_PARTS)
+    n = shifted - ROUND_PARTS
+    r = fma(n, -LOG_HIGH, x)  # exact where it matters
+    i = bits(shifted)
+    return lookup_power(powers, i, None if wraps else n), n, r, lookup(powers_low, i)
 
 
 @kernel
@@ -164,6 +190,17 @@ def elu(x: Lanes, alpha: Lanes) -> Lanes:
 
 
 @kernel
+def elu_of_one(x: Lanes) -> Lanes:
+    """`elu` and `celu` for alpha = 1, to the bit: e^x - 1 is x or more, rounded too, and 0 with what is positive as 0.
+
+    The larger of two is one cheap operation; a comparison, a choice and a sign would be three.
+    """
+    h, low = expm1_negative(clamp_above(x, 0.0))
+    y = h + low
+    return select(y > x, y, x)
+
+
+@kernel
 def elu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
     """1 if x > 0 else alpha * e^x. Error 0.77 ULP, where it is subnormal, in both dtypes."""
     # A positive x costs no exponential of a large number, which may be subnormal.
@@ -203,6 +240,34 @@ def elu_derivative_alpha(x: Lanes, alpha: Lanes) -> Lanes:
 
 
 @kernel
+def _selu_below32(x: Lanes) -> Lanes:
+    """As `expm1_negative`, with c where that has 1: e^x - 1 as a pair, times a pair, would cost three products more.
+
+    c alone is off by a fifth of an ULP, by SELU_REST. Of s (1 + r + q) - c that share is SELU_REST (s r + s - c), but
+    for r^2: the first makes up for it where s = c, next to 0, and the second is in the table down to s = c/2. Farther
+    to the left more than half of that fifth stays.
+    """
+    c = SELU_POWERS[0]
+    s, _, r, rest = _reduced32(clamp_below(x, LOWEST[32]), SELU_POWERS, SELU_POWERS_LOW, False)
+    q = fma(r, fma(r, horner(r, EXPM1_TAIL), SELU_REST), rest)
+    a = s - c
+    lost = s - (a + c)
+    h = fma(s, r, a)
+    return h + fma(s, q, fma(s, r, a - h) + lost)
+
+
+@kernel
+def _selu_below64(x: Lanes) -> Lanes:
+    c, c_low = SCALE_ALPHA[64]
+    h, low = expm1_negative(x)
+    return fma(h, c, fma(low, c, h * c_low))
+
+
+_selu_below = by_dtype(_selu_below32, _selu_below64)
+"""scale alpha (e^x - 1) for x <= 0."""
+
+
+@kernel
 def selu(x: Lanes) -> Lanes:
     """scale * (x if x > 0 else alpha * (e^x - 1)).
 
@@ -210,10 +275,7 @@ def selu(x: Lanes) -> Lanes:
     pair would lose its low part where x is tiny, and give NaN where it is infinite. Error 0.73 ULP,
     where it is subnormal; 0.54 in float64.
     """
-    c, c_low = SCALE_ALPHA[x.width]
-    h, low = expm1_negative(x)
-    y = fma(h, c, fma(low, c, h * c_low))
-    return select(x > 0.0, fma(x, SCALE_MINUS_1, x), copysign(y, x))
+    return select(x > 0.0, fma(x, SCALE_MINUS_1, x), copysign(_selu_below(x), x))
 
 
 @kernel
@@ -259,7 +321,7 @@ def celu(x: Lanes, alpha: Lanes) -> Lanes:
     rest = select(fabs(rest) > OVERFLOWN[x.width], 0.0, rest)
     y = fma(c, h, rest) * 2.0**half
     y = select((x > 0.0) | (fabs(t) < TINY[x.width]), x, y)
-    (y,) = rarely(alpha == 1.0, _celu_of_one, (x,), (y,))  # the bits that celu(x) has
+    (y,) = rarely(alpha == 1.0, _elu_of_one, (x,), (y,))  # the bits that celu(x) has
     return y
 
 
@@ -281,15 +343,8 @@ def celu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
 
 
 @kernel
-def celu_of_one(x: Lanes) -> Lanes:
-    """`celu` for alpha = 1, which is `elu`: no quotient, and nothing that could overflow."""
-    h, low = expm1_negative(x)
-    return select(x > 0.0, x, copysign(h + low, x))
-
-
-@kernel
-def _celu_of_one(x: Lanes) -> tuple[Lanes]:
-    return (celu_of_one(x),)
+def _elu_of_one(x: Lanes) -> tuple[Lanes]:
+    return (elu_of_one(x),)
 
 
 @kernel
@@ -355,6 +410,7 @@ RECORDS = (
         derivative_formula="1 if x > 0 else alpha * exp(x)",
         forward=elu,
         derivative=elu_derivative,
+        at_defaults=elu_of_one,
         derivative_at_defaults=exp_up_to_one,
         parameters=(Parameter("alpha", 1.0, "Minus the limit at -inf."),),
         parameter_derivatives={"alpha": elu_derivative_alpha},
@@ -399,7 +455,7 @@ RECORDS = (
         derivative_formula="1 if x > 0 else exp(x / alpha)",
         forward=celu,
         derivative=celu_derivative,
-        at_defaults=celu_of_one,
+        at_defaults=elu_of_one,
         derivative_at_defaults=exp_up_to_one,
         parameters=(Parameter("alpha", 1.0, "Minus the limit at -inf.", nonzero=True),),
         parameter_derivatives={"alpha": celu_derivative_alpha},

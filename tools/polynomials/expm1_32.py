@@ -6,7 +6,7 @@ relative to e^r - 1.
 CELU_TAIL: 1 - e^t (1 - t) = t^2 (1/2 + t/3 + t^2 P(t)) on |t| <= 1, for float32 and float64; the error is relative to
 the whole.
 
-SCALE_MINUS_1, SCALE_ALPHA: the constants of selu; THIRD: 1/3 as a pair.
+SCALE_MINUS_1, SCALE_ALPHA, SELU_REST, SELU_POWERS, SELU_POWERS_LOW: the constants of selu; THIRD: 1/3 as a pair.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from remez import evaluate, fit_rounded, largest_error, round_to, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from fastact.kernels import exponential
 from fastact.kernels.exponential import CELU_TAIL, EXPM1_TAIL, SCALE_ALPHA, SCALE_MINUS_1, THIRD
 
 mp.prec = 220
@@ -58,6 +59,22 @@ def pair(value: Any, dtype: str) -> tuple[float, float]:
     return float(high), float(round_to(value - high, dtype))
 
 
+def selu_tables() -> tuple[list[float], list[float], float]:
+    """SELU_POWERS, SELU_POWERS_LOW and SELU_REST."""
+    c = round_to(SELU_SCALE * SELU_ALPHA, "float32")
+    rest = SELU_SCALE * SELU_ALPHA / c - 1
+    powers = [round_to(c * mpf(2) ** (mpf(j) / 16), "float32") for j in range(16)]
+    # s = c 2^(j/16 - 1) for j > 0, and its share of `rest` is that of (s - c) / s
+    lows = [
+        c * mpf(2) ** (mpf(j) / 16) / powers[j] - 1 + rest * (1 - mpf(2) ** (1 - mpf(j) / 16)) for j in range(1, 16)
+    ]
+    return (
+        [float(p) for p in powers],
+        [0.0, *(float(round_to(v, "float32")) for v in lows)],
+        float(round_to(rest, "float32")),
+    )
+
+
 def check() -> bool:
     error = largest_error(expm1_tail, evaluate(EXPM1_TAIL[1:], range(2)), R, expm1_weight)
     print(f"EXPM1_TAIL: 2^{mp.nstr(mp.log(error, 2), 5)}")
@@ -68,6 +85,7 @@ def check() -> bool:
         good = good and error <= bound
         good = good and THIRD[width] == pair(mpf(1) / 3, dtype)
         good = good and SCALE_ALPHA[width] == pair(SELU_SCALE * SELU_ALPHA, dtype)
+    good = good and selu_tables() == ([*exponential.SELU_POWERS], [*exponential.SELU_POWERS_LOW], exponential.SELU_REST)
     print("constants agree" if good else "something differs")
     return good and float(SELU_SCALE - 1) == SCALE_MINUS_1
 
@@ -83,6 +101,8 @@ def main() -> int:
         print(f"THIRD[{width}] =", pair(mpf(1) / 3, dtype))
         print(f"SCALE_ALPHA[{width}] =", pair(SELU_SCALE * SELU_ALPHA, dtype))
     print("SCALE_MINUS_1 =", float(SELU_SCALE - 1))
+    for name, value in zip(("SELU_POWERS", "SELU_POWERS_LOW", "SELU_REST"), selu_tables(), strict=True):
+        print(f"{name} = {value}")
     return 0
 
 
