@@ -61,6 +61,22 @@ def test_the_loop_is_found_and_its_elements_are_counted(unrolled: int) -> None:
     assert ".p2align" not in body
 
 
+def test_what_is_rare_is_not_the_loop() -> None:
+    """It lies behind the loop and jumps back into it: from its label to that jump is a longer way than the loop."""
+    rare = "\n".join([".LBB0_5:", *["\tvmovups\t%zmm1, 64(%rsp)"] * 20, "\tjmp\t.LBB0_4", ""])
+    loop = LOOP.replace("\tvmovups\t%zmm1, (%rdx", "\tjne\t.LBB0_5\n.LBB0_4:\n\tvmovups\t%zmm1, (%rdx")
+    # a jump back from the rare to a label before it, whose stretch has no counter
+    body, elements = limits.turns_of(loop.replace("{step}", "16") + ".LBB0_6:\n" + rare * 2 + "\tjne\t.LBB0_6\n", 16)
+    assert elements == 16
+    assert body.splitlines()[0] == ".LBB0_2:"
+    assert "64(%rsp)" not in body
+
+
+@pytest.mark.parametrize(("written", "elements"), [("subq\t$-128", 128), ("add\tx8, x8, #32", 32), ("subq\t$16", 16)])
+def test_the_counter_goes_up_in_more_ways_than_one(written: str, elements: int) -> None:
+    assert limits.turns_of(LOOP.replace("addq\t${step}", written), 16)[1] == elements
+
+
 def test_code_without_a_loop() -> None:
     with pytest.raises(limits.NoBound, match="no loop"):
         limits.turns_of("f:\n\tretq\n", 16)
@@ -92,6 +108,12 @@ def test_the_two_ports_for_wide_vectors() -> None:
     assert limits.wide_ports(PRESSURE.replace("SKXPort0", "SPRPort00").replace("SKXPort5", "SPRPort05")) == 108.0
     assert limits.wide_ports(PRESSURE.replace("SKXPort", "Zn4FP")) == 0.0
     assert limits.wide_ports(REPORT) == 0.0
+
+
+def test_what_two_pipes_of_a_zen_4_do() -> None:
+    there = ["vfmadd231ps\t%zmm1, %zmm2, %zmm3", "vdivps\t%zmm1, %zmm2, %zmm3", "vpermt2ps\t(%rax), %zmm2, %zmm3"]
+    elsewhere = ["vaddps\t%zmm1, %zmm2, %zmm3", "vpermps\t%zmm1, %zmm2, %zmm3", "vmulps\t%ymm1, %ymm2, %ymm3"]
+    assert limits.zen4_products("".join(f"\t{line}\n" for line in there + elsewhere)) == 4.0
 
 
 @pytest.mark.skipif(limits.analyser() is None, reason="llvm-mca is not installed")

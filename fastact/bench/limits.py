@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -134,7 +135,8 @@ def bound_of(public: str, dtype: str) -> Bound:
     # Copies of registers are made where registers are renamed, not by a port.
     body = "".join(line for line in body.splitlines(keepends=True) if not _COPY.fullmatch(line.strip()))
     ran = subprocess.run(command, input=body, capture_output=True, text=True, check=True, timeout=60)
-    least = max(parse_report(ran.stdout, elements).throughput, wide_ports(ran.stdout) / elements)
+    wide = zen4_products(body) if cpu == "znver4" else wide_ports(ran.stdout)
+    least = max(parse_report(ran.stdout, elements).throughput, wide / elements)
     return replace(bound, throughput=least)
 
 
@@ -154,6 +156,19 @@ def wide_ports(report: str) -> float:
         return 0.0
     pressure = dict(zip(found[1].split(), found[2].split(), strict=True))
     return sum(float(pressure[number].replace("-", "0")) for number in numbers) / 2
+
+
+_ON_TWO_PIPES = re.compile(r"^\s*(vfn?m|vmul|vcmp|vdiv|vperm[it]2).*%zmm", re.MULTILINE)
+
+
+def zen4_products(body: str) -> float:
+    """Cycles a turn that a Zen 4 needs for what two of its four pipes do, of 512 bits one a cycle.
+
+    These are products, comparisons and divisions, which take two, but also what looks up in two registers: the model
+    takes other pipes to do that, but 12 of those and 12 fused multiply-adds take 24 cycles.
+    """
+    found = Counter(_ON_TWO_PIPES.findall(body))
+    return float(found.total() + found["vdiv"])
 
 
 _ROOM = 8192  # bytes of each operand: with those of all operands they stay in the first cache
@@ -199,34 +214,45 @@ def in_cache(public: str, dtype: str, x: Any) -> Call:
 
 
 _LABEL = re.compile(r"^([.\w$]+):")
+_COMMENT = re.compile(r"(#+(\s|$)|//).*")  # on Arm a number begins with #
+_ADDITION = re.compile(r"\b(add|sub)[a-z]*\s+.*?[$#](-?\d+)\b")
 
 
 def turns_of(assembly: str, lanes: int) -> tuple[str, int]:
     """The instructions of the main loop of a compiled block, and how many elements one turn does.
 
-    The main loop is the longest stretch between a label and a jump back to it. The compiler may have unrolled it: then
-    the counter goes up by a multiple of `lanes`.
+    The main loop is the longest stretch between a label and a jump back to it that is the first one after the counter
+    has gone up: what is rare lies behind the loop, and jumps back into it. The compiler may have unrolled the loop:
+    then the counter goes up by a multiple of `lanes`.
     """
-    lines = [line.split("#")[0].rstrip() for line in assembly.splitlines()]
+    lines = [_COMMENT.sub("", line).rstrip() for line in assembly.splitlines()]
     labels: dict[str, int] = {}
-    best: tuple[int, int] = (0, 0)
+    found = [(False, 0, 0, lanes)]
+    steps: list[tuple[int, int]] = []  # since the last jump back
     for number, line in enumerate(lines):
-        found = _LABEL.match(line)
-        if found:
-            labels[found[1]] = number
+        label = _LABEL.match(line)
+        if label:
+            labels[label[1]] = number
             continue
-        words = line.split()
-        start = labels.get(words[-1]) if words else None
-        if start is not None and number - start > best[1] - best[0]:
-            best = (start, number)
-    body = lines[best[0] : best[1] + 1]
-    if len(body) < 2:
+        step = _step(line)
+        if step >= lanes and step % lanes == 0:
+            steps.append((number, step))
+        start = labels.get(line.split()[-1]) if line else None
+        if start is not None:
+            inside = [step for place, step in steps if place > start]
+            found.append((bool(inside), number - start, start, min(inside, default=lanes)))
+            steps = []
+    _, length, start, elements = max(found)
+    if not length:
         raise NoBound("there is no loop in the compiled code")
-    steps = [int(step) for line in body for step in re.findall(r"\badd\S*\s+.*?[$#](\d+)\b", line)]
-    multiples = [step for step in steps if step >= lanes and step % lanes == 0]
-    return "\n".join(line for line in body if not line.lstrip().startswith(".") or line.endswith(":")) + "\n", min(
-        multiples, default=lanes
-    )
+    body = lines[start : start + length + 1]
+    return "\n".join(line for line in body if not line.lstrip().startswith(".") or line.endswith(":")) + "\n", elements
+
+
+def _step(line: str) -> int:
+    """What an instruction adds to a counter."""
+    found = _ADDITION.search(line)
+    return 0 if found is None else int(found[2]) * (1 if found[1] == "add" else -1)
 
 
 def parse_report(report: str, elements: int) -> Bound:
