@@ -22,7 +22,8 @@ from fastact.kernels.erf64 import (
     slope64,
 )
 from fastact.kernels.exp32 import clamp_above, clamp_below
-from fastact.kernels.gelu32 import gelu32, gelu_derivative32, gelu_tanh_derivative32, minus_two_u
+from fastact.kernels.gelu32 import gelu32, gelu_derivative32, gelu_tanh_derivative32
+from fastact.kernels.gelu_tanh32 import gelu_tanh32
 from fastact.kernels.language import by_dtype, fabs, fma, kernel, select
 from fastact.kernels.logistic_parts import FORMATS, one_plus_small_exp, quotient
 from fastact.kernels.pairs import two_square
@@ -30,19 +31,6 @@ from fastact.kernels.pairs import two_square
 from ..activation import Activation
 
 Lanes = Any
-
-# -x e^2u(x) underflows below the one, 1/(1 + e^-2u) rounds to 1 above the other.
-GELU_TANH_LOWEST32 = -11.4
-GELU_TANH_LINEAR32 = 5.12
-
-
-@kernel
-def _gelu_tanh32(x: Lanes) -> Lanes:
-    """x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3). Error 0.79 ULP."""
-    c = clamp_above(clamp_below(x, GELU_TANH_LOWEST32), GELU_TANH_LINEAR32)
-    d, d_low = one_plus_small_exp(*minus_two_u(c))
-    return select(x <= GELU_TANH_LINEAR32, quotient(c, d, d_low) * FORMATS[32].scale, x)
-
 
 # 2u = x (LINEAR + CUBIC x^2) in float64. LINEAR_HEAD has 21 bits, so that LINEAR_HEAD - p is exact.
 LINEAR_HEAD = 1.595768928527832
@@ -80,7 +68,7 @@ def _gelu_tanh_derivative64(x: Lanes) -> Lanes:
 
 gelu = by_dtype(gelu32, gelu64)
 gelu_derivative = by_dtype(gelu_derivative32, gelu_derivative64)
-gelu_tanh = by_dtype(_gelu_tanh32, _gelu_tanh64)
+gelu_tanh = by_dtype(gelu_tanh32, _gelu_tanh64)
 gelu_tanh_derivative = by_dtype(gelu_tanh_derivative32, _gelu_tanh_derivative64)
 
 

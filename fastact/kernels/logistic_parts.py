@@ -28,6 +28,8 @@ __all__ = [
     "quotient",
     "reciprocal",
     "reciprocal_of_one_plus_exp",
+    "rough_reciprocal",
+    "sum_of_one_and",
 ]
 
 Lanes = Any
@@ -133,7 +135,7 @@ def reciprocal_of_one_plus_exp(a: Lanes, low: Lanes | None = None) -> tuple[Lane
 def one_plus_small_exp(z: Lanes, low: Lanes | None = None) -> tuple[Lanes, Lanes]:
     """scale (1 + e^(z + low)) as a pair, for -one_from <= z <= limit_times, where e^z may be the smaller summand."""
     power, m = exp_parts(z, low)
-    return _sum(format_of(z).scale, power, m)
+    return sum_of_one_and(format_of(z).scale, power, m)
 
 
 @kernel
@@ -150,12 +152,12 @@ def one_plus_far_exp(z: Lanes, low: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
     i = bits(power)
     power = from_bits(select(far, i - f.far_bits, i))
     one = select(far, 0.0, z.const(f.scale))
-    d, d_low = _sum(one, power, m)
+    d, d_low = sum_of_one_and(one, power, m)
     return d, d_low, one, far
 
 
 @kernel
-def _sum(one: Lanes, power: Lanes, m: Lanes) -> tuple[Lanes, Lanes]:
+def sum_of_one_and(one: Lanes, power: Lanes, m: Lanes) -> tuple[Lanes, Lanes]:
     """one + power (1 + m) as a pair, whichever of the two is larger."""
     larger = select(power > one, power, one)
     smaller = select(power > one, one, power)
@@ -174,9 +176,15 @@ def reciprocal(d: Lanes, d_low: Lanes) -> tuple[Lanes, Lanes]:
 def quotient(c: Lanes, d: Lanes, d_low: Lanes) -> Lanes:
     """c / (d + d_low) for a normal, positive d.
 
-    What the division leaves is divided by d only roughly, by a subtraction of its bits: of half an ULP and what d_low
-    makes, 5 % remain. It is held with its sign turned, so that -0 stays -0.
+    What the division leaves is divided by d only roughly: of half an ULP and what d_low makes, 5 % remain. It is held
+    with its sign turned, so that -0 stays -0.
     """
     q = c / d
     excess = fma(q, d_low, fma(q, d, -c))
-    return fma(-excess, from_bits(format_of(d).reciprocal - bits(d)), q)
+    return fma(-excess, rough_reciprocal(d), q)
+
+
+@kernel
+def rough_reciprocal(d: Lanes) -> Lanes:
+    """1 / d for a normal, positive d, but for 5 %: by a subtraction of its bits."""
+    return from_bits(format_of(d).reciprocal - bits(d))

@@ -353,11 +353,10 @@ def bracket_of_piece(t: Lanes, entries: Iterator[Lanes], count: int) -> Lanes:
 
 
 @kernel
-def _piece(x: Lanes, scale: float, i: Lanes, table: Table) -> tuple[Lanes, Lanes, Lanes]:
-    """(t, c1 + t (c2 + ...), c0) of piece i at scale x."""
+def _piece(x: Lanes, i: Lanes, table: Table) -> tuple[Lanes, Lanes, Lanes]:
+    """(t, c1 + t (c2 + ...), c0) of piece i at x."""
     entries = entries_of_piece(table, i)
-    b = next(entries)
-    t = x - b if scale == 1.0 else fma(x, scale, -b)
+    t = x - next(entries)
     return t, bracket_of_piece(t, entries, len(table) - 2), next(entries)
 
 
@@ -409,7 +408,7 @@ def _mish_left(x: Lanes) -> tuple[Lanes]:
 def softplus_of_one32(x: Lanes) -> Lanes:
     """log(1 + e^x). Error 0.87 ULP."""
     i = bits(fma(clamp_above(x, LAST), PER_PIECE, ROUND))
-    t, p, c0 = _piece(clamp_above(x, LINEAR), 1.0, i, SOFTPLUS)
+    t, p, c0 = _piece(clamp_above(x, LINEAR), i, SOFTPLUS)
     y = fma(t, p, c0)
     # Beyond LINEAR that is too small, and before it is never below x.
     (y,) = rarely(x < FIRST, _softplus_left, (x,), (select(x > y, x, y),))
@@ -420,7 +419,7 @@ def softplus_of_one32(x: Lanes) -> Lanes:
 def log_sigmoid32(x: Lanes) -> Lanes:
     """-log(1 + e^-x), with the bits of softplus. Error 0.87 ULP."""
     i = bits(fma(clamp_below(x, -LAST), -PER_PIECE, ROUND))
-    t, p, c0 = _piece(clamp_below(x, -LINEAR), 1.0, i, LOG_SIGMOID)
+    t, p, c0 = _piece(clamp_below(x, -LINEAR), i, LOG_SIGMOID)
     y = fma(t, p, c0)
     (y,) = rarely(x > -FIRST, _log_sigmoid_right, (x,), (select(x < y, x, y),))
     return y
@@ -433,11 +432,10 @@ def mish32(x: Lanes) -> Lanes:
     The product is of 2^24 x, lest of the smallest normal results its second part have no place.
     """
     scaled = x * 2.0**24
-    c = clamp_above(scaled, LAST * 2.0**24)  # from 9.4 on the factor is 1
-    i = bits(fma(c, PER_PIECE * 2.0**-24, ROUND))
-    t, p, c0 = _piece(c, 2.0**-24, i, MISH)
+    c = clamp_above(x, LAST)  # from 9.4 on the factor is 1
+    t, p, c0 = _piece(c, bits(fma(c, PER_PIECE, ROUND)), MISH)
     f = fma(t, p, c0)
-    y = fma(scaled, f, c * fma(t, p, c0 - f)) * 2.0**-24
+    y = fma(scaled, f, c * 2.0**24 * fma(t, p, c0 - f)) * 2.0**-24
     # Where that is infinite, mish(x) is x; and at -0 its summands have different signs.
     (y,) = rarely(x < FIRST, _mish_left, (x,), (least_magnitude(x, y),))
     return y
