@@ -44,7 +44,7 @@ runpy.run_path({path!r}, run_name="__main__")
 
 @pytest.mark.parametrize(
     ("module", "name", "bits"),
-    [("exp64", "EXP_TAIL", 44), ("log64", "LOG_TAIL", 44), ("gelu32", "GELU_LEFT", 12)],
+    [("exp64", "EXP_TAIL", 44), ("log64", "LOG_TAIL", 44), ("gelu32", "GELU_LEFT", 12), ("gelu_tanh32", "EXPM1", 12)],
 )
 def test_a_wrong_coefficient_is_noticed(module: str, name: str, bits: int) -> None:
     script = f"{module}.py"

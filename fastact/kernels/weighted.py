@@ -38,9 +38,9 @@ Lanes = Any
 def silu(x: Lanes) -> Lanes:
     """x / (1 + e^-x). Error 0.78 ULP (float32), 1.4 ULP (float64)."""
     f = format_of(x)
-    # Beyond one_from, where the result is x (and NaN for NaN), whatever comes out is not taken.
+    # Beyond one_from, where the result is x (and NaN for NaN), whatever else comes out is not taken.
     c = clamp_below(x, -f.limit_times)
-    return select(x <= f.one_from, quotient(c, *one_plus_small_exp(-c)) * f.scale, x)
+    return select(c <= f.one_from, quotient(c, *one_plus_small_exp(-c)) * f.scale, c)
 
 
 # The zero of silu' is at -(1 + w), w = e^-(1 + w). ROOT_W is w rounded so that 1 + ROOT_W is a float too, ROOT_W_LOW
