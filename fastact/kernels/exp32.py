@@ -7,11 +7,13 @@ e^x to 2^-29, and sums such as 1 + e^x = (1 + S) + S m need one exact addition a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastact.kernels.language import bits, fma, kernel, lookup, lookup_power, select, with_places
 
 __all__ = [
+    "EXPM1_TAIL",
     "LOG2_E",
     "LOG_HIGH",
     "LOG_LOW",
@@ -28,6 +30,7 @@ __all__ = [
     "clamp_below",
     "exp_parts",
     "power_of_steps",
+    "reduced",
 ]
 
 Lanes = Any
@@ -51,6 +54,8 @@ LOG2_E, LOG_HIGH, LOG_LOW, ROUND_PARTS = STEPS_PER_LOG / 16, STEP_HIGH * 16, STE
 TAIL = (0.5000162720680237, 0.16666951775550842)
 # The same with an error below 2^-31 |r|, for where e^r - 1 alone decides the result.
 TAIL_FINE = (0.5, 0.16666992008686066, 0.04166717082262039)
+# (e^r - 1 - r) / r^2, by tools/polynomials/expm1_32.py: e^r - 1 to 2^-31.5 relative.
+EXPM1_TAIL = (0.5, 0.16666992008686066, 0.04166721552610397)
 
 # 2^(j/16) with j << 19 taken off its bits: adding k << 19, k = 16 n + j, gives 2^n 2^(j/16) without masking k.
 # The last two are rounded to 23 bits, so that S - 1 is exact down to S = 2^(14/16) / 4, where swish' wants it.
@@ -100,6 +105,21 @@ def exp_parts(x: Lanes, low: Lanes | None = None, wraps: bool = False) -> tuple[
     power, power_low = power_of_steps(shifted, None if wraps else n)
     # (1 + power_low) (1 + (e^r - 1)) = 1 + power_low + (e^r - 1), but for 2^-31
     return power, _expm1_plus(r, power_low)
+
+
+@kernel
+def reduced(
+    x: Lanes, powers: Sequence[float], powers_low: Sequence[float], wraps: bool
+) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    """(s, n, r, rest) with x = n log(2) + r, n = m + j/16: s is 2^m times entry j of `powers`, rest that of the other.
+
+    What rounding log(2) costs is left in r. If it `wraps`, s is the same on every CPU where it is no normal number.
+    """
+    shifted = fma(x, LOG2_E, ROUND_PARTS)
+    n = shifted - ROUND_PARTS
+    r = fma(n, -LOG_HIGH, x)  # exact where it matters
+    i = bits(shifted)
+    return lookup_power(powers, i, None if wraps else n), n, r, lookup(powers_low, i)
 
 
 @kernel

@@ -7,23 +7,21 @@ parameter rounds only once. Where e^x itself is the result, as in the derivative
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import inf
 from typing import Any
 
 from fastact.kernels.exp32 import (
-    LOG2_E,
-    LOG_HIGH,
+    EXPM1_TAIL,
     LOG_LOW,
     POWERS_LOW,
     ROOTS,
-    ROUND_PARTS,
     UNSCALE,
     clamp_above,
     clamp_below,
+    reduced,
 )
 from fastact.kernels.exp64 import exp_step_parts64
-from fastact.kernels.language import bits, by_dtype, copysign, fabs, fma, kernel, lookup, lookup_power, rarely, select
+from fastact.kernels.language import bits, by_dtype, copysign, fabs, fma, kernel, rarely, select
 from fastact.kernels.pairs import two_diff
 from fastact.kernels.parameter_slopes32 import CELU_LAST, celu_slope32
 from fastact.kernels.polynomials import horner, polynomial
@@ -34,38 +32,15 @@ from fastact.kernels.scaled import (
     power_of_two,
     times_sign,
 )
+from fastact.kernels.selu32 import selu_below32, selu_slope_below32
 
 from ..activation import Activation, Parameter
 
 Lanes = Any
 
-# (e^r - 1 - r) / r^2 on |r| <= log(2)/32, by tools/polynomials/expm1_32.py: e^r - 1 to 2^-31.5 relative.
-EXPM1_TAIL = (0.5, 0.16666992008686066, 0.04166721552610397)
-
-# lambda - 1 of selu, and lambda * alpha as pairs of the dtype.
+# lambda - 1 of selu, and lambda * alpha as a pair of float64.
 SCALE_MINUS_1 = 0.050700987355480493
-SCALE_ALPHA = {
-    32: (1.7580993175506592, 2.3296717444054593e-08),
-    64: (1.7580993408473768, 1.41535193800845e-17),
-}
-
-# selu of x <= 0 in float32 is c (e^x - 1) (1 + SELU_REST), c the float32 of lambda alpha: c 2^(j/16) rounded, and of it
-# what that lacks, and the share of SELU_REST that c (e^x - 1) has there from -log(2) on; see `_selu_below32`.
-SELU_REST = 1.325108200944669e-08
-# fmt: off
-SELU_POWERS = (
-    1.7580993175506592, 1.8359370231628418, 1.917220950126648, 2.002103567123413,
-    2.0907442569732666, 2.183309316635132, 2.279972791671753, 2.380915641784668,
-    2.486327886581421, 2.596406936645508, 2.711359739303589, 2.831402063369751,
-    2.956758737564087, 3.0876657962799072, 3.2243683338165283, 3.3671233654022217,
-)
-SELU_POWERS_LOW = (
-    0.0, -1.1550747025523833e-08, -3.68931551975038e-08, -3.275885873676998e-08,
-    -2.8004098595602045e-08, 1.7223390713638764e-08, -3.160057104878433e-08, 4.03334539100797e-08,
-    -5.42686728888242e-10, 3.48494921809106e-08, 1.833042162502352e-08, -4.200114389618648e-08,
-    2.7935804780554463e-08, -2.5054285757164507e-08, 8.502459181158883e-09, -5.588379092813511e-09,
-)
-# fmt: on
+SCALE_ALPHA = (1.7580993408473768, 1.41535193800845e-17)
 
 # e^x is less than a thousandth of an ULP of 1 below.
 LOWEST = {32: -28.0, 64: -50.0}
@@ -121,23 +96,11 @@ CELU_TAIL = {
 
 @kernel
 def _parts32(x: Lanes, low: Lanes | None, lift: int, wraps: bool = False) -> tuple[Lanes, Lanes, Lanes]:
-    s, n, r, rest = _reduced32(x, tuple(root * (UNSCALE * 2.0**lift) for root in ROOTS), POWERS_LOW, wraps)
+    s, n, r, rest = reduced(x, tuple(root * (UNSCALE * 2.0**lift) for root in ROOTS), POWERS_LOW, wraps)
     if low is not None:
         rest = fma(n, -LOG_LOW, rest) + low
     # e^r - 1 - r, and rest (1 + r)
     return s, r, fma(r, fma(r, horner(r, EXPM1_TAIL), rest), rest)
-
-
-@kernel
-def _reduced32(
-    x: Lanes, powers: Sequence[float], powers_low: Sequence[float], wraps: bool
-) -> tuple[Lanes, Lanes, Lanes, Lanes]:
-    """(s, n, r, rest): x = n log(2) + r, s = 2^n of a table of 2^(j/16) or multiples of it, rest of the other table."""
-    shifted = fma(x, LOG2_E, ROUND_PARTS)
-    n = shifted - ROUND_PARTS
-    r = fma(n, -LOG_HIGH, x)  # exact where it matters
-    i = bits(shifted)
-    return lookup_power(powers, i, None if wraps else n), n, r, lookup(powers_low, i)
 
 
 @kernel
@@ -240,30 +203,13 @@ def elu_derivative_alpha(x: Lanes, alpha: Lanes) -> Lanes:
 
 
 @kernel
-def _selu_below32(x: Lanes) -> Lanes:
-    """As `expm1_negative`, with c where that has 1: e^x - 1 as a pair, times a pair, would cost three products more.
-
-    c alone is off by a fifth of an ULP, by SELU_REST. Of s (1 + r + q) - c that share is SELU_REST (s r + s - c), but
-    for r^2: the first makes up for it where s = c, next to 0, and the second is in the table down to s = c/2. Farther
-    to the left more than half of that fifth stays.
-    """
-    c = SELU_POWERS[0]
-    s, _, r, rest = _reduced32(clamp_below(x, LOWEST[32]), SELU_POWERS, SELU_POWERS_LOW, False)
-    q = fma(r, fma(r, horner(r, EXPM1_TAIL), SELU_REST), rest)
-    a = s - c
-    lost = s - (a + c)
-    h = fma(s, r, a)
-    return h + fma(s, q, fma(s, r, a - h) + lost)
-
-
-@kernel
 def _selu_below64(x: Lanes) -> Lanes:
-    c, c_low = SCALE_ALPHA[64]
+    c, c_low = SCALE_ALPHA
     h, low = expm1_negative(x)
     return fma(h, c, fma(low, c, h * c_low))
 
 
-_selu_below = by_dtype(_selu_below32, _selu_below64)
+_selu_below = by_dtype(selu_below32, _selu_below64)
 """scale alpha (e^x - 1) for x <= 0."""
 
 
@@ -279,11 +225,20 @@ def selu(x: Lanes) -> Lanes:
 
 
 @kernel
+def _selu_slope_below64(x: Lanes) -> Lanes:
+    c, c_low = SCALE_ALPHA
+    hi, lo = exp_scaled(x, x.const(0.0))
+    return fma(hi, c, fma(lo, c, hi * c_low)) * format_of(x).down
+
+
+_selu_slope_below = by_dtype(selu_slope_below32, _selu_slope_below64)
+"""scale alpha e^x for -zero_from <= x <= 0."""
+
+
+@kernel
 def selu_derivative(x: Lanes) -> Lanes:
     """scale if x > 0 else scale * alpha * e^x. Error 0.77 ULP in both dtypes."""
-    c, c_low = SCALE_ALPHA[x.width]
-    hi, lo = exp_scaled(clamp_above(clamp_below(x, -format_of(x).zero_from), 0.0), x.const(0.0))
-    y = fma(hi, c, fma(lo, c, hi * c_low)) * format_of(x).down
+    y = _selu_slope_below(clamp_above(clamp_below(x, -format_of(x).zero_from), 0.0))
     return select(x > 0.0, 1.0 + SCALE_MINUS_1, y)
 
 

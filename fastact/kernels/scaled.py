@@ -9,6 +9,7 @@ One source for float32 and float64; what differs is in `FORMATS`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,14 +121,21 @@ def clamp_minus_fabs(x: Lanes) -> Lanes:
 
 
 @kernel
-def exp_scaled32(a: Lanes, low: Lanes, lift: Lanes = 0) -> tuple[Lanes, Lanes]:
+def exp_scaled32(
+    a: Lanes,
+    low: Lanes,
+    lift: Lanes = 0,
+    powers: Sequence[float] = POWERS_SCALED,
+    powers_low: Sequence[float] = POWERS_LOW,
+) -> tuple[Lanes, Lanes]:
+    """`exp_scaled`, or what other tables of powers make of it: a multiple."""
     shifted = fma(a, STEPS_PER_LOG, ROUND)
     k = shifted - ROUND
     r = fma(k, -STEP_HIGH, a) + fma(k, -STEP_LOW, low)
     i = bits(shifted)
-    s = from_bits(bits(lookup(POWERS_SCALED, i)) + (i << 19) + (lift << 23))
+    s = from_bits(bits(lookup(powers, i)) + (i << 19) + (lift << 23))
     # (1 + e) (1 + r + r^2 P), e the rounding error of s
-    e = lookup(POWERS_LOW, i)
+    e = lookup(powers_low, i)
     m = fma(r, fma(r, fma(r, TAIL[1], TAIL[0]), e), r + e)
     hi = fma(s, m, s)
     return hi, fma(s, m, s - hi)

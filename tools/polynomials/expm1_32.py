@@ -1,4 +1,4 @@
-"""Coefficients of fastact/kernels/exponential.py: prints them, or with --check measures the stored ones.
+"""Coefficients of fastact/kernels/exponential.py and selu32.py: prints them, or with --check measures the stored ones.
 
 EXPM1_TAIL: (e^r - 1 - r) / r^2 for float32 on |r| <= log(2)/32, the first coefficient held at 1/2; the error is
 relative to e^r - 1.
@@ -6,7 +6,7 @@ relative to e^r - 1.
 CELU_TAIL: 1 - e^t (1 - t) = t^2 (1/2 + t/3 + t^2 P(t)) on |t| <= 1, for float32 and float64; the error is relative to
 the whole.
 
-SCALE_MINUS_1, SCALE_ALPHA, SELU_REST, SELU_POWERS, SELU_POWERS_LOW: the constants of selu; THIRD: 1/3 as a pair.
+SCALE_MINUS_1, SCALE_ALPHA, SELU_...: the constants of selu; THIRD: 1/3 as a pair.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from remez import evaluate, fit_rounded, largest_error, round_to, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from fastact.kernels import exponential
-from fastact.kernels.exponential import CELU_TAIL, EXPM1_TAIL, SCALE_ALPHA, SCALE_MINUS_1, THIRD
+from fastact.kernels import selu32
+from fastact.kernels.exp32 import EXPM1_TAIL
+from fastact.kernels.exponential import CELU_TAIL, SCALE_ALPHA, SCALE_MINUS_1, THIRD
 
 mp.prec = 220
 # The rounded multiple of log(2)/16 may be off a little: allow for that.
@@ -59,20 +60,21 @@ def pair(value: Any, dtype: str) -> tuple[float, float]:
     return float(high), float(round_to(value - high, dtype))
 
 
-def selu_tables() -> tuple[list[float], list[float], float]:
-    """SELU_POWERS, SELU_POWERS_LOW and SELU_REST."""
-    c = round_to(SELU_SCALE * SELU_ALPHA, "float32")
-    rest = SELU_SCALE * SELU_ALPHA / c - 1
-    powers = [round_to(c * mpf(2) ** (mpf(j) / 16), "float32") for j in range(16)]
-    # s = c 2^(j/16 - 1) for j > 0, and its share of `rest` is that of (s - c) / s
-    lows = [
-        c * mpf(2) ** (mpf(j) / 16) / powers[j] - 1 + rest * (1 - mpf(2) ** (1 - mpf(j) / 16)) for j in range(1, 16)
-    ]
-    return (
-        [float(p) for p in powers],
-        [0.0, *(float(round_to(v, "float32")) for v in lows)],
-        float(round_to(rest, "float32")),
-    )
+def selu_tables() -> dict[str, Any]:
+    scale_alpha = SELU_SCALE * SELU_ALPHA
+    c = round_to(scale_alpha, "float32")
+    rest = scale_alpha / c - 1
+    roots = [mpf(2) ** (mpf(j) / 16) for j in range(16)]
+    powers = [round_to(c * root, "float32") for root in roots]
+    # s = c root / 2 but for the first, and its share of `rest` is that of (s - c) / s
+    lows = [c * root / power - 1 + rest * (1 - 2 / root) for root, power in zip(roots, powers, strict=True)]
+    slope_lows = [scale_alpha * root / power - 1 for root, power in zip(roots, powers, strict=True)]
+    return {
+        "SELU_REST": float(round_to(rest, "float32")),
+        "SELU_POWERS": tuple(float(power) for power in powers),
+        "SELU_SLOPE_LOW": tuple(float(round_to(low, "float32")) for low in slope_lows),
+        "SELU_POWERS_LOW": (0.0, *(float(round_to(low, "float32")) for low in lows[1:])),
+    }
 
 
 def check() -> bool:
@@ -84,8 +86,8 @@ def check() -> bool:
         print(f"CELU_TAIL[{width}]: 2^{mp.nstr(mp.log(error, 2), 5)}")
         good = good and error <= bound
         good = good and THIRD[width] == pair(mpf(1) / 3, dtype)
-        good = good and SCALE_ALPHA[width] == pair(SELU_SCALE * SELU_ALPHA, dtype)
-    good = good and selu_tables() == ([*exponential.SELU_POWERS], [*exponential.SELU_POWERS_LOW], exponential.SELU_REST)
+    good = good and pair(SELU_SCALE * SELU_ALPHA, "float64") == SCALE_ALPHA
+    good = good and all(getattr(selu32, name) == table for name, table in selu_tables().items())
     print("constants agree" if good else "something differs")
     return good and float(SELU_SCALE - 1) == SCALE_MINUS_1
 
@@ -99,9 +101,9 @@ def main() -> int:
         tail, error = fit_rounded(celu_tail, T, range(size), celu_weight, dtype)
         print(show(tail, f"CELU_TAIL[{width}]"), f"# 2^{mp.nstr(mp.log(error, 2), 5)}")
         print(f"THIRD[{width}] =", pair(mpf(1) / 3, dtype))
-        print(f"SCALE_ALPHA[{width}] =", pair(SELU_SCALE * SELU_ALPHA, dtype))
+    print("SCALE_ALPHA =", pair(SELU_SCALE * SELU_ALPHA, "float64"))
     print("SCALE_MINUS_1 =", float(SELU_SCALE - 1))
-    for name, value in zip(("SELU_POWERS", "SELU_POWERS_LOW", "SELU_REST"), selu_tables(), strict=True):
+    for name, value in selu_tables().items():
         print(f"{name} = {value}")
     return 0
 
