@@ -10,9 +10,10 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
+from fastact.kernels.exp32 import clamp_below
 from fastact.kernels.exponential import one_minus_exp
 from fastact.kernels.language import by_dtype, fabs, fma, kernel, rarely, select
-from fastact.kernels.logistic_parts import FORMATS, bounded_product, reciprocal_of_one_plus_exp
+from fastact.kernels.logistic_parts import FORMATS, bounded_product, one_plus_small_exp, reciprocal
 from fastact.kernels.mish_slope64 import mish_derivative64
 from fastact.kernels.pairs import two_sum
 from fastact.kernels.parameter_slopes32 import softplus_derivative_beta32
@@ -101,11 +102,12 @@ def softplus_derivative(x: Lanes, beta: Lanes) -> Lanes:
     A beta so small that its product with the largest x is below 113 (float64: 765) counts as times that x where x is
     infinite.
     """
-    limit, scale = FORMATS[x.width].limit, FORMATS[x.width].scale
-    p, p_low, _ = bounded_product(x, beta, limit)
-    q, error = reciprocal_of_one_plus_exp(p, p_low)
-    s = fma(q, error, q) * scale
-    return select(times_sign(x, beta) > 0.0, 1.0 - s, s)
+    f = FORMATS[x.width]
+    p, p_low, _ = bounded_product(x, beta, f.limit)
+    sign = -times_sign(x, beta)
+    z = clamp_below(times_sign(p, sign), -f.one_from)
+    q, error = reciprocal(*one_plus_small_exp(z, times_sign(p_low, sign)))
+    return fma(q, error, q) * f.scale
 
 
 @kernel
