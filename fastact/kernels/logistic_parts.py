@@ -121,9 +121,9 @@ def bounded_product(x: Lanes, beta: Lanes, limit: float) -> tuple[Lanes, Lanes, 
 
 
 @kernel
-def reciprocal_of_one_plus_exp(a: Lanes, low: Lanes | None = None) -> tuple[Lanes, Lanes]:
-    """(q, error) with 1 / (1 + e^(a + low)) = scale q (1 + error), for 0 <= a <= limit."""
-    power, m = exp_parts(a, low)
+def reciprocal_of_one_plus_exp(a: Lanes) -> tuple[Lanes, Lanes]:
+    """(q, error) with 1 / (1 + e^a) = scale q (1 + error), for 0 <= a <= limit."""
+    power, m = exp_parts(a, None)
     one = format_of(a).scale
     # d - power is exact, and so is 1 less that wherever the 1 still matters: this is all that d lacks, though the sum
     # inside it was rounded too.
