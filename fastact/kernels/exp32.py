@@ -13,6 +13,7 @@ from typing import Any
 from fastact.kernels.language import bits, fma, kernel, lookup, lookup_power, select, with_places
 
 __all__ = [
+    "EXPM1_LOWEST",
     "EXPM1_TAIL",
     "LOG2_E",
     "LOG_HIGH",
@@ -56,6 +57,7 @@ TAIL = (0.5000162720680237, 0.16666951775550842)
 TAIL_FINE = (0.5, 0.16666992008686066, 0.04166717082262039)
 # (e^r - 1 - r) / r^2, by tools/polynomials/expm1_32.py: e^r - 1 to 2^-31.5 relative.
 EXPM1_TAIL = (0.5, 0.16666992008686066, 0.04166721552610397)
+EXPM1_LOWEST = -28.0  # e^x is less than a thousandth of an ULP of 1 below
 
 # 2^(j/16) with j << 19 taken off its bits: adding k << 19, k = 16 n + j, gives 2^n 2^(j/16) without masking k.
 # The last two are rounded to 23 bits, so that S - 1 is exact down to S = 2^(14/16) / 4, where swish' wants it.

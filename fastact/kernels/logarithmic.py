@@ -13,7 +13,7 @@ from typing import Any
 from fastact.kernels.exp32 import clamp_below
 from fastact.kernels.exponential import one_minus_exp
 from fastact.kernels.language import by_dtype, fabs, fma, kernel, rarely, select
-from fastact.kernels.logistic_parts import FORMATS, bounded_product, one_plus_small_exp, reciprocal
+from fastact.kernels.logistic_parts import FORMATS, bounded_product, logistic
 from fastact.kernels.mish_slope64 import mish_derivative64
 from fastact.kernels.pairs import two_sum
 from fastact.kernels.parameter_slopes32 import softplus_derivative_beta32
@@ -105,9 +105,7 @@ def softplus_derivative(x: Lanes, beta: Lanes) -> Lanes:
     f = FORMATS[x.width]
     p, p_low, _ = bounded_product(x, beta, f.limit)
     sign = -times_sign(x, beta)
-    z = clamp_below(times_sign(p, sign), -f.one_from)
-    q, error = reciprocal(*one_plus_small_exp(z, times_sign(p_low, sign)))
-    return fma(q, error, q) * f.scale
+    return logistic(clamp_below(times_sign(p, sign), -f.one_from), times_sign(p_low, sign))
 
 
 @kernel

@@ -23,6 +23,7 @@ __all__ = [
     "bounded_product",
     "exp_parts",
     "format_of",
+    "logistic",
     "one_plus_far_exp",
     "one_plus_small_exp",
     "quotient",
@@ -136,6 +137,13 @@ def one_plus_small_exp(z: Lanes, low: Lanes | None = None) -> tuple[Lanes, Lanes
     """scale (1 + e^(z + low)) as a pair, for -one_from <= z <= limit_times, where e^z may be the smaller summand."""
     power, m = exp_parts(z, low)
     return sum_of_one_and(format_of(z).scale, power, m)
+
+
+@kernel
+def logistic(z: Lanes, low: Lanes | None = None) -> Lanes:
+    """1 / (1 + e^(z + low)), for -one_from <= z <= limit."""
+    q, error = reciprocal(*one_plus_small_exp(z, low))
+    return fma(q, error, q) * format_of(z).scale
 
 
 @kernel

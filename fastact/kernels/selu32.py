@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.kernels.exp32 import EXPM1_TAIL, clamp_below, reduced
+from fastact.kernels.exp32 import EXPM1_LOWEST, EXPM1_TAIL, clamp_below, reduced
 from fastact.kernels.language import fma, kernel, with_places
 from fastact.kernels.polynomials import horner
 from fastact.kernels.scaled import FORMATS, exp_scaled32
@@ -16,7 +16,6 @@ __all__ = ["selu_below32", "selu_slope_below32"]
 
 Lanes = Any
 
-LOWEST = -28.0  # e^x is less than a thousandth of an ULP of 1 below
 
 # selu of x <= 0 in float32 is c (e^x - 1) (1 + SELU_REST), c the float32 of lambda alpha: c 2^(j/16) rounded, and of it
 # what that lacks, and the share of SELU_REST that c (e^x - 1) has there from -log(2) on; see `selu_below32`.
@@ -55,7 +54,7 @@ def selu_below32(x: Lanes) -> Lanes:
     to the left more than half of that fifth stays.
     """
     c = SELU_POWERS[0]
-    s, _, r, rest = reduced(clamp_below(x, LOWEST), SELU_POWERS, SELU_POWERS_LOW, False)
+    s, _, r, rest = reduced(clamp_below(x, EXPM1_LOWEST), SELU_POWERS, SELU_POWERS_LOW, False)
     q = fma(r, fma(r, horner(r, EXPM1_TAIL), SELU_REST), rest)
     a = s - c
     lost = s - (a + c)

@@ -26,7 +26,7 @@ from gelu_parts import (
     without_root,
 )
 from mpmath import mp, mpf
-from remez import round_to
+from remez import pair, round_to
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -117,11 +117,6 @@ TABLES = (
 )
 
 
-def pair(value: Any) -> tuple[float, float]:
-    high = round_to(value, "float64")
-    return float(high), float(round_to(value - high, "float64"))
-
-
 def main() -> int:
     if "--check" in sys.argv:
         bad = 0
@@ -131,11 +126,11 @@ def main() -> int:
             print(f"{table.name} 2^{mp.nstr(mp.log(error, 2), 5)}", "" if same else "intervals differ")
             bad += error > BOUND or not same
         for name, root in (("GELU_ROOT", GELU_ROOT), ("GELU_TANH_ROOT", GELU_TANH_ROOT)):
-            bad += getattr(erf64, name) != pair(root)
+            bad += getattr(erf64, name) != pair(root, "float64")
         return int(bad > 0)
     names = sys.argv[1:] or [t.name for t in TABLES]
-    print("GELU_ROOT =", pair(GELU_ROOT))
-    print("GELU_TANH_ROOT =", pair(GELU_TANH_ROOT))
+    print("GELU_ROOT =", pair(GELU_ROOT, "float64"))
+    print("GELU_TANH_ROOT =", pair(GELU_TANH_ROOT, "float64"))
     for table in TABLES:
         if table.name not in names:
             continue

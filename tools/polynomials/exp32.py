@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mpmath import mp, mpf
-from remez import evaluate, fit_rounded, largest_error, round_to, show
+from remez import evaluate, fit_rounded, largest_error, pair, round_to, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fastact.kernels import exp32
@@ -52,9 +52,7 @@ def table() -> tuple[list[float], list[float]]:
 
 def step() -> tuple[float, float]:
     """log(2)/16 as a pair of float32."""
-    exact = mp.log(2) / STEPS
-    high = round_to(exact, "float32")
-    return float(high), float(round_to(exact - high, "float32"))
+    return pair(mp.log(2) / STEPS, "float32")
 
 
 def main() -> int:

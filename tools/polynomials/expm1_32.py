@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mpmath import mp, mpf
-from remez import evaluate, fit_rounded, largest_error, round_to, show
+from remez import evaluate, fit_rounded, largest_error, pair, round_to, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -53,11 +53,6 @@ def celu_tail(t: Any) -> Any:
 
 def celu_weight(t: Any) -> Any:
     return t * t / series(t, 2, 2)
-
-
-def pair(value: Any, dtype: str) -> tuple[float, float]:
-    high = round_to(value, dtype)
-    return float(high), float(round_to(value - high, dtype))
 
 
 def selu_tables() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mpmath import mp, mpf
-from remez import evaluate, fit_rounded, largest_error, round_to
+from remez import evaluate, fit_rounded, largest_error, pair, round_to
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fastact.kernels import gelu_tanh32
@@ -30,29 +30,21 @@ def head() -> tuple[float, float]:
     return float(high), float(round_to(exact - high, "float32"))
 
 
-def step() -> tuple[float, float]:
-    """log(2) / SLOPE as a pair."""
-    exact = mp.log(2) / SLOPE
-    high = round_to(exact, "float32")
-    return float(high), float(round_to(exact - high, "float32"))
-
-
 def expm1(r: Any) -> Any:
     return mp.expm1(-SLOPE * r)
 
 
-def expm1_coefficients() -> list[float]:
-    return [float(c) for c in fit_rounded(expm1, (-REACH, REACH), (1, 2, 3), dtype="float32")[0]]
-
-
 def main() -> int:
+    high, rest = head()
+    step, step_low = pair(mp.log(2) / SLOPE, "float32")
+    coefficients, _ = fit_rounded(expm1, (-REACH, REACH), (1, 2, 3))
     found = {
-        "HEAD": head()[0],
-        "HEAD_REST": head()[1],
+        "HEAD": high,
+        "HEAD_REST": rest,
         "PER_STEP": float(round_to(-SLOPE / mp.log(2), "float32")),
-        "STEP_HIGH": step()[0],
-        "STEP_LOW": step()[1],
-        "EXPM1": tuple(expm1_coefficients()),
+        "STEP_HIGH": step,
+        "STEP_LOW": step_low,
+        "EXPM1": tuple(float(c) for c in coefficients),
     }
     if "--check" not in sys.argv:
         for name, value in found.items():

@@ -28,6 +28,7 @@ __all__ = [
     "fit_rounded",
     "largest_error",
     "nearly_float",
+    "pair",
     "piece_error",
     "round_to",
     "show",
@@ -170,6 +171,12 @@ def round_to(value: Any, dtype: str) -> Any:
         return value
     exponent = max(mp.frexp(value)[1] - bits, smallest)
     return mp.ldexp(mp.nint(mp.ldexp(value, -exponent)), exponent)
+
+
+def pair(value: Any, dtype: str) -> tuple[float, float]:
+    """`value` as two floats."""
+    high = round_to(value, dtype)
+    return float(high), float(round_to(value - high, dtype))
 
 
 def ulp(y: Any) -> Any:
