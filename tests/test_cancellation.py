@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
@@ -100,6 +100,24 @@ def test_log_softmax_vjp_next_to_one_probability(dtype: Any, top: float) -> None
 
 
 @both
+@pytest.mark.parametrize("top", [-1e-11, -3e-8, -1e-6, -1e-3, -0.02, -0.5, -3.0])
+@pytest.mark.parametrize("more", [0, 12])
+def test_log_softmax_vjp_cancels_twice(dtype: Any, top: float, more: int) -> None:
+    """g is nearly the sum of all g, and what is left nearly g (e^-y - 1): but for one rounding, or 2^-12 of one."""
+    rng = np.random.default_rng(5)
+    for n in (0, 5, 30):
+        y = np.append(np.full(n + 2, -30), top * rng.uniform(0.5, 1)).astype(dtype)
+        g = np.zeros_like(y)
+        g[-1] = rng.uniform(1, 4)
+        with mpmath.workdps(120):
+            others = mpmath.mpf(float(g[-1])) * mpmath.expm1(-mpmath.mpf(float(y[-1])))
+            g[0] = float(others)
+            mantissa, exponent = mpmath.frexp(others - mpmath.mpf(float(g[0])))
+            g[1] = math.ldexp(int(mpmath.nint(mpmath.ldexp(mantissa, more))), int(exponent) - more) if more else 0
+            assert errors(fa.log_softmax_vjp(g, y), *exact_vjp(g, y)) < 2
+
+
+@both
 @pytest.mark.parametrize("size", [1e-30, 1e-6, 1.0, 1e15, 1e30])
 def test_log_softmax_vjp_far_down(dtype: Any, size: float) -> None:
     y = np.append(-np.linspace(20, 160, 281), [-1e-3, -400.0, -1e30, -np.inf]).astype(dtype)
@@ -134,6 +152,7 @@ rows = st.integers(1, 40).flatmap(
 
 @both
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(([0.0] * 10, [0.0] * 7 + [1.0, 27.39453125, -16.0], 0.0))
 @given(rows)
 def test_log_softmax_vjp_next_to_its_zeros(dtype: Any, row: Any) -> None:
     """Each g is near, some at a float's distance of, where the result is 0."""
@@ -199,6 +218,10 @@ def test_no_warning_from_what_is_not_selected(dtype: Any) -> None:
     g = np.ones_like(y)
     g[5] = np.finfo(dtype).max / 4
     g[6] = np.finfo(dtype).smallest_subnormal
+    g[7] = 0
+    y[8] = -np.inf
+    g[8] = 0
+    g[9] = np.finfo(dtype).max, *[0] * 9
     with np.errstate(all="raise"):
         fa.log_softmax_vjp(g, y)
         fa.logsumexp(y)

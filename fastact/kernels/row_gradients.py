@@ -38,8 +38,10 @@ from .row_sums import (
     STEP_LOW64,
     STEPS_PER_LOG64,
     TAYLOR,
+    add_four,
     add_pair_to_three,
     add_three,
+    add_to_four,
     add_to_three,
     exp_fine,
     normal,
@@ -136,13 +138,51 @@ SOFTMAX_VJP = replace(_SOFTMAX_VJP32, passes=(_EXACT_DOT,), length=False, on_cpu
 # first part is near g where the two cancel, so that their difference is exact.
 
 
+# Where one e^y is next to 1 and its g nearly the sum, they cancel twice if the other g come to about g (e^-y - 1),
+# which leaves little of the three parts of the sum. So the sum is taken together with the largest y and its g, and made
+# again in four parts if those say so. What is beyond the end of a row reads as 0, where g is 0.
+
+
 def _step_total(state: State, row: State, *_: Any) -> State:
-    return add_to_three(state, row[0])
+    g, y = row
+    larger_yet = (y > state[3]) & (g != 0.0)
+    return *add_to_three(state[:3], g), select(larger_yet, y, state[3]), select(larger_yet, g, state[4])
 
 
 def _begin_total(row: State, *_: Any) -> State:
-    zero = row[0].const(0.0)
-    return row[0] + 0.0, zero, zero
+    g, y = row
+    zero = g.const(0.0)
+    return g + 0.0, zero, zero, select((y > -inf) & (g != 0.0), y, -inf), g
+
+
+def _merge_totals(a: State, b: State) -> State:
+    larger_yet = b[3] > a[3]
+    y, g = (select(larger_yet, there, here) for here, there in zip(a[3:], b[3:], strict=True))
+    return *add_three(a[:3], b[:3]), y, g
+
+
+TWICE, ONE_PROBABILITY = 2.0**-8, 2.0**-4
+
+
+def _total(state: State, *_: Any) -> State:
+    """The three parts of the sum, 0, and whether a fourth one is needed."""
+    total, mid, low, y, g = state
+    expm1 = y * fma(y, fma(y, 1.0 / 6.0, 0.5), 1.0)
+    term = total * expm1
+    left = (((g - total) - mid) - low) - term
+    twice = (y > -ONE_PROBABILITY) & (fabs(left) < fabs(term) * TWICE)
+    zero = total.const(0.0)
+    return total, mid, low, zero, select(twice, total.const(1.0), zero)
+
+
+_TOTAL = Reduction((0.0, 0.0, 0.0, -inf, 0.0), _step_total, _merge_totals, result=_total, begin=_begin_total)
+_TOTAL_AGAIN = Reduction(
+    (0.0, 0.0, 0.0, 0.0),
+    lambda state, row, *_: add_to_four(state, row[0]),
+    add_four,
+    result=lambda total, *_: (*total, total[0].const(0.0)),
+    when=lambda values, known: known[-1][4] != 0.0,
+)
 
 
 # From the tables that tools/polynomials/exp32.py (float32) and tools/polynomials/row_sums.py (float64) compute:
@@ -175,7 +215,7 @@ def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
     Where the sum is 0 so is all that is made of it, and any y will do. A sum that is not for here is as if it were 0,
     but no y will do.
     """
-    total, low, rest = settled(*known[0])
+    total, low, *rest = settled(*known[-1][:4])
     w = total.width
     usual = (fabs(total) >= LEAST[w]) & (fabs(total) <= MOST[w])
     inverse = select(usual, 1.0 / select(usual, total, 1.0), 0.0)
@@ -190,7 +230,7 @@ def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
         top,
         total,
         low,
-        rest,
+        *rest,
     )
 
 
@@ -219,13 +259,15 @@ def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: Sta
 LARGE = {32: 2.0**24, 64: 2.0**200}
 
 
-def _log_softmax_vjp_anywhere(g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, rest: Lanes) -> tuple[Lanes]:
+def _log_softmax_vjp_anywhere(
+    g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, third: Lanes, fourth: Lanes
+) -> tuple[Lanes]:
     """The same for any y, and any sum; and where the two terms cancel."""
     # The sum takes the 2^-FINE_LIFT of the exponentials if it is large, else the product is to take it.
     down = 2.0 ** -FINE_LIFT[total.width]
     large = fabs(total) >= LARGE[total.width]
     before, after = select(large, total.const(down), 1.0), select(large, total.const(1.0), down)
-    total, total_low, rest = total * before, total_low * before, rest * before
+    total, total_low, third, fourth = (part * before for part in (total, total_low, third, fourth))
     s, r, q = exp_fine(y)
     p, p_low = two_prod(s, total)
     low = fma(s, total_low, p_low)
@@ -238,7 +280,7 @@ def _log_softmax_vjp_anywhere(g: Lanes, y: Lanes, total: Lanes, total_low: Lanes
     # or where the exponential was too small, but not for a sum that is so large
     zero = FINE_ZERO[g.width]
     cancelled = cancelled | (large & (y < zero + 1.0) & (y > 2.0 * zero))
-    return rarely(cancelled, log_softmax_vjp_rest, (g, y, total, total_low, rest, after), (result,))
+    return rarely(cancelled, log_softmax_vjp_rest, (g, y, total, total_low, third, fourth, after), (result,))
 
 
 FINELY = 1.25 * 2.0**-10
@@ -247,7 +289,7 @@ LOG_SOFTMAX_VJP = RowFunction(
     name="log_softmax_vjp",
     signature="(n),(n)->(n)",
     rows=(0.0, 0.0),
-    passes=(Reduction((0.0, 0.0, 0.0), _step_total, add_three, begin=_begin_total),),
+    passes=(_TOTAL, _TOTAL_AGAIN),
     finish=_finish_log_softmax_vjp,
     write=_write_log_softmax_vjp,
 )

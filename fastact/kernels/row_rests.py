@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .language import MANTISSA, bits, fabs, fma, rarely, select
+from .pairs import two_diff
 from .row_sums import FINE_LIFT, LIFT, ZERO
 from .triples import (
     BIAS,
@@ -32,9 +33,13 @@ def exponent_field(x: Lanes) -> Lanes:
 
 
 def log_softmax_vjp_rest(
-    g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, total_rest: Lanes, after: Lanes
+    g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, third: Lanes, fourth: Lanes, after: Lanes
 ) -> tuple[Lanes]:
-    """g - e^y times the triple `total`, which is 2^-FINE_LIFT of what it stands for if `after` is 1."""
+    """g - e^y times `total`, a sum of four, which is 2^-FINE_LIFT of what it stands for if `after` is 1.
+
+    They may cancel twice: where e^y is next to 1, g is nearly the sum, and what is left is next to g (e^-y - 1), which
+    the other terms of the sum may come close to. Of these, three floats are known.
+    """
     power, p, n = exp_parts3(y)
     bias = BIAS[g.width]
     # All is done on numbers about 1: total is divided by a power of two, g by that and by 2^n, in two steps.
@@ -44,11 +49,11 @@ def log_softmax_vjp_rest(
     shift = bias - exponent - n - lifted
     first = shift >> 1
     second = shift - first
-    product = multiply_triples(power, (total * scale, total_low * scale, total_rest * scale))
+    product = multiply_triples(power, (total * scale, total_low * scale, third * scale))
     more = multiply_triples(product, p)
+    last = power[0] * (fourth * scale)
     left = g * power_of_two(first) * power_of_two(second)
-    zero = g.const(0.0)
-    left3 = settled(*add_triples((left, zero, zero), tuple(-part for part in product)))
+    left3 = settled(*two_diff(left, product[0]), -product[1], -product[2], -last)[:3]
     hi, mid, low = settled(*add_triples(left3, tuple(-part for part in more)))
     return ((hi + (mid + low)) * power_of_two(-first) * power_of_two(-second),)
 

@@ -25,8 +25,10 @@ __all__ = [
     "FINE_LIFT",
     "add_exp",
     "add_exp_to_three",
+    "add_four",
     "add_pair_to_three",
     "add_three",
+    "add_to_four",
     "add_to_three",
     "exact_at_largest",
     "exp_fine",
@@ -281,6 +283,18 @@ def add_pair_to_three(total: State, h: Lanes, rest: Lanes) -> State:
     mid, e2 = two_sum(total[1], e)
     mid, e3 = two_sum(mid, rest)
     return hi, mid, total[2] + (e2 + e3)
+
+
+def add_to_four(total: State, h: Lanes) -> State:
+    """A sum of four parts and h: where two entries are nearly all of it and cancel, the others are left with three."""
+    hi, e = two_sum(total[0], h)
+    return hi, *add_to_three(total[1:], e)
+
+
+def add_four(a: State, b: State) -> State:
+    """The sum of two such sums."""
+    h, e = two_sum(a[0], b[0])
+    return h, *add_to_three(add_three(a[1:], b[1:]), e)
 
 
 def normal(total: State) -> tuple[Lanes, Lanes]:

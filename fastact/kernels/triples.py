@@ -60,14 +60,14 @@ PAIRS = {32: (4, 8), 64: (7, 16)}
 TAYLOR = {w: tuple(_parts(Fraction(1, factorial(k + 1)), w, 3) for k in range(TERMS[w])) for w in (32, 64)}
 
 
-def settled(a: Lanes, b: Lanes, c: Lanes) -> Triple:
-    """The triple of the same sum, exactly, whatever cancels."""
-    b, c = two_sum(b, c)
-    a, b = two_sum(a, b)
-    b, c = two_sum(b, c)
-    a, b = two_sum(a, b)
-    b, c = two_sum(b, c)
-    return a, b, c
+def settled(*parts: Lanes) -> tuple[Lanes, ...]:
+    """The same sum, exactly, whatever cancels: as many parts, but each at most an ULP of the one before."""
+    found = list(parts)
+    last = len(found) - 1
+    for done in range(len(found)):
+        for k in range(last - 1, -1 if done < last else 0, -1):
+            found[k], found[k + 1] = two_sum(found[k], found[k + 1])
+    return tuple(found)
 
 
 def add_triples(a: Triple, b: Triple) -> Triple:
