@@ -130,7 +130,7 @@ def expm1_negative(x: Lanes) -> tuple[Lanes, Lanes]:
 
 @kernel
 def one_minus_exp(x: Lanes) -> Lanes:
-    """1 - e^x for x <= 0: `expm1_negative` with its sign turned, +0 at both zeros. Error 0.59 ULP, 0.53 in float64.
+    """1 - e^x for x <= 0, +0 at both zeros. Error 0.83 ULP, 0.77 in float64.
 
     What comes of x > 0 is no use, but the same on every CPU.
     """
@@ -138,8 +138,9 @@ def one_minus_exp(x: Lanes) -> Lanes:
     s, r, q = _parts(select(lowest > x, lowest, x), None, 0, True)
     a = 1.0 - s
     lost = (1.0 - a) - s
-    h = fma(-s, r, a)
-    return h + fma(-s, q, fma(-s, r, a - h) + lost)
+    # A pair would halve the error, and take a sixth longer. The sum is exact where the result has as many bits behind
+    # the point as s r, so that the error of s r is at most a quarter of an ULP in any other.
+    return a + fma(-s, r, fma(-s, q, lost))
 
 
 # --- elu
