@@ -187,9 +187,12 @@ def test_any_layout(dtype: Any, n: int) -> None:
     x[::3] = 0
     x[1::5] = -30
     x[1::5, 0] = 0
+    x[2::7] = -25 + rng.normal(size=x[2::7].shape)
+    x[2::7, n // 2] = 0
     y = fa.log_softmax(x)
     g = rng.normal(size=x.shape).astype(dtype)
     g[::2] = 1
+    g[2::7] = np.exp(y[2::7]) * dtype(3)  # here the sum takes a fourth part
     cases = (
         (fa.log_softmax_vjp, (g, y)),
         (fa.logsumexp, (y,)),
