@@ -212,7 +212,7 @@ ROW_DOCS = {
         "The gradient of the loss by the logits, of the shape of `y`.",
         "Computed from the rounded output `y`, and within 2 ULP of the exact value for that `y`, also where g_i and "
         "the second term cancel; and where 2^-36 (float64: 2^-80) of g_i (1 - exp(y_i)) is left by the other terms of "
-        "the sum. The few elements that cancel almost completely take longer.",
+        "the sum. The few elements that cancel almost completely take longer; masked ones do not.",
         "log_softmax, softmax_vjp, cross_entropy_with_logits_with_gradient",
         ">>> fa.log_softmax_vjp(np.float32([1, 0]), np.float32([0, -np.inf]))\narray([0., 0.], dtype=float32)",
     ),
@@ -221,7 +221,8 @@ ROW_DOCS = {
         "g exp(x_i - m) / sum_j exp(x_j - m)",
         f"{_X}\ng : array_like\n    The gradient of the loss by each row's result.",
         "The gradient of the loss by `x`, of the shape of `x`.",
-        _CONTRACT,
+        f"{_CONTRACT} An entry whose share of the sum is less than half of the least float of the dtype of computation "
+        "has the gradient 0, however large `g` is.",
         "logsumexp, softmax",
         ">>> fa.logsumexp_vjp(np.float32([1000, 1000]), np.float32(1))\narray([0.5, 0.5], dtype=float32)",
     ),

@@ -128,6 +128,20 @@ def test_log_softmax_vjp_far_down(dtype: Any, size: float) -> None:
 
 
 @both
+@pytest.mark.parametrize("size", [1e-30, 1e-10, 1.0, 1e10, 1e30])
+def test_log_softmax_vjp_of_what_no_exponential_reaches(dtype: Any, size: float) -> None:
+    """Nothing is left of e^y times the sum, however large that is, but where g is 0."""
+    rng = np.random.default_rng(7)
+    far = rng.uniform(60, 300 if dtype == np.float32 else 2500, 500)
+    y = np.append(-far, [-0.7, -0.9, -3, -np.inf]).astype(dtype)
+    g = (rng.normal(size=y.size) * size).astype(dtype)
+    g[::4] = 0
+    g[1::12] = np.finfo(dtype).smallest_subnormal
+    with mpmath.workdps(80):
+        assert errors(fa.log_softmax_vjp(g, y), *exact_vjp(g, y)) < 2
+
+
+@both
 def test_softmax_vjp_next_to_its_zeros(dtype: Any) -> None:
     rng = np.random.default_rng(6)
     for n in (2, 7, 40, 200):

@@ -197,6 +197,8 @@ TAIL = {32: TAIL_FINE, 64: TAYLOR[2:]}  # of (e^r - 1 - r) / r^2
 # and the result may be 2^-9 of it, is not lost below the least float.
 LEAST, MOST = {32: 2.0**-90, 64: 2.0**-900}, {32: 2.0**120, 64: 2.0**1000}
 FLOOR = {32: -112, 64: -1000}
+# Up to here e^y s is less than half of the least float; next to nothing but masked entries.
+GONE = {32: -188.0, 64: -1440.0}
 NEVER = -1e4  # further down than any of these, and not so far that r^5 overflows
 NEAR = {32: -(2.0**-20), 64: -(2.0**-49)}  # y next to 0, where the rounding of s shows if g = s
 CANCELLED, PART = 2.0**-9, 0.8
@@ -228,6 +230,7 @@ def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
         select(usual, total.const(STEPS[w]), 0.0),
         select(usual, bottom, NEVER),
         top,
+        select(fabs(total) <= MOST[w], total.const(GONE[w]), -inf),
         total,
         low,
         *rest,
@@ -236,7 +239,7 @@ def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
 
 def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
     g, y = row
-    s, s_inverse, s_low, steps_per_log, bottom, top, *total = done
+    s, s_inverse, s_low, steps_per_log, bottom, top, gone, *total = done
     w = g.width
     d = select(y < bottom, bottom, y)
     d = select(d > top, top, d)
@@ -245,14 +248,15 @@ def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: Sta
     r = fma(steps, -HIGH[w], d)
     i = bits(shifted)
     power, low = lookup_made(_power_times, (ROOTS[w], ROOTS_LOW[w], INVERSES[w]), i, (s, s_inverse, s_low))
-    power = from_bits(bits(power) + (i << (MANTISSA[w] - 4)))
+    nothing = y < gone  # a masked entry, then: the result is g
+    power = select(nothing, 0.0, from_bits(bits(power) + (i << (MANTISSA[w] - 4))))
     low = fma(steps, -LOW[w], low)
     q = fma(r, fma(r, horner(r, TAIL[w]), low), low)
     near = fma(power, r, power)
     result = (g - near) - fma(power, q, fma(power, r, power - near))
     # Next to y = 0 only g - s may cancel: e^y - 1 has as many bits as r.
     least = power * (select(y > -CANCELLED, y, -CANCELLED) * copysign(s.const(PART), -s))
-    right = (d == y) & (fabs(result) >= least)
+    right = ((d == y) | nothing) & (fabs(result) >= least)
     return rarely(~right, _log_softmax_vjp_anywhere, (g, y, *total), (result,))
 
 

@@ -6,6 +6,7 @@ another function, as log(1/n) is in every place of a row, they differ in their l
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from .language import MANTISSA, bits, fabs, fma, rarely, select
@@ -47,6 +48,9 @@ def log_softmax_vjp_rest(
     scale = power_of_two(bias - exponent)
     lifted = exponent_field(after) - (bias - FINE_LIFT[g.width])
     shift = bias - exponent - n - lifted
+    # Farther up is no power of two, and needed only where the product is nothing to any g but 0.
+    most = 2 * (bias - 1)
+    shift = select(shift < most, shift, most)
     first = shift >> 1
     second = shift - first
     product = multiply_triples(power, (total * scale, total_low * scale, third * scale))
@@ -55,7 +59,8 @@ def log_softmax_vjp_rest(
     left = g * power_of_two(first) * power_of_two(second)
     left3 = settled(*two_diff(left, product[0]), -product[1], -product[2], -last)[:3]
     hi, mid, low = settled(*add_triples(left3, tuple(-part for part in more)))
-    return ((hi + (mid + low)) * power_of_two(-first) * power_of_two(-second),)
+    result = (hi + (mid + low)) * power_of_two(-first) * power_of_two(-second)
+    return (select(fabs(left) == inf, g, result),)
 
 
 # --- logsumexp and logmeanexp, by a second pass over the row: log(s) = guess + log(1 + (s e^-guess - 1))
