@@ -130,17 +130,15 @@ def expm1_negative(x: Lanes) -> tuple[Lanes, Lanes]:
 
 @kernel
 def one_minus_exp(x: Lanes) -> Lanes:
-    """1 - e^x for x <= 0, +0 at both zeros. Error 0.83 ULP, 0.77 in float64.
+    """1 - e^x for x <= 0, +0 at both zeros. Error 0.76 ULP in both dtypes, where it is next to half an ULP of 1.
 
     What comes of x > 0 is no use, but the same on every CPU.
     """
     lowest = LOWEST[x.width]
     s, r, q = _parts(select(lowest > x, lowest, x), None, 0, True)
-    a = 1.0 - s
-    lost = (1.0 - a) - s
-    # A pair would halve the error, and take a sixth longer. The sum is exact where the result has as many bits behind
-    # the point as s r, so that the error of s r is at most a quarter of an ULP in any other.
-    return a + fma(-s, r, fma(-s, q, lost))
+    # e^x about s + s r, in as many bits as 1 less that has; what it lacks of e^x is small, and known to its last bits.
+    a = 1.0 - fma(s, r, s)
+    return a - fma(s, q, fma(s, r, s - (1.0 - a)))
 
 
 # --- elu
