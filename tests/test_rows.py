@@ -60,6 +60,22 @@ def test_results_that_are_written_past_the_caches() -> None:
             assert same_bits(function(x[k]), found[k])
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("count", "n"), [(40_000, 130), (9_000, 600), (5_000, 1024), (2_000, 2500)])
+def test_many_rows_are_as_few(count: int, n: int, dtype: Any) -> None:
+    """How many are taken together, in which order passes over them are made and where terms are kept depends on it."""
+    x = np.resize(np.random.default_rng(5).normal(size=70_001) * 3, (count, n)).astype(dtype)
+    out = np.empty_like(x)
+    for function, given in ((fa.softmax, [x]), (fa.log_softmax, [x]), (fa.softmax_vjp, [x[::-1], x])):
+        for threads in (1, 2):
+            with fa.threads(threads):
+                function(*given, out=out)
+            for few in (slice(30), slice(count // 2, count // 2 + 30), slice(-30, None)):
+                assert same_bits(out[few], function(*(a[few] for a in given)))
+    y = x.copy()
+    assert same_bits(fa.softmax(y, out=y), fa.softmax(x))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 100, 1000, 5000])
 def test_equal_entries_get_equal_shares(n: int, dtype: Any) -> None:

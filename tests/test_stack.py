@@ -131,7 +131,7 @@ def without_arena(use: Callable[[], Any]) -> tuple[Any, int]:
         pool.raw_malloc = usual
 
 
-SIZES = [(3, 60), (4, 1), (40, 7), (600, 7), (40, 22), (700, 30), (40, 31), (130, 70), (60, 300), (20, 1500)]
+SIZES = [(3, 60), (4, 1), (40, 7), (600, 7), (40, 22), (700, 30), (40, 31), (130, 70), (60, 300), (50, 1500)]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -146,6 +146,7 @@ class Loop(ctypes.Structure):
             "part",  # elements of a part of such a row
             "arena",  # bytes that the loop of a gufunc wants for rows that are not contiguous, and many short ones
             "counted",  # elements of a row above which positions in it are no longer right; 0: any are
+            "keeps",  # elements of a row up to which an arena has room for terms, which the output has not; else 0
             "long",  # elements of a row above which its first two passes are one, made in the second's steps; 0: never
             "raises",  # 1 if its code may leave a Python error set
             "dtype",  # the dtype of all operands, for calls that do without NumPy; 0 if there are several

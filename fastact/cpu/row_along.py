@@ -14,21 +14,22 @@ from typing import Any
 from llvmlite import ir
 
 from ..kernels.language import select
-from ..kernels.rows import BLOCK, LONG, PART, VECTORS, Reduction, State
-from .emit import INTP, ITEMSIZE, POINTER
+from ..kernels.rows import BLOCK, LONG, PART, Reduction, State
+from .emit import INTP, POINTER
 from .lanes import splat, split
 from .layout import NUMBERS, PIECE, SLOT, STREAM
-from .row_arena import STACK, parts
+from .row_arena import STACK, TERMS, keeps_terms, parts
 from .row_frame import LINE, Frame, Operand, folded
-from .row_items import Items
+from .row_items import FEW, Items
 from .row_numbers import Numbers, Places
-from .row_writing import LINES, SOON, write_items
+from .row_reducing import reduce_items
+from .row_writing import write_items
 
-# Elements of rows that are taken together, so that they are still in the first cache for the next pass, with what is
-# kept of them if terms are; and how many rows at least, for the numbers of rows are computed once for all of them.
-TOGETHER, TOGETHER_KEPT = 4096, 2304
-AT_LEAST, AT_LEAST_KEPT = 4, 2
-FEW = 4
+# The numbers of rows are computed for a vector of rows at once, or for a few: what is read again is still in the first
+# cache then, or in the second if rows are short. Those are, in bytes: of one array; of several, or with as much again
+# for terms; and where they are slow to come.
+SHORT_ROWS, SHORT_OF_MORE, SHORTEST_ROWS = 2 << 10, 1 << 10, 512
+LAST_CACHE = 32 << 20  # bytes that a few cores of AMD's Zen share, and fill with what they have written
 ENDS_MATTER = 16 << 10  # bytes of a row below which its first and last line do, if they are not its own
 YES, NO = ir.IntType(1)(1), ir.IntType(1)(0)
 
@@ -63,16 +64,22 @@ class Along:
         if output is not None:
             self.out_stage = self.stages.pop()
         counts = [NUMBERS, *[lanes] * parts(function)]
-        # rows that are not strided leave the stages free
-        rooms = frame.laid_out(stack, counts) if self.plain else [frame.room(frame.vector, k) for k in counts]
-        own, *self.states = rooms
+        self.keeps = keeps_terms(function)
+        self.aside = output is not None and output.size * 8 != frame.width  # where terms are kept: in the output or not
+        self.beside = INTP(0)
+        if self.plain:  # rows that are not strided leave the stages free
+            own, *self.states, place = frame.laid_out(stack, [*counts, TERMS // LINE])
+            if sum(counts) * LINE + TERMS <= STACK:
+                self.beside = frame.builder.ptrtoint(place, INTP)
+        else:
+            own, *self.states = (frame.room(frame.vector, k) for k in counts)
         self.by_parts = function.by_parts and not self.plain
         self.slot = frame.room(frame.float, SLOT * 8 // frame.width)
-        # what a term is kept in between the last pass and the output: the output itself
-        self.keeps = function.term is not None and output is not None and ITEMSIZE[output.dtype] * 8 == frame.width
         self.piece = (
             SimpleNamespace(**{name: INTP(usual) for name, usual in PIECE}) if self.plain else self._read(piece)
         )
+        if not self.plain:
+            self.beside = self.piece.arena
         self.everything = YES if self.plain else frame.builder.icmp_signed("<", self.piece.phase, INTP(0))
         self.numbers = Numbers(frame, own, self._shared(own))
 
@@ -94,37 +101,70 @@ class Along:
         frame, builder, piece = self.frame, self.frame.builder, self.piece
         self.length = length
         self.long, self.supers, self.streaming, self.parted = NO, INTP(1), NO, NO
-        self.cached = self.kept = YES  # whether a row stays in the second cache, whether terms are kept in its output
+        self.cached = YES  # whether a row stays in the second cache
         if not self.plain:
             self.long = builder.icmp_signed(">", length, INTP(BLOCK))
             supers = builder.select(self.long, frame.parts(length, PART[frame.width]), INTP(1))
             self.supers = builder.select(self.everything, supers, builder.sub(piece.last, piece.first))
             few = builder.icmp_signed("<=", length, INTP(LONG[frame.width]))
             self.parted = builder.not_(few) if self.by_parts else NO
-            self.cached = self.kept = builder.and_(few, builder.not_(self.staged))
-        elements, least = (TOGETHER_KEPT, AT_LEAST_KEPT) if self.keeps else (TOGETHER, AT_LEAST)
-        together = builder.sdiv(INTP(elements), frame.plus(length, 1))
-        together = builder.select(builder.icmp_signed("<", together, INTP(least)), INTP(least), together)
-        together = builder.select(self.long, INTP(1), frame.min(together, INTP(frame.lanes)))
+            self.cached = builder.and_(few, builder.not_(self.staged))
+        self._ways(builder.mul(builder.add(count, piece.others), length))
+        together = builder.select(self.long, INTP(1), self._together())
         groups = builder.sdiv(builder.add(count, builder.sub(together, INTP(1))), together)
-        # Only where the vectors that are stored are lines, and not if the output has been written to already.
-        self.streams = self.output is not None and self.output.size * frame.lanes == LINE
-        rows = builder.add(count, piece.others)
-        size = builder.mul(rows, frame.times(length, self.output.size if self.output is not None else 0))
-        large = builder.and_(builder.icmp_signed(">=", size, INTP(STREAM // 2)), builder.not_(self.staged))
-        if self.output is not None:
-            large = builder.and_(large, self._in_lines(self.output))
-        if not self.keeps:
-            self.streaming = large
-        elif self.streams and not self.plain:
-            # then terms are not kept: computing them again takes no longer than writing does
-            self.streaming, self.kept = large, builder.and_(self.kept, builder.not_(large))
-        with frame.loop(groups) as group:
-            first = builder.mul(group, together)
-            present = frame.min(together, builder.sub(count, first))
-            self._group(first, present)
+        self._groups(groups, together, count)
         with builder.if_then(self.streaming, likely=False):
             builder.fence("seq_cst")
+
+    def _together(self) -> Any:
+        """How many rows of a block at most are taken together."""
+        builder, frame, one = self.frame.builder, self.frame, len(self.inputs) == 1
+
+        def up_to(size: int, so_many: int, else_so_many: Any) -> Any:
+            fits = builder.icmp_signed("<=", self.length, INTP(size * 8 // frame.width))
+            return builder.select(fits, INTP(so_many), else_so_many)
+
+        short = SHORT_ROWS if one and not (self.keeps and self.aside) else SHORT_OF_MORE
+        usual = up_to(short, frame.lanes, INTP(FEW if one else FEW // 2))
+        if not self.keeps:
+            return usual
+        slow_to_come = up_to(SHORTEST_ROWS, frame.lanes, up_to(SHORT_ROWS, FEW, INTP(FEW // 2)))
+        return builder.select(self.soon, usual, slow_to_come)
+
+    def _ways(self, elements: Any) -> None:
+        """How an output of so many elements is written, and where terms are kept between the last pass and that.
+
+        They are in the output, unless that is narrower: then they are beside it, if there is room.
+        """
+        builder, output, zen = self.frame.builder, self.output, self.frame.target.has("clzero")
+        size = self.frame.times(elements, output.size if output is not None else 0)
+        # Only where the vectors that are stored are lines, and not if the output has been written to already.
+        self.streams = output is not None and output.size * self.frame.lanes == LINE
+        past = INTP(LAST_CACHE // (len(self.inputs) + 1) if zen else STREAM // 2)
+        large = builder.and_(builder.icmp_signed(">=", size, past), builder.not_(self.staged))
+        self.soon = builder.icmp_signed("<", size, INTP(STREAM // 2 if zen else STREAM // 8))
+        if output is not None:
+            large = builder.and_(large, self._in_lines(output))
+        if not self.keeps:
+            self.streaming = large
+            return
+        self.kept = self.cached
+        if self.aside:
+            self.kept = builder.and_(self.kept, builder.icmp_signed("!=", self.beside, INTP(0)))
+        elif zen:
+            self.streaming = builder.and_(large, builder.not_(self.kept))
+        elif not self.plain:
+            # then terms are not kept: computing them again takes no longer than writing does
+            self.streaming, self.kept = large, builder.and_(self.kept, builder.not_(large))
+
+    def terms(self, items: Items, item: Any) -> Any:
+        """Where the terms of an item are kept."""
+        frame, builder = self.frame, self.frame.builder
+        assert self.output is not None
+        if not self.aside:
+            return items.address(item, self.output)
+        before = builder.select(self.long, items.first(item), builder.mul(item, self.length))
+        return builder.inttoptr(builder.add(self.beside, frame.times(before, frame.width // 8)), POINTER)
 
     def _in_lines(self, output: Operand) -> Any:
         """Whether rows are whole cache lines, or so long that the ends matter little.
@@ -139,64 +179,112 @@ class Along:
         long = builder.icmp_signed(">=", frame.times(self.length, output.size), INTP(ENDS_MATTER))
         return builder.or_(builder.and_(begins, whole), long)
 
-    def _group(self, first: Any, present: Any) -> None:
+    def _groups(self, groups: Any, together: Any, count: Any) -> None:
+        """All groups of rows, one after another.
+
+        Where terms are kept, the first pass over a group comes before the output of the group before: while each of the
+        few numbers of rows waits for another, there are long loops to go on with. Elsewhere the output is made of the
+        input, which then were no longer in the first cache. Nor is it done where that pass needs numbers of rows, or
+        where the rows, which have been asked for, are slow to come.
+        """
+        frame, builder = self.frame, self.frame.builder
+
+        def take(group: Any) -> None:
+            self.first = builder.mul(group, together)
+            self.present = frame.min(together, builder.sub(count, self.first))
+
+        soon = self.soon if self.keeps and not frame.function.values else NO
+        with frame.loop(groups) as group:
+            take(group)
+            self._values()
+            first = builder.icmp_signed("==", group, INTP(0))
+            with builder.if_then(builder.or_(first, builder.not_(soon))):
+                self._begin()
+            self._reductions()
+            if soon is not NO:
+                following = frame.plus(group, 1)
+                with builder.if_then(builder.and_(soon, builder.icmp_signed("<", following, groups))):
+                    take(following)
+                    self._begin()
+                take(group)
+            self._write()
+
+    def _values(self) -> None:
+        """What is given of each row of the group, and room for the totals of the first pass."""
+        numbers, passes = self.numbers, self.frame.function.passes
+        self.given = tuple(self.frame.values(self.values, self.inputs[0], self.first, self.present))
+        self.wide = numbers.places([number.kind for number in self.given], numbers.own)
+        numbers.keep(self.wide, self.given)
+        own = self.frame.builder.select(self.parted, numbers.own, numbers.shared)
+        self.begun = numbers.places(["float"] * len(passes[0].initial), own) if passes else []
+
+    def _begin(self) -> None:
+        if self.begun:
+            with self.frame.builder.if_then(self.frame.builder.not_(self.parted)):
+                self._totals_of(0, [], self.begun)
+
+    def _totals_of(self, k: int, remembered: Sequence[Places], running: Places) -> None:
+        """Pass k over a group, but for what it leaves behind."""
+        builder, reduction = self.frame.builder, self.frame.function.passes[k]
+        with self.frame.loop(self.supers) as turn:
+            index = builder.add(turn, self.piece.first)
+            with builder.if_then(self._now(2 * k)):
+                self._pass(reduction, index, remembered, running)
+            with builder.if_then(builder.and_(self.long, self._now(2 * k + 1))):
+                self._join(reduction, running, index, index)
+
+    def _reductions(self) -> None:
+        """What the first pass leaves behind, all other passes, and what is computed once they are done."""
         frame, builder, function, numbers = self.frame, self.frame.builder, self.frame.function, self.numbers
-        self.first, self.present = first, present
-        values = self.given = tuple(frame.values(self.values, self.inputs[0], first, present))
-        self.wide = numbers.places([number.kind for number in values], numbers.own)
-        numbers.keep(self.wide, values)
-        remembered: list[Places] = self._two_passes() if self.by_parts else []
+        values = self.given
+        remembered = self.remembered = self._two_passes() if self.by_parts else []
         known = [numbers.all(places) for places in remembered]
         for k, reduction in enumerate(function.passes[len(known) :], len(known)):
-            kinds = [place.kind for place in remembered[-1]] if reduction.when is not None else None
-            places = [] if kinds is None else numbers.places(kinds)
 
-            def attempt(k: int = k, reduction: Reduction = reduction, places: Places = places) -> Places:
-                running = numbers.places(["float"] * len(reduction.initial))
-                with frame.loop(self.supers) as turn:
-                    index = builder.add(turn, self.piece.first)
-                    with builder.if_then(self._now(2 * k)):
-                        self._pass(reduction, index, remembered, running)
-                    with builder.if_then(builder.and_(self.long, self._now(2 * k + 1))):
-                        self._join(reduction, running, index, index)
+            def leave(k: int, reduction: Reduction, again: Places | None = None) -> Places:
+                running = self.begun
+                if k > 0:
+                    running = numbers.places(["float"] * len(reduction.initial))
+                    self._totals_of(k, remembered, running)
                 with builder.if_then(self._now(2 * k + 1)):
                     result = reduction.result(numbers.all(running), values, tuple(known))
+                    places = again or numbers.places([number.kind for number in result])
                     if reduction.when is not None:
                         wanted = reduction.when(values, tuple(known))
                         result = tuple(select(wanted, x, y) for x, y in zip(result, known[-1], strict=True))
-                    else:
-                        places = numbers.places([number.kind for number in result])
                     numbers.keep(places, result)
                 return places
 
             if reduction.when is None:
-                places = attempt()
+                places = leave(k, reduction)
             else:
+                places = numbers.places([place.kind for place in remembered[-1]])
                 with builder.if_then(self._now(2 * k + 1)):
                     numbers.keep(places, known[-1])
                 with builder.if_then(reduction.when(values, tuple(known)).any(), likely=False):
-                    attempt()
+                    leave(k, reduction, places)
             remembered.append(places)
             known.append(numbers.all(places))
-        last_join = 2 * len(function.passes) - 1
-        with builder.if_then(self._now(last_join)):
+        with builder.if_then(self._now(2 * len(function.passes) - 1)):
             finished = function.finish(values, tuple(known))
             for operand, value in zip(self.results, finished[: function.results], strict=True):
-                frame.save_numbers(operand, value, first, present)
-            done = numbers.places([number.kind for number in finished])
-            numbers.keep(done, finished)
+                frame.save_numbers(operand, value, self.first, self.present)
+            self.done = numbers.places([number.kind for number in finished])
+            numbers.keep(self.done, finished)
+
+    def _write(self) -> None:
         if self.output is None:
             return
-        with builder.if_then(self._now(last_join + 1)), frame.loop(self.supers) as turn:
+        frame, builder = self.frame, self.frame.builder
+        with builder.if_then(self._now(2 * len(frame.function.passes))), frame.loop(self.supers) as turn:
             part = self._items(builder.add(turn, self.piece.first), True)
             if self.keeps:
                 with builder.if_else(self.kept) as (then, otherwise):
-                    with then:
-                        write_items(self, part, remembered, done, True)
-                    with otherwise:
-                        write_items(self, part, remembered, done, False)
+                    for branch, kept in ((then, True), (otherwise, False)):
+                        with branch:
+                            write_items(self, part, self.remembered, self.done, kept)
             else:
-                write_items(self, part, remembered, done, False)
+                write_items(self, part, self.remembered, self.done, False)
 
     def _two_passes(self) -> list[Places]:
         """The first two, of a long row that is in no cache part by part: each part is read from memory once for both.
@@ -208,21 +296,17 @@ class Along:
         size = len(largest.initial)
         rounds = builder.select(self.parted, self.supers, INTP(1))
         turns = builder.select(self.parted, INTP(1), self.supers)
-        passes, joins = (builder.select(self.parted, INTP(2), INTP(step)) for step in (0, 1))
+        joins = builder.select(self.parted, INTP(2), INTP(1))
         own = builder.select(self.parted, numbers.own, numbers.shared)
         so_far = numbers.places(["float"] * size)
-        running = numbers.places(["float"] * size, own)
         totals = numbers.places(["float"] * len(sums.initial))
         with frame.loop(rounds) as part:
             before = builder.add(self.piece.first, part)
-            with frame.loop(turns) as turn:
-                index = builder.add(before, turn)
-                with builder.if_then(self._now(passes)):
-                    self._pass(largest, index, [], running)
-                with builder.if_then(builder.and_(self.long, self._now(joins))):
-                    self._join(largest, running, index, builder.select(self.parted, INTP(0), index))
+            with builder.if_then(builder.and_(self.parted, self._now(2))):
+                self._pass(largest, before, [], self.begun)
+                self._join(largest, self.begun, before, INTP(0))
             with builder.if_then(self._now(joins)):
-                found = largest.result(numbers.all(running), self.given, ())
+                found = largest.result(numbers.all(self.begun), self.given, ())
                 kinds, place = [number.kind for number in found], numbers.used
                 of_part = numbers.places(kinds, own)
                 numbers.keep(of_part, found)
@@ -271,16 +355,12 @@ class Along:
         if last and self.keeps:
             with self.frame.builder.if_else(self.kept) as (then, otherwise):
                 with then:
-                    self._reduce(reduction, items, remembered, True, True)
+                    reduce_items(self, reduction, items, remembered, True, True)
                 with otherwise:
-                    self._reduce(reduction, items, remembered, True, False)
+                    reduce_items(self, reduction, items, remembered, True, False)
         else:
-            self._reduce(reduction, items, remembered, last, False)
+            reduce_items(self, reduction, items, remembered, last, False)
         self._total(reduction, running, items, index, place)
-
-    def _few(self, items: Items) -> Any:
-        """Whether there are so few items that it pays not to merge as many states as there are lanes."""
-        return self.frame.builder.icmp_signed("<=", items.count, INTP(FEW))
 
     def _total(self, reduction: Reduction, running: Places, items: Items, index: Any, first: int) -> None:
         """From the states of the items to totals of rows, a lane each, or to that of a part of one long row."""
@@ -291,23 +371,27 @@ class Along:
             states = [tuple(frame.get(place) for place in places) for places in at]
             return reduction.settle(folded(frame, states, reduction.merge))
 
-        if self.plain:
-            with frame.builder.if_else(self._few(items)) as (then, otherwise):
-                for branch, count in ((then, FEW), (otherwise, frame.lanes)):
-                    with branch:
-                        self.numbers.keep(running, settled(count))
-            return
-        total = settled(frame.lanes)
-        with frame.builder.if_else(self.long) as (then, otherwise):
-            with then:
-                row = total
-                while row[0].count > 1:
-                    halves = [split(part) for part in row]
-                    row = frame.join(reduction, tuple(h[0] for h in halves), tuple(h[1] for h in halves))
-                for slot, part in zip(self._slots(index, size, first), row, strict=True):
-                    frame.builder.store(part.value, slot)
-            with otherwise:
+        def keep(total: State, count: int) -> None:
+            if self.plain:
                 self.numbers.keep(running, total)
+                return
+            with frame.builder.if_else(self.long) as (then, otherwise):
+                with then:
+                    row = total
+                    while row[0].count > count:
+                        row = tuple(split(part)[0] for part in row)
+                    while row[0].count > 1:
+                        halves = [split(part) for part in row]
+                        row = frame.join(reduction, tuple(h[0] for h in halves), tuple(h[1] for h in halves))
+                    for slot, part in zip(self._slots(index, size, first), row, strict=True):
+                        frame.builder.store(part.value, slot)
+                with otherwise:
+                    self.numbers.keep(running, total)
+
+        with frame.builder.if_else(items.few()) as (then, otherwise):
+            for branch, count in ((then, FEW), (otherwise, frame.lanes)):
+                with branch:
+                    keep(settled(count), count)
 
     def _slots(self, index: Any, count: int, first: int = 0) -> list[Any]:
         """Where the total of a part of a long row is left: `count` numbers."""
@@ -337,7 +421,7 @@ class Along:
 
     # --- the items: for each, where its operands are
 
-    def _ahead(self, items: Items, item: Any) -> list[tuple[Any, Operand, bool]]:
+    def ahead(self, items: Items, item: Any) -> list[tuple[Any, Operand, bool]]:
         """Where the same item of the rows or blocks that are taken next lies, in every array that is wanted by then.
 
         An output that nothing is kept in is written when this pass is over: of that, it is the item itself.
@@ -351,7 +435,7 @@ class Along:
             step = builder.select(items.long, parts, rows)
             if operand is not self.output:
                 step = builder.select(self.cached, rows, step)
-            elif not self.keeps:
+            elif not self.keeps or operand.size * 8 != frame.width:
                 step = INTP(0)
             place = frame.offset(items.address(item, operand), step)
             if operand is self.output:  # what is written past the caches, or much later, must not be brought there
@@ -379,109 +463,3 @@ class Along:
             frame.load(frame.offset(source, frame.times(start, o.size)), o.dtype, mask, o.padding)
             for source, o in zip(sources, self.inputs, strict=True)
         )
-
-    # --- passes
-
-    def _reduce(
-        self,
-        reduction: Reduction,
-        items: Items,
-        remembered: Sequence[Places],
-        last: bool,
-        keep: bool,
-    ) -> None:
-        frame, builder, function = self.frame, self.frame.builder, self.frame.function
-        size = len(reduction.initial)
-        room_for = builder.select(self._few(items), INTP(FEW), INTP(frame.lanes)) if self.plain else INTP(frame.lanes)
-        with builder.if_then(builder.icmp_signed("<", items.count, room_for)), frame.loop(room_for) as item:
-            for room, part in zip(self.states, frame.state(reduction.initial), strict=False):
-                frame.put(frame.at(room, item), part)
-        with frame.loop(items.count) as item:
-            offset, elements = items.extent(item)
-            sources = self.sources(items, item, elements)
-            values = self.numbers.spread(self.wide, item)
-            known = tuple(self.numbers.spread(places, item) for places in remembered)
-            rooms = [[frame.room(frame.vector) for _ in range(size)] for _ in range(VECTORS)]
-            for four in rooms:
-                frame.keep(four, frame.state(reduction.initial))
-            to = items.address(item, self.output) if keep and self.output is not None else None
-
-            def one(vector: int, start: Any, mask: Any, known: tuple[State, ...] = known, begins: bool = False) -> None:
-                row = self.load(sources, start, mask)
-                position = frame.places(builder.add(offset, start))
-                if last and function.term is not None:
-                    term = function.term(row, values, position, known)
-                    row = (*row, *term)
-                    if to is not None:
-                        frame.save(frame.offset(to, frame.times(start, frame.width // 8)), term[0].value, mask)
-                state = tuple(frame.get(room) for room in rooms[vector])
-                state = (reduction.begun if begins else reduction.step)(state, row, values, position, known)
-                frame.keep(rooms[vector], state)
-
-            # Before a first pass, the CPU finds by itself what is read next.
-            ahead = self._ahead(items, item) if last and reduction is not function.passes[0] else []
-            # Whether what is asked for, and what is at work, fit the first cache; of long rows neither does.
-            by_parts = self.by_parts and reduction is function.passes[1]
-            near = (self.keeps or not self.plain) and (keep or not by_parts)
-
-            def fours(
-                first: Any, count: Any, known: tuple[State, ...], ahead: Sequence[Any] = ahead, begins: bool = False
-            ) -> None:
-                with frame.loop(count) as index:
-                    for vector in range(VECTORS):
-                        start = frame.plus(frame.times(index, frame.residues), vector * frame.lanes)
-                        start = builder.add(first, start)
-                        for pointer, operand, writes in ahead:
-                            frame.prefetch(frame.offset(pointer, frame.times(start, operand.size)), writes, near)
-                        one(vector, start, None, known, begins)
-
-            def in_order() -> None:
-                whole = builder.sdiv(elements, INTP(frame.residues))
-                for chosen in frame.branches(known):
-                    if reduction.begin is None:
-                        fours(INTP(0), whole, chosen)
-                        continue
-                    with builder.if_then(frame.is_positive(whole)):
-                        fours(INTP(0), 1, chosen, begins=True)
-                        fours(INTP(frame.residues), frame.plus(whole, -1), chosen)
-                done = frame.times(whole, frame.residues)
-                left = builder.sub(elements, done)
-                for vector in range(VECTORS):
-                    rest = frame.plus(left, -vector * frame.lanes)
-                    with builder.if_then(frame.is_positive(rest)):
-                        one(vector, frame.plus(done, vector * frame.lanes), frame.first(rest))
-
-            def by_lines() -> None:
-                """Those that are whole lines, and at the ends vectors that overlap with them."""
-                before = frame.to_line(sources[0], self.inputs[0])
-                with builder.if_then(frame.is_positive(before)):
-                    one(0, INTP(0), None)
-                rest = builder.sub(elements, before)
-                whole = builder.sdiv(rest, INTP(frame.residues))
-                soon = [(frame.offset(p, INTP(SOON)), o, False) for p, o in zip(sources, self.inputs, strict=True)]
-                # a part was asked for while the one before was summed up
-                away = builder.and_(self.long, builder.not_(self.parted))
-                with builder.if_else(away) as (then, otherwise):
-                    for branch, asked in ((then, soon), (otherwise, ahead)):
-                        with branch:
-                            fours(before, whole, known, asked)
-                rest = builder.sub(rest, frame.times(whole, frame.residues))
-                for vector in range(VECTORS):
-                    with builder.if_then(frame.is_positive(frame.plus(rest, -vector * frame.lanes))):
-                        one(vector, frame.plus(elements, -(vector + 1) * frame.lanes), None)
-
-            if reduction.repeats:
-                with builder.if_else(builder.icmp_signed("<", elements, INTP(LINES))) as (then, otherwise):
-                    with then:
-                        in_order()
-                    with otherwise:
-                        by_lines()
-            else:
-                in_order()
-            for merge in frame.merges(reduction, elements):
-                states = [reduction.ended(tuple(frame.get(room) for room in four)) for four in rooms]
-                while len(states) > 1:
-                    half = len(states) // 2
-                    states = [merge(a, b) for a, b in zip(states[:half], states[half:], strict=True)]
-                for room, part in zip(self.states, states[0], strict=False):
-                    frame.put(frame.at(room, item), part)

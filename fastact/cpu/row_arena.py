@@ -7,9 +7,11 @@ side by side, or where there are many short ones. A few rows do with `STACK` byt
 from __future__ import annotations
 
 from ..kernels.rows import BLOCK, VECTOR, VECTORS, RowFunction
+from ..kernels.rows import LONG as LONG_ROW
 from ..kernels.sparse import Projection
 
 STACK = 24 << 10
+TERMS = 16 << 10  # of these for terms of rows that are taken together
 SOME, SMALL = 512, 30  # rows, and elements of a row: fewer rows than that, of no more elements, have room there
 SHORT = 22  # rows of so few elements are transposed: a vector along them would be mostly empty
 FEW = 4  # so few rows that lie side by side are gathered one by one
@@ -42,9 +44,14 @@ def tile(function: RowFunction, dtype: str) -> int:
     return OF_A_TILE + parts(function) * (residues(dtype).bit_length() + blocks.bit_length() - 1)
 
 
+def keeps_terms(function: RowFunction) -> bool:
+    """Whether the output is made of something that a pass has computed already."""
+    return function.term is not None and function.write is not None
+
+
 def scratches(function: RowFunction) -> int:
     """Scratch arrays: of what is read, and of terms."""
-    return len(function.rows) + (function.term is not None and function.write is not None)
+    return len(function.rows) + keeps_terms(function)
 
 
 def panel(dtype: str) -> int:
@@ -58,4 +65,5 @@ def arena(function: RowFunction | Projection, dtype: str) -> int:
         return STRIDED
     across = ACROSS * (TILES * tile(function, dtype) + BLOCK * scratches(function))
     columns = WIDE * panel(dtype) + parts(function) * residues(dtype)
-    return max(across, columns) * VECTOR // 8
+    terms = LONG_ROW[width(dtype)] * width(dtype) // VECTOR if keeps_terms(function) else 0
+    return max(across, columns, terms) * VECTOR // 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numba
 
+from ..kernels.rows import BLOCK
 from .driver import (
     L_BODY,
     L_INPUTS,
@@ -38,10 +39,12 @@ ROW_CHUNK = 1 << 15  # elements a thread takes at a time, in whole rows
 NEXT = 8  # rows that follow on each other that a thread takes if there are enough
 COLUMNS = 64  # that a thread takes at least: less of each line of an array is slow to come by
 ROWS = 32  # short rows are taken so many at a time
+KEPT = 1 << 16  # elements, from which it pays to ask for room for their terms
 MANY = 64  # so many short rows are worth a loop for their length
 PARTS = 256  # parts of a long row whose totals are kept at a time
 
 L_CORE_DIMS, L_PHASES, L_PART, L_LONG = (offset(Loop, f) for f in ("core_dims", "phases", "part", "long"))
+L_KEEPS = offset(Loop, "keeps")
 P_ROWS_JOB, P_PARTS_JOB = offset(Pool, "rows_job"), offset(Pool, "parts_job")
 P_EMPTY_TYPE, P_EMPTY_VALUE = offset(Pool, "empty_type"), offset(Pool, "empty_value")
 L_SCALARS, L_LONGEST, L_ROWS_OF = offset(Loop, "scalars"), offset(Loop, "longest"), offset(Loop, ROWS_OF[SHORTEST])
@@ -163,6 +166,14 @@ def _arena_for(dims: int, steps: int, loop: int) -> int:
     for k in range(inputs - peek(loop + L_SCALARS) + writes(loop)):
         beside |= peek(steps + WORD * (nargs + k)) != size_of(loop, k)
     return arena_for(peek(dims + WORD), peek(dims), peek(dims), beside, loop)
+
+
+@jit
+def _arena_for_terms(dims: int, loop: int) -> int:
+    """The same for rows that lie along, of which only terms may need an arena."""
+    n, every = peek(dims + WORD), peek(dims) * peek(dims + WORD)
+    pays = BLOCK < n <= peek(loop + L_KEEPS) and every >= KEPT
+    return peek(loop + L_ARENA) if pays else 0
 
 
 @jit
@@ -317,8 +328,11 @@ def rows(args: int, dims: int, steps: int, loop: int) -> None:
         for k in range(core_dims):
             core *= max(peek(dims + WORD * (k + 1)), 1)
         pool = peek(loop + L_POOL)
-        wants = body == peek(loop + (L_BODY if peek(loop + L_PHASES) == 0 else L_BESIDE))
-        arena = _arena_for(dims, steps, loop) if core_dims == 1 and wants else 0
+        arena = 0
+        if core_dims == 1 and body == peek(loop + (L_BODY if peek(loop + L_PHASES) == 0 else L_BESIDE)):
+            arena = _arena_for(dims, steps, loop)
+        elif core_dims == 1 and body == peek(loop + L_BODY):
+            arena = _arena_for_terms(dims, loop)
         alone = True
         in_order = core_dims == 0 and must_go_one_by_one(args, steps, n, loop)
         threads = 0 if in_order else begin(n * core, loop, pool)

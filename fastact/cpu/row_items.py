@@ -8,6 +8,8 @@ from typing import Any
 from .emit import INTP
 from .row_frame import Frame, Operand
 
+FEW = 4  # so few items that it pays not to merge as many states as there are lanes
+
 
 @dataclass
 class Items:
@@ -20,6 +22,9 @@ class Items:
     start: Any  # the first element
     size: Any  # elements of an item at most
     long: Any  # whether they are pieces
+
+    def few(self) -> Any:
+        return self.frame.builder.icmp_signed("<=", self.count, INTP(FEW))
 
     def first(self, item: Any) -> Any:
         """The index of an item's first element in its row."""

@@ -32,7 +32,7 @@ def write_items(
     frame, builder, function, output = along.frame, along.frame.builder, along.frame.function, along.output
     assert output is not None
     assert function.write is not None
-    write = function.write
+    write, wide = function.write, f"float{frame.width}"
     with frame.loop(items.count) as item:
         offset, elements = items.extent(item)
         sources = along.sources(items, item, elements)
@@ -40,13 +40,16 @@ def write_items(
         known = tuple(along.numbers.spread(places, item) for places in remembered)
         real = items.address(item, output)
         to = builder.select(along.staged, along.out_stage, real)
+        terms = along.terms(items, item) if kept else None
 
         def place(start: Any) -> Any:
             return frame.offset(to, frame.times(start, output.size))
 
         def read(start: Any, mask: Any = None) -> State:
             row = along.load(sources, start, mask)
-            return (*row, frame.load(place(start), output.dtype, mask)) if kept else row
+            if not kept:
+                return row
+            return *row, frame.load(frame.offset(terms, frame.times(start, frame.width // 8)), wide, mask)
 
         def result(start: Any, row: State, known: tuple[State, ...] = known) -> Any:
             position = frame.places(builder.add(offset, start))

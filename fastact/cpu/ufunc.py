@@ -33,7 +33,7 @@ from .layout import (
     Loop,
     UFunc,
 )
-from .row_arena import arena, width
+from .row_arena import arena, keeps_terms, width
 
 Compiled = tuple[str, bytes]
 
@@ -482,4 +482,5 @@ def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outp
         bits = width(dtype)
         loop.counted = MOST_COUNTED if function.counts and bits == 32 else 0
         loop.part, loop.long = PART[bits], LONG[bits] if function.by_parts else 0
+        loop.keeps = LONG[bits] if keeps_terms(function) and ITEMSIZE[dtype] * 8 < bits else 0
     return loop
