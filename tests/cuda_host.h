@@ -64,6 +64,8 @@ static inline float nudged(double exact, unsigned seed) {
 static inline float ptx_rcp_approx_ftz_f32(float d) { return nudged(1.0 / d, cast<unsigned>(d)); }
 static inline float ptx_rsqrt_approx_ftz_f32(float d) { return nudged(1.0 / sqrt((double)d), cast<unsigned>(d)); }
 
+static inline unsigned ptx_and_b32(unsigned a, unsigned b) { return a & b; }
+
 static inline float ptx_cvt_f32_f16(unsigned short h) {
   const int exponent = h >> 10 & 31, mantissa = h & 1023;
   const float magnitude = exponent == 31  ? (mantissa ? NAN : INFINITY)

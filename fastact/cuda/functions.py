@@ -23,6 +23,7 @@ from .ranges import cheap_forms, cheap_forms_for, divisions
 _ALIGNMENT = 16
 # Kernels whose arithmetic costs nearly as much as memory or more (``tools/cuda_budget.py``).
 _SLOW = half_tables.FORMS | {"selu_with_derivative"}
+_SLOW_PRODUCTS = frozenset({"gelu_vjp", "gelu_tanh_vjp"})  # the same in float16
 _MAX_STRIDED = 2**31 - 1  # elements in one launch of a strided kernel: they are counted in 32 bits
 
 
@@ -64,6 +65,8 @@ def _in_pieces(name: str, dtype: str, places: str) -> bool:
 def _loads(name: str, dtype: str, places: str) -> int:
     """Where memory is not what a kernel waits for, a thread has more elements, which share what it costs to begin."""
     many = name in _SLOW and dtype in ("bfloat16", "float32") and "a" not in places
+    if dtype == "float16" and name in _SLOW_PRODUCTS:
+        return templates.MANY_LOADS - 1  # else there were too few registers
     if _in_pieces(name, dtype, places):
         # with one more, two results would not fit in the registers of compute capability 7.5
         return templates.MANY_LOADS - (len(elementwise_forms()[name][1].outputs) > 1)

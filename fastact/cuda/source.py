@@ -155,6 +155,17 @@ def _grouped(graph: Graph, numbers: Sequence[int]) -> dict[int, list[int]]:
     return found
 
 
+def _shared(graph: Graph, groups: Mapping[int, Sequence[int]]) -> dict[int, tuple[tuple[int, ...], int]]:
+    """Lookups, or the first ones of groups, whose index others have that are read in other numbers; and that index."""
+    sizes: dict[tuple[tuple[int, ...], int], dict[int, int]] = {}
+    others = {k for group in groups.values() for k in group[1:]}
+    for k in graph.used():
+        node = graph.nodes[k]
+        if node.op == "lookup" and node.width == 32 and k not in others:
+            sizes.setdefault((node.operands, len(node.value)), {})[k] = len(groups.get(k, (k,)))
+    return {k: key for key, of in sizes.items() if len({*of.values()}) > 1 for k in of}
+
+
 def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int, str] | None = None) -> str:
     """A C function of a graph: the inputs by value, the outputs through references, first the shared tables.
 
@@ -169,6 +180,17 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
     rare: dict[Graph, list[str]] = {}
     before = ""
     groups = _grouped(graph, graph.used())
+    shared = _shared(graph, groups)
+    bytes_of_four: dict[tuple[tuple[int, ...], int], str] = {}
+
+    def at_bytes(number: int, index: str, size: int, place: int) -> str:
+        """The address of an entry of `size` floats, of those from `place` on."""
+        own = bytes_of_four.get(shared[number])
+        if own is None:
+            own = bytes_of_four[shared[number]] = f"at{number}"
+            lines.append(f"  const unsigned {own} = bytes_of_four({index}, {shared[number][1] - 1});")
+        return f"((const char *)table + {4 * size * place} + ({own} >> {2 - size // 2}))"
+
     for number in graph.used():
         node = graph.nodes[number]
         if number in names:  # not the first of a group
@@ -198,12 +220,19 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
         if number in groups:
             group = groups[number]
             place = tables.group_offset(tuple(graph.nodes[k].value for k in group))
-            own = operands[0] if node.op == "entry" else f"({operands[0]} & {len(node.value) - 1})"
-            index, kind = f"{place} + {own}", f"const float{len(group)}"
-            lines.append(f"  {kind} v{number}_all = (({kind} *)table)[{index}];")
+            kind = f"const float{len(group)}"
+            if number in shared:
+                entry = f"*({kind} *){at_bytes(number, operands[0], len(group), place)}"
+            else:
+                own = operands[0] if node.op == "entry" else f"({operands[0]} & {len(node.value) - 1})"
+                entry = f"(({kind} *)table)[{place} + {own}]"
+            lines.append(f"  {kind} v{number}_all = {entry};")
             names.update((k, f"v{number}_all.{part}") for k, part in zip(group, "xyzw", strict=False))
             continue
-        lines.append(f"  const {_c_type(node)} v{number} = {_expression(node, operands, tables, cheap.get(number))};")
+        expression = _expression(node, operands, tables, cheap.get(number))
+        if number in shared:
+            expression = f"*(const float *){at_bytes(number, operands[0], 1, tables.offset(node.value))}"
+        lines.append(f"  const {_c_type(node)} v{number} = {expression};")
     inputs = [n for n in graph.nodes if n.op == "input"]
     for node in inputs:
         parameters.setdefault(node.value, f"{_c_type(node)} x{node.value}")

@@ -46,6 +46,14 @@ static __device__ __forceinline__ float reciprocal_root_seed(float d) {
   asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(d));
   return r;
 }
+
+// 16 (i & last). Without asm the compiler would mask once more where a half or a quarter of it is needed.
+static __device__ __forceinline__ unsigned bytes_of_four(int i, unsigned last) {
+  const unsigned all = (unsigned)i << 4, mask = last << 4;
+  unsigned at;
+  asm("and.b32 %0, %1, %2;" : "=r"(at) : "r"(all), "r"(mask));
+  return at;
+}
 """
 
 ARITHMETIC = """
