@@ -33,7 +33,7 @@ _MOST = 8192  # words, of all outputs together: 32 KB
 FORMS = frozenset(
     f"{name}{form}"
     for name, forms in {
-        "sigmoid": ("",),
+        "sigmoid": ("", "_with_derivative"),
         "gelu": ("", "_derivative", "_with_derivative"),
         "gelu_tanh": ("", "_derivative", "_with_derivative"),
         "silu": ("_with_derivative",),

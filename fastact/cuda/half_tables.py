@@ -35,6 +35,7 @@ FORMS = frozenset(
         "log_sigmoid": ("", "_with_derivative"),
         "celu": ("_with_derivative", "_derivative_alpha"),
         "swish": ("_derivative", "_with_derivative", "_vjp", "_derivative_beta"),
+        "sigmoid": ("_with_derivative",),
         "tanh": ("_with_derivative",),
         "bipolar_sigmoid": ("_with_derivative",),
     }.items()
