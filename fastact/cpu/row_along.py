@@ -277,7 +277,7 @@ class Along:
             return
         frame, builder = self.frame, self.frame.builder
         with builder.if_then(self._now(2 * len(frame.function.passes))), frame.loop(self.supers) as turn:
-            part = self._items(builder.add(turn, self.piece.first), True, frame.function.passes)
+            part = self._items(builder.add(turn, self.piece.first), True)
             if self.keeps:
                 with builder.if_else(self.kept) as (then, otherwise):
                     for branch, kept in ((then, True), (otherwise, False)):
@@ -334,18 +334,13 @@ class Along:
         step = INTP(step) if isinstance(step, int) else step
         return self.frame.builder.or_(self.everything, self.frame.builder.icmp_signed("==", self.piece.phase, step))
 
-    def _items(self, index: Any, at_once: bool, passes: Sequence[Reduction]) -> Items:
-        """The rows of the group, or the blocks of a part of a long one: `at_once` if their order does not matter.
-
-        `passes` are those that have been made before.
-        """
+    def _items(self, index: Any, at_once: bool) -> Items:
+        """The rows of the group, or the blocks of a part of a long one: `at_once` if their order does not matter."""
         frame, builder, whole = self.frame, self.frame.builder, PART[self.frame.width]
         start = frame.times(index, whole)
         count = frame.min(INTP(frame.lanes), frame.parts(builder.sub(self.length, start), BLOCK))
         count = builder.select(self.long, count, self.present)
-        # what is slow to come is better asked for in its order
-        backwards = self.soon if sum(reduction.when is None for reduction in passes) % 2 == 1 else NO
-        items = Items(frame, self.length, count, self.first, start, INTP(BLOCK), self.long, backwards)
+        items = Items(frame, self.length, count, self.first, start, INTP(BLOCK), self.long)
         if at_once:  # unless they are staged
             one = builder.and_(self.long, builder.not_(self.staged))
             items.count = builder.select(one, INTP(1), items.count)
@@ -356,9 +351,7 @@ class Along:
         self, reduction: Reduction, index: Any, remembered: Sequence[Places], running: Places, place: int = 0
     ) -> None:
         """A pass over rows, or over a part of a long one, whose total is left in its slot from `place` on."""
-        function = self.frame.function
-        items = self._items(index, reduction.repeats, function.passes[: function.passes.index(reduction)])
-        last = reduction is function.last
+        items, last = self._items(index, reduction.repeats), reduction is self.frame.function.last
         if last and self.keeps:
             with self.frame.builder.if_else(self.kept) as (then, otherwise):
                 with then:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +22,6 @@ class Items:
     start: Any  # the first element
     size: Any  # elements of an item at most
     long: Any  # whether they are pieces
-    backwards: Any  # whether the last one is taken first, because it is what the pass before has left in the cache
-
-    @contextmanager
-    def each(self) -> Iterator[Any]:
-        """Take one after the other."""
-        builder = self.frame.builder
-        with self.frame.loop(self.count) as turn:
-            yield builder.select(self.backwards, builder.sub(self.frame.plus(self.count, -1), turn), turn)
 
     def few(self) -> Any:
         return self.frame.builder.icmp_signed("<=", self.count, INTP(FEW))

@@ -38,7 +38,7 @@ def reduce_items(
             every = INTP(frame.lanes)
             with frame.loop(every) as item:
                 clear(item)
-    with items.each() as item:
+    with frame.loop(items.count) as item:
         offset, elements = items.extent(item)
         sources = along.sources(items, item, elements)
         values = along.numbers.spread(along.wide, item)

@@ -33,7 +33,7 @@ def write_items(
     assert output is not None
     assert function.write is not None
     write, wide = function.write, f"float{frame.width}"
-    with items.each() as item:
+    with frame.loop(items.count) as item:
         offset, elements = items.extent(item)
         sources = along.sources(items, item, elements)
         values, numbers = along.numbers.spread(along.wide, item), along.numbers.spread(done, item)
