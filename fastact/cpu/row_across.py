@@ -19,7 +19,7 @@ from ..kernels.language import select
 from ..kernels.rows import BLOCK, FEW, LONG, Reduction, State
 from .emit import INTP, ITEMSIZE, POINTER
 from .lanes import Lanes
-from .row_arena import OF_A_TILE, SMALL, STACK, TILES, parts, scratches, tile
+from .row_arena import OF_A_TILE, SMALL, STACK, TILES, keeps_terms, parts, scratches, tile
 from .row_frame import LINE, Frame, Operand
 from .row_numbers import OfTiles
 from .row_staging import Staging
@@ -53,7 +53,7 @@ class Across:
     ) -> None:
         self.frame, self.inputs, self.values, self.results, self.output = frame, inputs, values, results, output
         function, builder = frame.function, frame.builder
-        self.keeps = function.term is not None and output is not None
+        self.keeps = keeps_terms(function)
         self.given = builder.icmp_signed("!=", builder.ptrtoint(arena, INTP), INTP(0))
         self.base = builder.select(self.given, arena, stack)
         self.arrays = [*inputs, *([] if output is None else [output])]

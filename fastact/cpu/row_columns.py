@@ -13,7 +13,7 @@ from typing import Any
 from ..kernels.rows import VECTORS, Reduction, RowFunction, State
 from .emit import INTP, narrow
 from .lanes import Lanes
-from .row_arena import MOST, WIDE, panel, parts
+from .row_arena import MOST, WIDE, keeps_terms, panel, parts
 from .row_frame import LINE, Frame, Operand
 
 LEAST = 64  # elements of a row: with fewer, states would be merged more often than stepped
@@ -41,7 +41,7 @@ class Columns:
     ) -> None:
         self.frame, self.source, self.values, self.results, self.output = frame, source, values, results, output
         function = frame.function
-        self.keeps = function.term is not None and output is not None
+        self.keeps = keeps_terms(function)
         # Without numbers of rows a panel may have lanes without a row.
         self.partly = output is not None and not values and not results
         self.groups = frame.residues // VECTORS

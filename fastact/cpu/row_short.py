@@ -19,7 +19,7 @@ from llvmlite import ir
 from ..kernels.rows import FEW, Reduction, State
 from .emit import INTP, POINTER, narrow
 from .lanes import Lanes, call_intrinsic
-from .row_arena import scratches
+from .row_arena import keeps_terms, scratches
 from .row_frame import LINE, Frame, Operand
 from .row_network import routed, stages
 from .row_numbers import OfTiles, of_kind
@@ -55,7 +55,7 @@ class Short:
         self.frame, self.n, self.inputs, self.values = frame, n, inputs, values
         self.results, self.output = results, output
         function = frame.function
-        self.keeps = function.term is not None and output is not None
+        self.keeps = keeps_terms(function)
         self.most = max(min(2 * ROOM // max(scratches(function), 2) // n, TILES), 1)
         self.stages = stages(n, frame.lanes)
         self.columns = [self._room(n * self.most) for _ in inputs]

@@ -229,9 +229,10 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
             lines.append(f"  {kind} v{number}_all = {entry};")
             names.update((k, f"v{number}_all.{part}") for k, part in zip(group, "xyzw", strict=False))
             continue
-        expression = _expression(node, operands, tables, cheap.get(number))
         if number in shared:
             expression = f"*(const float *){at_bytes(number, operands[0], 1, tables.offset(node.value))}"
+        else:
+            expression = _expression(node, operands, tables, cheap.get(number))
         lines.append(f"  const {_c_type(node)} v{number} = {expression};")
     inputs = [n for n in graph.nodes if n.op == "input"]
     for node in inputs:
