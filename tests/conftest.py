@@ -23,6 +23,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     if option.numprocesses is None and not option.usepdb:
         option.numprocesses, option.dist = "logical", "loadfile"
+        option.loadscopereorder = False  # the last files would be those of the fewest tests, which take longest
 
 
 @pytest.fixture

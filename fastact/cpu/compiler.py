@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from numba.core import codegen, config, types
+from numba.core import codegen, config, cpu, types
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
@@ -56,16 +56,100 @@ def compile_function(
 def _compiled(function: Callable[..., Any], name: str, arguments: Sequence[Any], result: Any) -> tuple[str, Any]:
     """The symbol of `function`, and Numba's library that holds its code."""
     function.__name__ = function.__qualname__ = name
-    with jit_enabled():
+    with jit_enabled(), _parts_as_they_are():
         wrapped: Any = CFunc(function, (tuple(arguments), result), {}, dict(OPTIONS))
         compiled = wrapped._compile_uncached()
         library = compiled.library
         library.enable_object_caching()
+        setattr(library, _ROLE, "whole")
         library.finalize()
-    missing = {f.name for f in library._final_module.functions if f.is_declaration and not f.name.startswith("llvm.")}
-    if not missing <= ALLOWED_SYMBOLS:
-        raise RuntimeError(f"{name} cannot stand alone: it needs {', '.join(sorted(missing - ALLOWED_SYMBOLS))}")
+    missing = _missing(library)
+    if missing:
+        raise RuntimeError(f"{name} cannot stand alone: it needs {', '.join(sorted(missing))}")
     return compiled.fndesc.llvm_cfunc_wrapper_name, library
+
+
+def _missing(library: Any) -> set[str]:
+    """What its code asks for and will not find."""
+    functions = library._final_module.functions
+    asked = {f.name for f in functions if f.is_declaration and not f.name.startswith("llvm.")}
+    return asked - ALLOWED_SYMBOLS
+
+
+# --- how Numba compiles: without what nobody needs here
+
+
+@contextmanager
+def _instead(owner: type, **methods: Callable[..., Any]) -> Iterator[None]:
+    """These methods in place of a class of Numba's, for what is compiled meanwhile, which is by this thread."""
+    with global_compiler_lock:
+        usual = {name: getattr(owner, name) for name in methods}
+        try:
+            for name, method in methods.items():
+                setattr(owner, name, method)
+            yield
+        finally:
+            for name, method in usual.items():
+                setattr(owner, name, method)
+
+
+_ROLE = "fastact_role"  # of a library: that of a "part" is called by others of this package, that of a "whole" by C
+_PACKAGE = __name__.partition(".")[0] + "."
+
+
+class _NoCode:
+    """Stands for a library that is asked where Python may call its function."""
+
+    def __init__(self, library: Any) -> None:
+        self.library = library  # lives as long as this does
+
+    @property
+    def codegen(self) -> _NoCode:
+        return self
+
+    def get_pointer_to_function(self, name: str) -> int:
+        return 0  # which says: nowhere
+
+    def set_env(self, name: str, environment: Any) -> None:
+        pass
+
+
+@contextmanager
+def _parts_as_they_are() -> Iterator[None]:
+    """Functions of this package are left as Numba lowers them, to be optimised within those that call them.
+
+    Numba would also optimise each by itself, with all that it calls in turn, and make machine code that nobody runs.
+    """
+    library, context = codegen.CPUCodeLibrary, cpu.CPUContext
+    executable = context.get_executable
+    optimise, finish = library._optimize_final_module, library._finalize_final_module
+
+    def get_executable(self: Any, part: Any, function: Any, environment: Any) -> Any:
+        if function.modname.startswith(_PACKAGE):
+            setattr(part, _ROLE, "part")
+            part = _NoCode(part)
+        return executable(self, part, function, environment)
+
+    def optimise_whole(self: Any) -> None:
+        role = getattr(self, _ROLE, None)
+        if role == "part":
+            return
+        optimise(self)
+        if role == "whole" and _missing(self):
+            # Numba's handling of errors, which there are none of: that can be seen once all is in one function
+            optimise(self)
+
+    def finish_whole(self: Any) -> None:
+        if getattr(self, _ROLE, None) == "part":
+            self._finalized = True
+        else:
+            finish(self)
+
+    with (
+        _instead(context, get_executable=get_executable),
+        _instead(library, _optimize_final_module=optimise_whole, _finalize_final_module=finish_whole),
+    ):
+        yield
 
 
 @contextmanager
@@ -78,13 +162,8 @@ def _once_optimised() -> Iterator[None]:
     def lay_out(library: Any, module: Any) -> None:
         module.data_layout = library._codegen._data_layout
 
-    with global_compiler_lock:
-        usual = codegen.CPUCodeLibrary._optimize_functions
-        codegen.CPUCodeLibrary._optimize_functions = lay_out
-        try:
-            yield
-        finally:
-            codegen.CPUCodeLibrary._optimize_functions = usual
+    with _instead(codegen.CPUCodeLibrary, _optimize_functions=lay_out):
+        yield
 
 
 def _appended(emit: Callable[..., None]) -> Any:

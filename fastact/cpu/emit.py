@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -166,6 +167,29 @@ def _group(
             lines = range(0, block.lanes * ITEMSIZE[block.dtype], LINE)
             _prefetch(builder, place, (WRITE_AHEAD + line for line in lines), write=True)
             store_at(builder, place, value)
+
+
+@contextmanager
+def loop(builder: Builder, count: Any) -> Iterator[Any]:
+    """A loop that is made `count` times, as it stands: the index.
+
+    LLVM would unroll it, which takes longer to compile than all else, and gains nothing: what pays is emitted so.
+    """
+    before, module = builder.block, builder.module
+    check, inside, after = (builder.append_basic_block(name) for name in ("check", "inside", "after"))
+    builder.branch(check)
+    builder.position_at_end(check)
+    index = builder.phi(INTP)
+    index.add_incoming(INTP(0), before)
+    builder.cbranch(builder.icmp_signed("<", index, count), inside, after)
+    builder.position_at_end(inside)
+    yield index
+    index.add_incoming(builder.add(index, INTP(1), flags=["nsw"]), builder.block)
+    hint = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    hints = module.add_metadata([hint, INTP(0)])
+    hints.operands = (hints, hint)  # which begin with themselves, so that they are of loops
+    builder.branch(check).set_metadata("llvm.loop", hints)
+    builder.position_at_end(after)
 
 
 def _below(builder: Builder, left: Any, lanes: int) -> Any:

@@ -7,7 +7,7 @@ at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,13 +16,14 @@ from llvmlite import ir
 from ..kernels.language import select
 from ..kernels.rows import BLOCK, LONG, PART, Reduction, State
 from .emit import INTP, POINTER
-from .lanes import splat, split
+from .lanes import splat
 from .layout import NUMBERS, PIECE, SLOT, STREAM
 from .row_arena import STACK, TERMS, keeps_terms, parts
-from .row_frame import LINE, Frame, Operand, folded
+from .row_frame import LINE, Frame, Operand
 from .row_items import FEW, Items
 from .row_numbers import Numbers, Places
 from .row_reducing import reduce_items
+from .row_totals import leave_totals
 from .row_writing import write_items
 
 # The numbers of rows are computed for a vector of rows at once, or for a few: what is read again is still in the first
@@ -72,7 +73,7 @@ class Along:
             if sum(counts) * LINE + TERMS <= STACK:
                 self.beside = frame.builder.ptrtoint(place, INTP)
         else:
-            own, *self.states = (frame.room(frame.vector, k) for k in counts)
+            own, *self.states = frame.laid_out(frame.room(frame.vector, sum(counts)), counts)
         self.by_parts = function.by_parts and not self.plain
         self.slot = frame.room(frame.float, SLOT * 8 // frame.width)
         self.piece = (
@@ -188,39 +189,45 @@ class Along:
         where the rows, which have been asked for, are slow to come.
         """
         frame, builder = self.frame, self.frame.builder
+        soon = self.soon if self.keeps and not frame.function.values else NO
+        numbers, passes = self.numbers, frame.function.passes
+        self.wide = numbers.places(frame.kinds, numbers.own)
+        own = builder.select(self.parted, numbers.own, numbers.shared)
+        self.begun = numbers.places(["float"] * len(passes[0].initial), own) if passes else []
 
         def take(group: Any) -> None:
             self.first = builder.mul(group, together)
             self.present = frame.min(together, builder.sub(count, self.first))
 
-        soon = self.soon if self.keeps and not frame.function.values else NO
-        with frame.loop(groups) as group:
-            take(group)
-            self._values()
-            first = builder.icmp_signed("==", group, INTP(0))
-            with builder.if_then(builder.or_(first, builder.not_(soon))):
-                self._begin()
-            self._reductions()
-            if soon is not NO:
-                following = frame.plus(group, 1)
-                with builder.if_then(builder.and_(soon, builder.icmp_signed("<", following, groups))):
-                    take(following)
-                    self._begin()
+        if soon is NO:
+            with frame.loop(groups) as group:
                 take(group)
-            self._write()
-
-    def _values(self) -> None:
-        """What is given of each row of the group, and room for the totals of the first pass."""
-        numbers, passes = self.numbers, self.frame.function.passes
-        self.given = tuple(self.frame.values(self.values, self.inputs[0], self.first, self.present))
-        self.wide = numbers.places([number.kind for number in self.given], numbers.own)
-        numbers.keep(self.wide, self.given)
-        own = self.frame.builder.select(self.parted, numbers.own, numbers.shared)
-        self.begun = numbers.places(["float"] * len(passes[0].initial), own) if passes else []
+                self._begin()
+                self._reductions()
+                self._write()
+            return
+        with frame.loop(frame.plus(groups, 1)) as following:
+            group, begun = frame.plus(following, -1), frame.is_positive(following)
+            with builder.if_then(begun):
+                take(group)
+                self._reductions()
+            # The one before the other or after it, and yet emitted once.
+            with frame.loop(2) as turn:
+                first = builder.icmp_signed("==", turn, INTP(0))
+                with builder.if_else(builder.icmp_signed("==", first, soon)) as (then, otherwise):
+                    with then, builder.if_then(builder.icmp_signed("<", following, groups)):
+                        take(following)
+                        self._begin()
+                    with otherwise, builder.if_then(begun):
+                        take(group)
+                        self._write()
 
     def _begin(self) -> None:
+        """What is given of each row of the group, and the totals of the first pass."""
+        frame, numbers = self.frame, self.numbers
+        numbers.keep(self.wide, frame.values(self.values, self.inputs[0], self.first, self.present))
         if self.begun:
-            with self.frame.builder.if_then(self.frame.builder.not_(self.parted)):
+            with frame.builder.if_then(frame.builder.not_(self.parted)):
                 self._totals_of(0, [], self.begun)
 
     def _totals_of(self, k: int, remembered: Sequence[Places], running: Places) -> None:
@@ -236,7 +243,7 @@ class Along:
     def _reductions(self) -> None:
         """What the first pass leaves behind, all other passes, and what is computed once they are done."""
         frame, builder, function, numbers = self.frame, self.frame.builder, self.frame.function, self.numbers
-        values = self.given
+        values = numbers.all(self.wide)
         remembered = self.remembered = self._two_passes() if self.by_parts else []
         known = [numbers.all(places) for places in remembered]
         for k, reduction in enumerate(function.passes[len(known) :], len(known)):
@@ -278,13 +285,8 @@ class Along:
         frame, builder = self.frame, self.frame.builder
         with builder.if_then(self._now(2 * len(frame.function.passes))), frame.loop(self.supers) as turn:
             part = self._items(builder.add(turn, self.piece.first), True)
-            if self.keeps:
-                with builder.if_else(self.kept) as (then, otherwise):
-                    for branch, kept in ((then, True), (otherwise, False)):
-                        with branch:
-                            write_items(self, part, self.remembered, self.done, kept)
-            else:
-                write_items(self, part, self.remembered, self.done, False)
+            for kept in self._with_terms(self.keeps):
+                write_items(self, part, self.remembered, self.done, kept)
 
     def _two_passes(self) -> list[Places]:
         """The first two, of a long row that is in no cache part by part: each part is read from memory once for both.
@@ -306,7 +308,7 @@ class Along:
                 self._pass(largest, before, [], self.begun)
                 self._join(largest, self.begun, before, INTP(0))
             with builder.if_then(self._now(joins)):
-                found = largest.result(numbers.all(self.begun), self.given, ())
+                found = largest.result(numbers.all(self.begun), self.numbers.all(self.wide), ())
                 kinds, place = [number.kind for number in found], numbers.used
                 of_part = numbers.places(kinds, own)
                 numbers.keep(of_part, found)
@@ -323,8 +325,8 @@ class Along:
         of_row = numbers.in_room(numbers.shared, kinds, place)
         with builder.if_then(self._now(3)):
             with builder.if_then(self.parted):
-                numbers.keep(of_row, largest.result(numbers.all(so_far), self.given, ()))
-            result = sums.result(numbers.all(totals), self.given, (numbers.all(of_row),))
+                numbers.keep(of_row, largest.result(numbers.all(so_far), self.numbers.all(self.wide), ()))
+            result = sums.result(numbers.all(totals), self.numbers.all(self.wide), (numbers.all(of_row),))
             places = numbers.places([number.kind for number in result])
             numbers.keep(places, result)
         return [of_row, places]
@@ -352,46 +354,29 @@ class Along:
     ) -> None:
         """A pass over rows, or over a part of a long one, whose total is left in its slot from `place` on."""
         items, last = self._items(index, reduction.repeats), reduction is self.frame.function.last
-        if last and self.keeps:
-            with self.frame.builder.if_else(self.kept) as (then, otherwise):
-                with then:
-                    reduce_items(self, reduction, items, remembered, True, True)
-                with otherwise:
-                    reduce_items(self, reduction, items, remembered, True, False)
-        else:
-            reduce_items(self, reduction, items, remembered, last, False)
+        for keep in self._with_terms(last and self.keeps):
+            reduce_items(self, reduction, items, remembered, last, keep)
         self._total(reduction, running, items, index, place)
+
+    def _with_terms(self, asked: bool) -> Iterator[bool]:
+        """Whether terms are kept: for two branches of the code if only a call knows."""
+        if not asked or self.kept is YES:
+            yield asked
+            return
+        with self.frame.builder.if_else(self.kept) as (then, otherwise):
+            with then:
+                yield True
+            with otherwise:
+                yield False
 
     def _total(self, reduction: Reduction, running: Places, items: Items, index: Any, first: int) -> None:
         """From the states of the items to totals of rows, a lane each, or to that of a part of one long row."""
-        frame, size = self.frame, len(reduction.initial)
-
-        def settled(count: int) -> State:
-            at = [[frame.at(room, item) for room in self.states[:size]] for item in range(count)]
-            states = [tuple(frame.get(place) for place in places) for places in at]
-            return reduction.settle(folded(frame, states, reduction.merge))
-
-        def keep(total: State, count: int) -> None:
-            if self.plain:
-                self.numbers.keep(running, total)
-                return
-            with frame.builder.if_else(self.long) as (then, otherwise):
-                with then:
-                    row = total
-                    while row[0].count > count:
-                        row = tuple(split(part)[0] for part in row)
-                    while row[0].count > 1:
-                        halves = [split(part) for part in row]
-                        row = frame.join(reduction, tuple(h[0] for h in halves), tuple(h[1] for h in halves))
-                    for slot, part in zip(self._slots(index, size, first), row, strict=True):
-                        frame.builder.store(part.value, slot)
-                with otherwise:
-                    self.numbers.keep(running, total)
-
-        with frame.builder.if_else(items.few()) as (then, otherwise):
-            for branch, count in ((then, FEW), (otherwise, frame.lanes)):
-                with branch:
-                    keep(settled(count), count)
+        frame, builder = self.frame, self.frame.builder
+        to = builder.bitcast(running[0].address, POINTER)
+        if not self.plain:
+            slot = self._slots(index, 1, first)[0]
+            to = builder.select(self.long, builder.bitcast(slot, POINTER), to)
+        leave_totals(frame, reduction, self.states[0], items.few(), self.long, to)
 
     def _slots(self, index: Any, count: int, first: int = 0) -> list[Any]:
         """Where the total of a part of a long row is left: `count` numbers."""
@@ -414,7 +399,10 @@ class Along:
         with builder.if_else(frame.is_positive(before)) as (then, otherwise):
             with then:
                 a = numbers.all(running)
-                joined = frame.join_parts(a, part, self.given) if reduction is None else frame.join(reduction, a, part)
+                if reduction is None:
+                    joined = frame.join_parts(a, part, numbers.all(self.wide))
+                else:
+                    joined = frame.join(reduction, a, part)
                 numbers.keep(running, joined)
             with otherwise:
                 numbers.keep(running, part)

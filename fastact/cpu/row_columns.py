@@ -245,7 +245,8 @@ class Columns:
         frame, builder, function = self.frame, self.frame.builder, self.frame.function
         states = self.states[: len(reduction.initial)]
         rooms = [[frame.room(frame.vector) for _ in states] for _ in range(VECTORS)]
-        for chosen in frame.branches(known):
+        # a second attempt is seldom made
+        for chosen in frame.branches(known) if reduction.when is None else [known]:
             with frame.loop(self.groups) as group:
                 for room in rooms:
                     frame.keep(room, frame.state(reduction.initial))
@@ -264,13 +265,12 @@ class Columns:
                     at = frame.plus(frame.times(group, VECTORS), residue)
                     state = reduction.ended(tuple(frame.get(room) for room in rooms[residue]))
                     frame.keep([frame.at(room, at) for room in states], state)
-        half = frame.residues // 2
-        while half:
+        with frame.loop(frame.residues.bit_length() - 1) as level:
+            half = builder.ashr(INTP(frame.residues // 2), level)
             with frame.loop(half) as a:
-                b = frame.plus(a, half)
+                b = builder.add(a, half)
                 left, right = (tuple(frame.get(frame.at(room, at)) for room in states) for at in (a, b))
                 frame.keep([frame.at(room, a) for room in states], reduction.merge(left, right))
-            half //= 2
         return reduction.settle(tuple(frame.get(frame.at(room, 0)) for room in states))
 
     def _write(self, first: Any, finished: Sequence[State], masks: Sequence[Any]) -> None:

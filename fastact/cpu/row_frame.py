@@ -12,7 +12,7 @@ from numba.core import cgutils
 
 from ..kernels.language import select
 from ..kernels.rows import FEW, VECTOR, Reduction, RowFunction, State
-from .emit import INTP, ITEMSIZE, POINTER, element, narrow, widen
+from .emit import INTP, ITEMSIZE, POINTER, element, loop, narrow, widen
 from .lanes import Builder, Lanes, Target, call_intrinsic, splat, suffix
 from .layout import PIECE
 from .row_arena import residues, width
@@ -81,8 +81,8 @@ class Frame:
     @contextmanager
     def loop(self, count: Any) -> Iterator[Any]:
         """`count` times; the index."""
-        with cgutils.for_range(self.builder, INTP(count) if isinstance(count, int) else count, intp=INTP) as loop:
-            yield loop.index
+        with loop(self.builder, INTP(count) if isinstance(count, int) else count) as index:
+            yield index
 
     # --- memory
 
@@ -214,6 +214,13 @@ class Frame:
         call_intrinsic(self.builder, "llvm.prefetch.p0", ir.VoidType(), args)
 
     # --- numbers of rows: one lane a row
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of what `values` finds."""
+        function = self.function
+        given = ["int" if kind == "index" else "float" for kind in function.values]
+        return given + ["float"] * function.pick + ["int"] * function.length
 
     def values(
         self, operands: Sequence[Operand], rows: Operand, first: Any, present: Any, pick: bool = True

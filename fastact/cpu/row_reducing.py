@@ -79,7 +79,8 @@ def reduce_items(
 
         def in_order() -> None:
             whole = builder.sdiv(elements, INTP(frame.residues))
-            for chosen in frame.branches(known):
+            # a second attempt is seldom made
+            for chosen in frame.branches(known) if reduction.when is None else [known]:
                 if reduction.begin is None:
                     fours(INTP(0), whole, chosen)
                     continue

@@ -18,7 +18,7 @@ from numba.core import cgutils
 
 from ..kernels.language import select
 from ..kernels.sparse import ROUNDING, Projection, State, larger
-from .emit import INTP, ITEMSIZE, POINTER, element, narrow, widen
+from .emit import INTP, ITEMSIZE, POINTER, element, loop, narrow, widen
 from .lanes import Builder, Lanes, Target, call_intrinsic, splat, split
 from .row_arena import LONG, STRIDED
 from .row_frame import arena_in
@@ -116,10 +116,10 @@ class _Emitter:
             kind, sides = self.stored.element, ((rows, row_step), (columns, column_step))
             builder.store(emit_transpose(builder, kind, m, n, *sides, to_columns), done)
         to, source = (by_column, by_row) if to_columns else (by_row, by_column)
-        with builder.if_then(builder.not_(builder.load(done))), cgutils.for_range(builder, n, intp=INTP) as outer:
-            starts = [self.at(p, outer.index, stride) for p, _, stride in (to, source)]
-            with cgutils.for_range(builder, m, intp=INTP) as inner:
-                places = [self.at(p, inner.index, step) for p, (_, step, _) in zip(starts, (to, source), strict=True)]
+        with builder.if_then(builder.not_(builder.load(done))), loop(builder, n) as outer:
+            starts = [self.at(p, outer, stride) for p, _, stride in (to, source)]
+            with loop(builder, m) as inner:
+                places = [self.at(p, inner, step) for p, (_, step, _) in zip(starts, (to, source), strict=True)]
                 self.copy_element(*places)
 
     def load(self, pointer: Any) -> Lanes:
@@ -154,8 +154,8 @@ class _Tiles(_Emitter):
     def emit(self, shape: _Shape) -> None:
         builder, lanes = self.builder, INTP(self.count)
         tiles = builder.sdiv(builder.add(shape.rows, INTP(self.count - 1)), lanes)
-        with cgutils.for_range(builder, tiles, intp=INTP) as loop:
-            first = builder.mul(loop.index, lanes)
+        with loop(builder, tiles) as turn:
+            first = builder.mul(turn, lanes)
             left = builder.sub(shape.rows, first)
             whole = builder.icmp_signed(">=", left, lanes)
             self._tile(shape, first, builder.select(whole, lanes, left), whole)
@@ -178,10 +178,10 @@ class _Tiles(_Emitter):
         side_by_side = builder.and_(whole, builder.icmp_signed("==", shape.to_step, self.size))
         direct_stride = builder.select(side_by_side, shape.to_stride, self.tile_stride)
         place = builder.select(side_by_side, to, self.tile)
-        with cgutils.for_range(builder, n, intp=INTP) as loop:
-            x = self.load_entry(loop.index)
+        with loop(builder, n) as turn:
+            x = self.load_entry(turn)
             p = result(self.projection, x, *found)
-            self.store(self.at(place, loop.index, direct_stride), select(special, nan, p))
+            self.store(self.at(place, turn, direct_stride), select(special, nan, p))
         with builder.if_then(builder.not_(side_by_side)):
             rows, columns = (to, shape.to_step, shape.to_stride), (self.tile, self.size, self.tile_stride)
             self.transpose(present, n, rows, columns, False)
@@ -190,15 +190,15 @@ class _Tiles(_Emitter):
         builder, n = self.builder, shape.length
         side_by_side = builder.and_(whole, builder.icmp_signed("==", shape.source_step, self.size))
         with builder.if_else(side_by_side) as (then, otherwise):
-            with then, cgutils.for_range(builder, n, intp=INTP) as loop:
+            with then, loop(builder, n) as turn:
                 value = builder.load(
-                    builder.bitcast(self.at(source, loop.index, shape.source_stride), self.stored.as_pointer()), align=1
+                    builder.bitcast(self.at(source, turn, shape.source_stride), self.stored.as_pointer()), align=1
                 )
-                place = self.at(self.tile, loop.index, self.tile_stride)
+                place = self.at(self.tile, turn, self.tile_stride)
                 builder.store(value, builder.bitcast(place, self.stored.as_pointer()), align=1)
             with otherwise:
-                with builder.if_then(builder.not_(whole)), cgutils.for_range(builder, n, intp=INTP) as loop:
-                    place = self.at(self.tile, loop.index, self.tile_stride)
+                with builder.if_then(builder.not_(whole)), loop(builder, n) as turn:
+                    place = self.at(self.tile, turn, self.tile_stride)
                     self.store(place, self.constant(0.0, self.count))  # lanes without a row: solved at once
                 rows = (source, shape.source_step, shape.source_stride)
                 self.transpose(present, n, rows, (self.tile, self.size, self.tile_stride), True)
@@ -216,8 +216,8 @@ class _Tiles(_Emitter):
 
     def _fold(self, n: Any, initial: tuple[float, ...], step: Any, load: Callable[[Any], Lanes]) -> State:
         variables = [Variable(self.number(value)) for value in initial]
-        with cgutils.for_range(self.builder, n, intp=INTP) as loop:
-            state, _ = step(tuple(v.get() for v in variables), load(loop.index))
+        with loop(self.builder, n) as turn:
+            state, _ = step(tuple(v.get() for v in variables), load(turn))
             for variable, value in zip(variables, state, strict=True):
                 variable.set(value)
         return tuple(v.get() for v in variables)
@@ -251,18 +251,18 @@ class _Rows(_Emitter):
         group = builder.select(copied, most, INTP(1))
         groups = builder.sdiv(builder.sub(builder.add(shape.rows, group), INTP(1)), group)
         stride, to_stride = (builder.select(copied, self.size, s) for s in (shape.source_stride, shape.to_stride))
-        with cgutils.for_range(builder, groups, intp=INTP) as loop:
-            first = builder.mul(loop.index, group)
+        with loop(builder, groups) as turn:
+            first = builder.mul(turn, group)
             left = builder.sub(shape.rows, first)
             present = builder.select(builder.icmp_signed("<", left, group), left, group)
             source, to = self.at(shape.source, first, shape.source_step), self.at(shape.to, first, shape.to_step)
             copies = (self.scratch, self.size, pitch)
             with builder.if_then(copied):
                 self.transpose(n, present, (source, shape.source_stride, shape.source_step), copies, True)
-            with cgutils.for_range(builder, present, intp=INTP) as inner:
-                own = self.at(self.scratch, inner.index, pitch)
-                row = builder.select(copied, own, self.at(source, inner.index, shape.source_step))
-                result = builder.select(copied, own, self.at(to, inner.index, shape.to_step))
+            with loop(builder, present) as inner:
+                own = self.at(self.scratch, inner, pitch)
+                row = builder.select(copied, own, self.at(source, inner, shape.source_step))
+                result = builder.select(copied, own, self.at(to, inner, shape.to_step))
                 self._row(n, row, stride, result, to_stride)
             with builder.if_then(copied):
                 self.transpose(n, present, (to, shape.to_stride, shape.to_step), copies, False)
@@ -299,8 +299,8 @@ class _Rows(_Emitter):
         """For every block of a row: `body(start, number of elements, whether that is a whole block)`."""
         builder, count = self.builder, INTP(self.count)
         blocks = builder.sdiv(builder.add(length, INTP(self.count - 1)), count)
-        with cgutils.for_range(builder, blocks, intp=INTP) as loop:
-            start = builder.mul(loop.index, count)
+        with loop(builder, blocks) as turn:
+            start = builder.mul(turn, count)
             left = builder.sub(length, start)
             whole = builder.icmp_signed(">=", left, count)
             body(start, builder.select(whole, count, left), whole)
@@ -322,8 +322,8 @@ class _Rows(_Emitter):
         self._blocks(n, body)
 
     def _copy(self, n: Any, to: Any, to_stride: Any, source: Any, stride: Any) -> None:
-        with cgutils.for_range(self.builder, n, intp=INTP) as loop:
-            self.copy_element(self.at(to, loop.index, to_stride), self.at(source, loop.index, stride))
+        with loop(self.builder, n) as turn:
+            self.copy_element(self.at(to, turn, to_stride), self.at(source, turn, stride))
 
     def _load_row(self, source: Any, stride: Any, start: Any, present: Any, whole: Any) -> Lanes:
         """A block of the row, padded with -inf; strided rows and ends go through a buffer."""
