@@ -29,6 +29,8 @@ from fastact.kernels.language import (
     lookup_power,
     lookups,
     select,
+    sum_where,
+    to_float,
 )
 
 from .functions import same_bits
@@ -54,11 +56,20 @@ def of_two_by_comparison(x: Lanes) -> Lanes:
     return copysign(select(b < a, b, a), x)
 
 
+def sum_of_some(x: Lanes) -> Lanes:
+    return to_float(sum_where(~(x <= 1.5), bits(x), bits(x) >> 3))
+
+
+def sum_of_some_by_choice(x: Lanes) -> Lanes:
+    return to_float(select(~(x <= 1.5), bits(x) + (bits(x) >> 3), 0))
+
+
 @pytest.mark.parametrize(
     ("one", "several", "lowest", "highest"),
     [
         (power, power_by_bits, -40.0, 130.0),
         (of_two, of_two_by_comparison, -3e38, 3e38),
+        (sum_of_some, sum_of_some_by_choice, -3e38, np.inf),
     ],
 )
 def test_an_instruction_has_the_bits_of_the_operations(

@@ -243,6 +243,18 @@ class Lanes:
     def select(self, mask: Lanes, a: Any, b: Any) -> Lanes:
         return self.like(self.builder.select(self._coerce(mask, "mask"), self._coerce(a), self._coerce(b)))
 
+    def sum_where(self, mask: Lanes, b: Lanes) -> Lanes:
+        kept = self.select(mask, self + b, 0)
+        if not self._wide("avx512f"):
+            return kept
+        # LLVM would have it selected as floats if that is what it is taken for, which its addition of integers cannot
+        # do on the way. It does not look through what stands for code of a user's own, though that is none.
+        parts = []
+        for part in kept.registers(512 // self.width):
+            kind = part.value.type
+            parts.append(self.builder.asm(ir.FunctionType(kind, [kind]), "", "=v,0", [part.value], False))
+        return self.like(concatenate(self.builder, parts))
+
     def fabs(self) -> Lanes:
         return self._intrinsic("fabs", self.value)
 

@@ -49,6 +49,7 @@ __all__ = [
     "rarely",
     "select",
     "sqrt",
+    "sum_where",
     "to_float",
     "with_places",
 ]
@@ -87,6 +88,7 @@ class Shortcuts(Protocol):
     The bits are the same, NaN's aside. Where a result may be None, None says that there is no shortcut for these lanes.
     """
 
+    def sum_where(self, mask: Lanes, b: Lanes) -> Lanes: ...
     def least_magnitude(self, y: Lanes) -> Lanes | None: ...
     def lookups(self, tables: Sequence[Sequence[float]]) -> Iterator[Lanes]: ...
     def lookup_plus(self, table: Sequence[float], plus: Lanes) -> Lanes: ...
@@ -170,6 +172,11 @@ def fma(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
 def select(mask: Lanes, a: Lanes, b: Lanes) -> Lanes:
     """`a` where `mask` is true, `b` elsewhere; both are evaluated."""
     return _backend(a, b).select(mask, a, b)
+
+
+def sum_where(mask: Lanes, a: Lanes, b: Lanes) -> Lanes:
+    """``a + b`` of integers where `mask` is true, 0 elsewhere; a backend may know one instruction for that."""
+    return a.sum_where(mask, b) if hasattr(a, "sum_where") else select(mask, a + b, 0)
 
 
 def fabs(x: Lanes) -> Lanes:

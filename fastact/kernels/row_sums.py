@@ -13,7 +13,7 @@ from math import factorial, inf
 from typing import Any
 
 from .exp32 import POWERS, POWERS_LOW, STEP_HIGH, STEP_LOW, STEPS_PER_LOG, TAIL, TAIL_FINE
-from .language import bits, by_dtype, fabs, fma, from_bits, kernel, lookup, lookup_plus, select, to_float
+from .language import bits, by_dtype, fabs, fma, from_bits, kernel, lookup, lookup_plus, select, sum_where, to_float
 from .log64 import log_pair64
 from .pairs import fast_two_sum, renormalise, two_sum
 from .polynomials import horner
@@ -103,7 +103,7 @@ def relative_to(m: Lanes) -> State:
     return c, k, select(infinite, LARGEST[m.width], top + ZERO[m.width]), select(infinite, inf, top)
 
 
-def _parts32(d: Lanes, k: Lanes, adjusted: Lanes | None = None) -> tuple[Lanes, Lanes]:
+def _parts32(d: Lanes, k: Lanes, adjusted: Lanes | None = None) -> tuple[Lanes, Lanes, Lanes]:
     shifted = fma(d, STEPS_PER_LOG, k)
     steps = shifted - k
     # The inner fma is exact: |d| has a bit pattern that ends where STEP_HIGH's does, or the result is d.
@@ -111,10 +111,10 @@ def _parts32(d: Lanes, k: Lanes, adjusted: Lanes | None = None) -> tuple[Lanes, 
     i = bits(shifted)
     low = lookup(POWERS_LOW, i) if adjusted is None else lookup_plus(POWERS_LOW, i, adjusted)
     m = fma(r, fma(r, fma(r, TAIL[1], TAIL[0]), 1.0), low)
-    return from_bits(bits(lookup(POWERS, i)) + (i << 19)), m
+    return bits(lookup(POWERS, i)), i << 19, m
 
 
-def _parts64(d: Lanes, k: Lanes, adjusted: Lanes | None = None) -> tuple[Lanes, Lanes]:
+def _parts64(d: Lanes, k: Lanes, adjusted: Lanes | None = None) -> tuple[Lanes, Lanes, Lanes]:
     shifted = fma(d, STEPS_PER_LOG64, k)
     steps = shifted - k
     r = fma(steps, -STEP_LOW64, fma(steps, -STEP_HIGH64, d))
@@ -123,14 +123,20 @@ def _parts64(d: Lanes, k: Lanes, adjusted: Lanes | None = None) -> tuple[Lanes, 
     for coefficient in TAYLOR[6:0:-1]:
         tail = fma(tail, r, coefficient)
     low = lookup(POWERS_LOW64, i) if adjusted is None else lookup_plus(POWERS_LOW64, i, adjusted)
-    return from_bits(bits(lookup(POWERS64, i)) + (i << 48)), fma(r, tail, low)
+    return bits(lookup(POWERS64, i)), i << 48, fma(r, tail, low)
 
 
 _parts = by_dtype(_parts32, _parts64)
-"""(s, m): 2^LIFT e^d = s (1 + m) in units of the row's power of two."""
+"""(a, b, m): 2^LIFT e^d = s (1 + m) in units of the row's power of two, where s has the bits a + b."""
 
 
-def exp_of_row(x: Lanes, relative: State, adjusted: Lanes | None = None) -> State:
+def _whole(d: Lanes, k: Lanes, adjusted: Lanes | None = None) -> tuple[Lanes, Lanes]:
+    """(s, m)"""
+    a, b, m = _parts(d, k, adjusted)
+    return from_bits(a + b), m
+
+
+def exp_of_row(x: Lanes, relative: State, adjusted: Lanes | None = None, wanted: Lanes | None = None) -> State:
     """2^LIFT e^(x - max), to a factor that is the same for the whole row, and (s, m): it is s (1 + m) unrounded.
 
     The factor is a power of two, or such that the largest entry needs no rounding if `adjusted` is what
@@ -138,10 +144,10 @@ def exp_of_row(x: Lanes, relative: State, adjusted: Lanes | None = None) -> Stat
     """
     c, k, bottom = relative[:3]
     d = x if c is None else x - c
-    s, m = _parts(d, k, adjusted)
+    a, b, m = _parts(d, k, adjusted)
     # Said with a select: entries that are masked must cost no subnormal product.
-    kept = ~(d <= bottom)
-    s, m = select(kept, s, 0.0), select(kept, m, 0.0)
+    kept = ~(d <= bottom) if wanted is None else ~(d <= bottom) & wanted
+    s, m = from_bits(sum_where(kept, a, b)), select(kept, m, 0.0)
     return fma(s, m, s), s, m
 
 
@@ -188,7 +194,7 @@ def exp_fine(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
 
 def pair_at_largest(relative: State, adjusted: Lanes | None = None) -> tuple[Lanes, Lanes]:
     """`exp_of_row` of the largest entry, as a normal pair."""
-    s, m = _parts(relative[3], relative[1], adjusted)
+    s, m = _whole(relative[3], relative[1], adjusted)
     hi = fma(s, m, s)
     return hi, fma(s, m, s - hi)
 
@@ -198,7 +204,7 @@ def exact_at_largest(relative: State) -> Lanes:
 
     Without it a row of equal entries would not give equal shares, rounded.
     """
-    s, m = _parts(relative[3], relative[1])
+    s, m = _whole(relative[3], relative[1])
     rest = fma(s, m, s - fma(s, m, s)) * 2.0**-LIFT
     # divided by s: 2.06 - v is 1/v to 6 per cent for v from 0.7 to 1.42, which is enough
     return rest * fma(s, 2.0**-LIFT, -2.06)

@@ -216,8 +216,7 @@ def _exp_parts(row: State, values: State, position: Lanes, known: tuple[State, .
     # Further down than where one of them alone would count.
     further = c, k, bottom - FURTHER[bottom.width]
     _, s, m = exp_of_row(row[0], further, relative[5] if len(relative) > 5 else None)
-    here = (row[0] if relative[0] is None else row[0] - relative[0]) == relative[3]
-    return s, m, here
+    return s, m, _is_largest(row[0], relative)
 
 
 def sum_again(parts: Parts = _exp_parts) -> Reduction:
@@ -248,24 +247,28 @@ SUM_OF_TERMS = Reduction(
 """The sum of the row's terms, as a pair."""
 
 
-def _add_others(state: State, x: Lanes, s: Lanes, m: Lanes, relative: State) -> State:
-    """Sum up what is smaller than the largest entry, and count how often that one is there.
+# Sum up what is smaller than the largest entry, and count how often that one is there.
+#
+# Where one entry dominates, the logarithm of the sum is log1p of what the others add up to: it keeps its relative
+# accuracy only if the largest entry is left out from the start.
 
-    Where one entry dominates, the logarithm of the sum is log1p of what the others add up to: it keeps its relative
-    accuracy only if the largest entry is left out from the start.
-    """
-    count, *total = state
-    here = (x if relative[0] is None else x - relative[0]) == relative[3]
-    return (select(here, count + 1.0, count), *add_exp(tuple(total), select(~here, s, 0.0), select(~here, m, 0.0)))
+
+def _is_largest(x: Lanes, relative: State) -> Lanes:
+    return (x if relative[0] is None else x - relative[0]) == relative[3]
 
 
 def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    _, s, m = exp_of_row(row[0], known[0])
-    return _add_others(state, row[0], s, m, known[0])
+    count, *total = state
+    here = _is_largest(row[0], known[0])
+    _, s, m = exp_of_row(row[0], known[0], None, ~here)
+    return (select(here, count + 1.0, count), *add_exp(tuple(total), s, m))
 
 
 def _step_other_terms(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    return _add_others(state, row[0], row[-2], row[-1], known[0])
+    count, *total = state
+    here = _is_largest(row[0], known[0])
+    others = select(~here, row[-2], 0.0), select(~here, row[-1], 0.0)
+    return (select(here, count + 1.0, count), *add_exp(tuple(total), *others))
 
 
 OTHERS = Reduction(
