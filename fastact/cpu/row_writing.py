@@ -71,7 +71,8 @@ def write_items(
                 rooms = [[frame.room(frame.vector) for _ in sources] for _ in range(AHEAD)]
                 for k, room in enumerate(rooms):
                     keep(room, read(frame.min(frame.plus(first, frame.lanes * k), last)))
-                with frame.loop(whole) as index:
+
+                def one(index: Any, rooms: Sequence[Any] = rooms, chosen: tuple[State, ...] = chosen) -> None:
                     start = builder.add(frame.times(index, frame.lanes), first)
                     for source, operand in zip(sources, along.inputs, strict=True):
                         soon = frame.plus(frame.times(start, operand.size), SOON)
@@ -81,6 +82,12 @@ def write_items(
                     for room, later in zip(rooms, (*others, further), strict=True):
                         keep(room, later)
                     frame.save(place(start), result(start, row, chosen), None, True)
+
+                with frame.loop(builder.ashr(whole, INTP(1))) as pair:  # two save half of the moves among the rooms
+                    for k in range(2):
+                        one(frame.plus(frame.times(pair, 2), k))
+                with builder.if_then(frame.is_positive(builder.and_(whole, INTP(1)))):
+                    one(frame.plus(whole, -1))
 
         def keep(room: Sequence[Any], row: State) -> None:
             for part, value in zip(room, row, strict=True):
