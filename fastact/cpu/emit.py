@@ -170,10 +170,11 @@ def _group(
 
 
 @contextmanager
-def loop(builder: Builder, count: Any) -> Iterator[Any]:
+def loop(builder: Builder, count: Any, unroll: bool = False) -> Iterator[Any]:
     """A loop that is made `count` times, as it stands: the index.
 
-    LLVM would unroll it, which takes longer to compile than all else, and gains nothing: what pays is emitted so.
+    LLVM would unroll it, which takes longer to compile than all else, and seldom gains anything: what pays is emitted
+    so, or asked for with `unroll`.
     """
     before, module = builder.block, builder.module
     check, inside, after = (builder.append_basic_block(name) for name in ("check", "inside", "after"))
@@ -185,10 +186,12 @@ def loop(builder: Builder, count: Any) -> Iterator[Any]:
     builder.position_at_end(inside)
     yield index
     index.add_incoming(builder.add(index, INTP(1), flags=["nsw"]), builder.block)
-    hint = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
-    hints = module.add_metadata([hint, INTP(0)])
-    hints.operands = (hints, hint)  # which begin with themselves, so that they are of loops
-    builder.branch(check).set_metadata("llvm.loop", hints)
+    back = builder.branch(check)
+    if not unroll:
+        hint = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+        hints = module.add_metadata([hint, INTP(0)])
+        hints.operands = (hints, hint)  # which begin with themselves, so that they are of loops
+        back.set_metadata("llvm.loop", hints)
     builder.position_at_end(after)
 
 

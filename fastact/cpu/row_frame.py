@@ -79,9 +79,9 @@ class Frame:
         return self.builder.icmp_signed(">", n, INTP(0))
 
     @contextmanager
-    def loop(self, count: Any) -> Iterator[Any]:
+    def loop(self, count: Any, unroll: bool = False) -> Iterator[Any]:
         """`count` times; the index."""
-        with loop(self.builder, INTP(count) if isinstance(count, int) else count) as index:
+        with loop(self.builder, INTP(count) if isinstance(count, int) else count, unroll) as index:
             yield index
 
     # --- memory
@@ -235,7 +235,7 @@ class Frame:
         for operand, kind in zip(operands, self.function.values, strict=True):
             stored = INTP if kind == "index" else element(self.dtype)
             room = self.room(stored, self.lanes)
-            with self.loop(self.lanes) as lane:
+            with self.loop(self.lanes, unroll=True) as lane:
                 row = self.plus(first, self.min(lane, self.plus(present, -1)))
                 source = self.offset(operand.base, builder.mul(row, operand.outer))
                 value = builder.load(builder.bitcast(source, stored.as_pointer()), align=1)
@@ -249,7 +249,7 @@ class Frame:
                 found.append(self.load(room, self.dtype))
         if self.function.pick and pick:
             room = self.room(element(rows.dtype), self.lanes)
-            with self.loop(self.lanes) as lane:
+            with self.loop(self.lanes, unroll=True) as lane:
                 row = self.plus(first, self.min(lane, self.plus(present, -1)))
                 source = self.offset(rows.base, builder.mul(row, rows.outer))
                 source = self.offset(source, builder.mul(builder.load(self.at(index_room, lane)), rows.core))

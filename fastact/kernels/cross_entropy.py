@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 from .language import fma, select
 from .pairs import two_diff, two_prod, two_sum
 from .row_sums import add_three, add_to_three, exp_of_row, inverse, log_of_pair, normal, pair_at_largest
-from .rows import MAXIMUM_EXACT, OTHER_TERMS, SHIFT, Reduction, RowFunction, exp_term, others_again, sum_over
+from .rows import MAXIMUM_EXACT, OTHER_TERMS, OTHERS, SHIFT, Reduction, RowFunction, exp_term, others_again, sum_over
 
 Lanes = Any
 State = tuple[Lanes, ...]
@@ -52,22 +53,26 @@ def _write_class_gradient(row: State, values: State, position: Lanes, done: Stat
     return (select(position == index, at_target, select(weight == 0.0, 0.0, p)),)
 
 
+def _with_gradient(loss: RowFunction, signature: str, write: Callable[..., State]) -> RowFunction:
+    """The same, and a gradient made of the exponentials that have been summed up."""
+    passes = tuple(OTHER_TERMS if reduction is OTHERS else reduction for reduction in loss.passes)
+    name = f"{loss.name}_with_gradient"
+    return replace(loss, name=name, signature=signature, passes=passes, term=exp_term, write=write)
+
+
 CROSS_ENTROPY = RowFunction(
     name="cross_entropy",
     signature="(n),(),()->()",
     rows=(-inf,),
     values=("index", "float"),
     pick=True,
-    passes=(MAXIMUM_EXACT, OTHER_TERMS, others_again()),
+    passes=(MAXIMUM_EXACT, OTHERS, others_again()),
     finish=_finish_class,
-    term=exp_term,
     zero=SHIFT,
     results=1,
 )
 
-CROSS_ENTROPY_WITH_GRADIENT = replace(
-    CROSS_ENTROPY, name="cross_entropy_with_gradient", signature="(n),(),()->(),(n)", write=_write_class_gradient
-)
+CROSS_ENTROPY_WITH_GRADIENT = _with_gradient(CROSS_ENTROPY, "(n),(),()->(),(n)", _write_class_gradient)
 
 
 # --- against a distribution q: sum_c q_c (log sum_j e^(x_j - m) + m - x_c)
@@ -120,19 +125,13 @@ SOFT_CROSS_ENTROPY = RowFunction(
     name="soft_cross_entropy",
     signature="(n),(n)->()",
     rows=(-inf, 0.0),
-    passes=(MAXIMUM_EXACT, WEIGHTED, OTHER_TERMS, others_again()),
+    passes=(MAXIMUM_EXACT, WEIGHTED, OTHERS, others_again()),
     finish=_finish_distribution,
-    term=exp_term,
     zero=SHIFT,
     results=1,
 )
 
-SOFT_CROSS_ENTROPY_WITH_GRADIENT = replace(
-    SOFT_CROSS_ENTROPY,
-    name="soft_cross_entropy_with_gradient",
-    signature="(n),(n)->(),(n)",
-    write=_write_distribution_gradient,
-)
+SOFT_CROSS_ENTROPY_WITH_GRADIENT = _with_gradient(SOFT_CROSS_ENTROPY, "(n),(n)->(),(n)", _write_distribution_gradient)
 
 
 # --- against a class whose share is `at_target`, while every other class has the share `spread`, each times the weight
@@ -161,11 +160,8 @@ SMOOTH_CROSS_ENTROPY = replace(
     passes=tuple(replace(p, step=_step_smoothed) if p is WEIGHTED else p for p in SOFT_CROSS_ENTROPY.passes),
 )
 
-SMOOTH_CROSS_ENTROPY_WITH_GRADIENT = replace(
-    SMOOTH_CROSS_ENTROPY,
-    name="smooth_cross_entropy_with_gradient",
-    signature="(n),(n),(),(),()->(),(n)",
-    write=_write_smoothed_gradient,
+SMOOTH_CROSS_ENTROPY_WITH_GRADIENT = _with_gradient(
+    SMOOTH_CROSS_ENTROPY, "(n),(n),(),(),()->(),(n)", _write_smoothed_gradient
 )
 
 

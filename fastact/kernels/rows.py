@@ -259,8 +259,9 @@ def _is_largest(x: Lanes, relative: State) -> Lanes:
 
 def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     count, *total = state
-    here = _is_largest(row[0], known[0])
-    _, s, m = exp_of_row(row[0], known[0], None, ~here)
+    relative = known[0]
+    here = _is_largest(row[0], relative)
+    _, s, m = exp_of_row(row[0], relative, relative[5] if len(relative) > 5 else None, ~here)
     return (select(here, count + 1.0, count), *add_exp(tuple(total), s, m))
 
 
