@@ -81,12 +81,15 @@ def _missing(library: Any) -> set[str]:
 
 @contextmanager
 def _instead(owner: type, **methods: Callable[..., Any]) -> Iterator[None]:
-    """These methods in place of a class of Numba's, for what is compiled meanwhile, which is by this thread."""
+    """These methods in place of a class of Numba's, for what is compiled meanwhile, which is by this thread.
+
+    All they do is to save time: where Numba no longer has such a method, nothing is put in its place.
+    """
     with global_compiler_lock:
-        usual = {name: getattr(owner, name) for name in methods}
+        usual = {name: getattr(owner, name) for name in methods if hasattr(owner, name)}
         try:
-            for name, method in methods.items():
-                setattr(owner, name, method)
+            for name in usual:
+                setattr(owner, name, methods[name])
             yield
         finally:
             for name, method in usual.items():
@@ -121,8 +124,9 @@ def _parts_as_they_are() -> Iterator[None]:
     Numba would also optimise each by itself, with all that it calls in turn, and make machine code that nobody runs.
     """
     library, context = codegen.CPUCodeLibrary, cpu.CPUContext
-    executable = context.get_executable
-    optimise, finish = library._optimize_final_module, library._finalize_final_module
+    executable: Any = getattr(context, "get_executable", None)
+    optimise: Any = getattr(library, "_optimize_final_module", None)
+    finish: Any = getattr(library, "_finalize_final_module", None)
 
     def get_executable(self: Any, part: Any, function: Any, environment: Any) -> Any:
         if function.modname.startswith(_PACKAGE):
