@@ -62,6 +62,22 @@ def call_intrinsic(builder: Builder, name: str, result: ir.Type, args: Sequence[
     return builder.call(function, args)
 
 
+def inner_function(
+    module: ir.Module, name: str, kinds: Sequence[ir.Type], body: Callable[..., None], *attributes: str
+) -> ir.Function:
+    """A function of the module's own that is not inlined, made on first use: `body(builder, *arguments)`."""
+    function = module.globals.get(name)
+    if function is None:
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+        function.linkage = "internal"
+        for attribute in ("noinline", *attributes):
+            function.attributes.add(attribute)
+        inside = ir.IRBuilder(function.append_basic_block())
+        body(inside, *function.args)
+        inside.ret_void()
+    return function
+
+
 def _constant(kind: ir.Type, value: float) -> ir.Constant:
     """`value` as a constant of LLVM type `kind`, in every lane."""
     element = kind.element if isinstance(kind, ir.VectorType) else kind
@@ -247,8 +263,8 @@ class Lanes:
         kept = self.select(mask, self + b, 0)
         if not self._wide("avx512f"):
             return kept
-        # LLVM would have it selected as floats if that is what it is taken for, which its addition of integers cannot
-        # do on the way. It does not look through what stands for code of a user's own, though that is none.
+        # The instruction that adds can leave out lanes. But where the sum is taken for floats LLVM would select among
+        # those, in an instruction of its own; it does not look through inline assembly, though there is none in it.
         parts = []
         for part in kept.registers(512 // self.width):
             kind = part.value.type

@@ -8,7 +8,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .lanes import FLOAT, Builder, Lanes, concatenate, vector
+from .lanes import FLOAT, Builder, Lanes, concatenate, inner_function, vector
 
 
 def rarely(
@@ -84,21 +84,17 @@ def _called(kernel: Callable[..., Any], operands: Sequence[Lanes], results: int)
     name = f"fastact.{kernel.__module__}.{kernel.__qualname__}.{one.width}.{count}"
     if "<" in name:
         raise TypeError(f"{kernel.__qualname__} is not a function of a module, so its name says nothing")
-    function = module.globals.get(name)
-    if function is None:
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [room_type.as_pointer()]), name)
-        function.linkage = "internal"
-        function.attributes.add("noinline")
-        function.attributes.add("cold")
-        inside = ir.IRBuilder(function.append_basic_block())
+
+    def body(inside: Builder, cells: Any) -> None:
         given = []
         for k, operand in enumerate(operands):
-            place = _cell(inside, function.args[0], k, operand.value.type)
+            place = _cell(inside, cells, k, operand.value.type)
             value = Lanes(inside, inside.load(place, align=align), operand.kind, one.width, count, one.target)
             given.append(value)
         for k, result in enumerate(kernel(*given)):
-            inside.store(result.value, _cell(inside, function.args[0], k, result.value.type), align=align)
-        inside.ret_void()
+            inside.store(result.value, _cell(inside, cells, k, result.value.type), align=align)
+
+    function = inner_function(module, name, [room_type.as_pointer()], body, "cold")
     with builder.goto_entry_block():
         room = builder.alloca(room_type)
         room.align = align

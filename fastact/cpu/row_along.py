@@ -222,6 +222,11 @@ class Along:
                         take(group)
                         self._write()
 
+    @property
+    def given(self) -> State:
+        """What is given of each row of the group."""
+        return self.numbers.all(self.wide)
+
     def _begin(self) -> None:
         """What is given of each row of the group, and the totals of the first pass."""
         frame, numbers = self.frame, self.numbers
@@ -243,7 +248,7 @@ class Along:
     def _reductions(self) -> None:
         """What the first pass leaves behind, all other passes, and what is computed once they are done."""
         frame, builder, function, numbers = self.frame, self.frame.builder, self.frame.function, self.numbers
-        values = numbers.all(self.wide)
+        values = self.given
         remembered = self.remembered = self._two_passes() if self.by_parts else []
         known = [numbers.all(places) for places in remembered]
         for k, reduction in enumerate(function.passes[len(known) :], len(known)):
@@ -308,7 +313,7 @@ class Along:
                 self._pass(largest, before, [], self.begun)
                 self._join(largest, self.begun, before, INTP(0))
             with builder.if_then(self._now(joins)):
-                found = largest.result(numbers.all(self.begun), self.numbers.all(self.wide), ())
+                found = largest.result(numbers.all(self.begun), self.given, ())
                 kinds, place = [number.kind for number in found], numbers.used
                 of_part = numbers.places(kinds, own)
                 numbers.keep(of_part, found)
@@ -325,8 +330,8 @@ class Along:
         of_row = numbers.in_room(numbers.shared, kinds, place)
         with builder.if_then(self._now(3)):
             with builder.if_then(self.parted):
-                numbers.keep(of_row, largest.result(numbers.all(so_far), self.numbers.all(self.wide), ()))
-            result = sums.result(numbers.all(totals), self.numbers.all(self.wide), (numbers.all(of_row),))
+                numbers.keep(of_row, largest.result(numbers.all(so_far), self.given, ()))
+            result = sums.result(numbers.all(totals), self.given, (numbers.all(of_row),))
             places = numbers.places([number.kind for number in result])
             numbers.keep(places, result)
         return [of_row, places]
@@ -399,10 +404,7 @@ class Along:
         with builder.if_else(frame.is_positive(before)) as (then, otherwise):
             with then:
                 a = numbers.all(running)
-                if reduction is None:
-                    joined = frame.join_parts(a, part, numbers.all(self.wide))
-                else:
-                    joined = frame.join(reduction, a, part)
+                joined = frame.join_parts(a, part, self.given) if reduction is None else frame.join(reduction, a, part)
                 numbers.keep(running, joined)
             with otherwise:
                 numbers.keep(running, part)

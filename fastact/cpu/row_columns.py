@@ -245,8 +245,7 @@ class Columns:
         frame, builder, function = self.frame, self.frame.builder, self.frame.function
         states = self.states[: len(reduction.initial)]
         rooms = [[frame.room(frame.vector) for _ in states] for _ in range(VECTORS)]
-        # a second attempt is seldom made
-        for chosen in frame.branches(known) if reduction.when is None else [known]:
+        for chosen in frame.branches(known, reduction.when is None):
             with frame.loop(self.groups) as group:
                 for room in rooms:
                     frame.keep(room, frame.state(reduction.initial))

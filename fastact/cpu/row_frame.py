@@ -271,10 +271,13 @@ class Frame:
 
     # --- reductions
 
-    def branches(self, known: tuple[State, ...]) -> Iterator[tuple[State, ...]]:
-        """For two branches of the code, one where the number that is nearly always 0 is left out: what is known."""
+    def branches(self, known: tuple[State, ...], pays: bool = True) -> Iterator[tuple[State, ...]]:
+        """For two branches of the code, one where the number that is nearly always 0 is left out: what is known.
+
+        Where that does not pay, as in what is seldom done, there is one branch.
+        """
         place = self.function.zero
-        if place is None or place[0] >= len(known):
+        if not pays or place is None or place[0] >= len(known):
             yield known
             return
         builder, (k, j) = self.builder, place

@@ -79,8 +79,7 @@ def reduce_items(
 
         def in_order() -> None:
             whole = builder.sdiv(elements, INTP(frame.residues))
-            # a second attempt is seldom made
-            for chosen in frame.branches(known) if reduction.when is None else [known]:
+            for chosen in frame.branches(known, reduction.when is None):
                 if reduction.begin is None:
                     fours(INTP(0), whole, chosen)
                     continue

@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from ..kernels.rows import Reduction, State
 from .emit import INTP, POINTER
-from .lanes import split
+from .lanes import Builder, inner_function, split
 from .row_frame import Frame, folded
 from .row_items import FEW
 
@@ -24,18 +24,12 @@ def leave_totals(frame: Frame, reduction: Reduction, states: Any, few: Any, long
 
     At `states` lie those of the items, the vectors of one number after those of another; with `few`, `FEW` of each.
     """
-    module, builder = frame.builder.module, frame.builder
-    passes = frame.function.passes
-    name = f"fastact.totals.{next(k for k, one in enumerate(passes) if one is reduction)}"
-    function = module.globals.get(name)
-    if function is None:
-        kind = ir.FunctionType(ir.VoidType(), [POINTER, FLAG, FLAG, POINTER])
-        function = ir.Function(module, kind, name)
-        function.linkage = "internal"
-        function.attributes.add("noinline")
-        inside = ir.IRBuilder(function.append_basic_block())
-        _emit(Frame(inside, frame.function, frame.dtype, None, frame.target), reduction, *function.args)
-        inside.ret_void()
+    builder, number = frame.builder, next(k for k, one in enumerate(frame.function.passes) if one is reduction)
+
+    def body(inside: Builder, *arguments: Any) -> None:
+        _emit(Frame(inside, frame.function, frame.dtype, None, frame.target), reduction, *arguments)
+
+    function = inner_function(builder.module, f"fastact.totals.{number}", [POINTER, FLAG, FLAG, POINTER], body)
     place, target = (builder.bitcast(pointer, POINTER) for pointer in (states, to))
     builder.call(function, [place, few, long, target])
 

@@ -59,7 +59,7 @@ def write_items(
 
         def lines(first: Any) -> None:
             whole = builder.sdiv(builder.sub(elements, first), INTP(frame.lanes))
-            for chosen in [known] if kept or function.term is None else frame.branches(known):
+            for chosen in frame.branches(known, not kept and function.term is not None):
                 with frame.loop(whole) as index:
                     start = builder.add(frame.times(index, frame.lanes), first)
                     frame.save(place(start), result(start, read(start), chosen))
@@ -67,7 +67,7 @@ def write_items(
         def lines_past_caches(first: Any) -> None:
             last = frame.plus(elements, -frame.lanes)  # is read instead of what is beyond it
             whole = builder.sdiv(builder.sub(elements, first), INTP(frame.lanes))
-            for chosen in [known] if function.term is None else frame.branches(known):
+            for chosen in frame.branches(known, function.term is not None):
                 rooms = [[frame.room(frame.vector) for _ in sources] for _ in range(AHEAD)]
                 for k, room in enumerate(rooms):
                     keep(room, read(frame.min(frame.plus(first, frame.lanes * k), last)))

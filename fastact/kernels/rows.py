@@ -215,7 +215,7 @@ def _exp_parts(row: State, values: State, position: Lanes, known: tuple[State, .
     c, k, bottom = relative[:3]
     # Further down than where one of them alone would count.
     further = c, k, bottom - FURTHER[bottom.width]
-    _, s, m = exp_of_row(row[0], further, relative[5] if len(relative) > 5 else None)
+    _, s, m = exp_of_row(row[0], further, _adjusted(relative))
     return s, m, _is_largest(row[0], relative)
 
 
@@ -247,29 +247,35 @@ SUM_OF_TERMS = Reduction(
 """The sum of the row's terms, as a pair."""
 
 
-# Sum up what is smaller than the largest entry, and count how often that one is there.
-#
-# Where one entry dominates, the logarithm of the sum is log1p of what the others add up to: it keeps its relative
-# accuracy only if the largest entry is left out from the start.
-
-
 def _is_largest(x: Lanes, relative: State) -> Lanes:
     return (x if relative[0] is None else x - relative[0]) == relative[3]
 
 
-def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+def _adjusted(relative: State) -> Lanes | None:
+    """What `MAXIMUM_EXACT` found, if it was that pass."""
+    return relative[5] if len(relative) > 5 else None
+
+
+def _add_others(state: State, here: Lanes, s: Lanes, m: Lanes) -> State:
+    """Sum up what is smaller than the largest entry, and count how often that one is `here`, with s and m of 0.
+
+    Where one entry dominates, the logarithm of the sum is log1p of what the others add up to: it keeps its relative
+    accuracy only if the largest entry is left out from the start.
+    """
     count, *total = state
-    relative = known[0]
-    here = _is_largest(row[0], relative)
-    _, s, m = exp_of_row(row[0], relative, relative[5] if len(relative) > 5 else None, ~here)
     return (select(here, count + 1.0, count), *add_exp(tuple(total), s, m))
 
 
+def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    relative = known[0]
+    here = _is_largest(row[0], relative)
+    _, s, m = exp_of_row(row[0], relative, _adjusted(relative), ~here)
+    return _add_others(state, here, s, m)
+
+
 def _step_other_terms(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    count, *total = state
     here = _is_largest(row[0], known[0])
-    others = select(~here, row[-2], 0.0), select(~here, row[-1], 0.0)
-    return (select(here, count + 1.0, count), *add_exp(tuple(total), *others))
+    return _add_others(state, here, select(~here, row[-2], 0.0), select(~here, row[-1], 0.0))
 
 
 OTHERS = Reduction(
