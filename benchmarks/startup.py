@@ -35,6 +35,32 @@ class Startup:
         return "import numpy, fastact; fastact.gelu(numpy.ones(4, 'f4'))"
 
 
+EMPTY = """
+import os, tempfile
+cache = tempfile.TemporaryDirectory()
+os.environ["FASTACT_CACHE_DIR"] = cache.name
+import numpy, fastact
+x = numpy.ones(4, "f4")
+"""
+
+
+class Compiling:
+    """The first results of all, which find an empty cache: the first one compiles what all loops share as well."""
+
+    number = 1
+    repeat = 2
+    timeout = 300
+
+    def timeraw_first_of_all(self) -> tuple[str, str]:
+        return "fastact.relu(x)", EMPTY
+
+    def timeraw_one_more(self) -> tuple[str, str]:
+        return "fastact.gelu(x)", EMPTY + "fastact.relu(x)"
+
+    def timeraw_one_more_along_rows(self) -> tuple[str, str]:
+        return "fastact.softmax(x)", EMPTY + "fastact.relu(x)"
+
+
 ROUNDS = 15
 FIRST_RESULTS = {
     "import numpy, fastact; fastact.gelu(x)": "import numpy, fastact; fastact.gelu(numpy.ones(4, 'f4'))",
