@@ -26,9 +26,12 @@ def __getattr__(name: str) -> Any:
     # import_module, because "from . import x" would ask this function for x before it looks for a submodule
     if name in _PACKAGES:
         return import_module(f".{name}", __name__)  # which sets the attribute, too
+    api = import_module(".api", __name__)
+    if name not in api.all_names():  # Numba asks for some while it holds a lock of its own
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with _locks.compiling:  # two threads would make two objects, of which pickle knows one
         if name not in globals():
-            globals()[name] = import_module(".api", __name__).find(name)
+            globals()[name] = api.find(name)
         return globals()[name]
 
 

@@ -21,7 +21,7 @@ def whole_number(name: str, option: str, value: Any) -> int:
 
 def _real_number(name: str, option: str, value: Any) -> float:
     if not isinstance(value, str | bytes | bytearray):
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, OverflowError):
             return float(value)
     raise TypeError(f"{name}(): {option} must be a number, not {type(value).__module__}.{type(value).__qualname__}")
 

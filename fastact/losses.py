@@ -90,6 +90,20 @@ def _zero_where(ignored: np.ndarray[Any, Any], results: Any, place: int) -> tupl
     return (value, *gradients)
 
 
+def _weights(name: str, weight: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Weights of classes, in the dtype of the logits."""
+    if isinstance(weight, np.ma.MaskedArray):
+        raise TypeError(f"{name}(): weight must not be a masked array")
+    try:
+        given = np.asarray(weight)
+    except ValueError as error:
+        raise ValueError(f"{name}(): weight is no array ({error})") from None
+    if given.dtype.kind not in "biufV":
+        raise TypeError(f"{name}(): weight must be real numbers, not {given.dtype}")
+    with np.errstate(all="ignore"):
+        return given.astype(dtype, copy=False)
+
+
 def _one_row(weights: np.ndarray[Any, Any], place: int, ndim: int) -> np.ndarray[Any, Any]:
     """Weights of classes along one of `ndim` axes."""
     return weights.reshape([-1 if k == place else 1 for k in range(ndim)])
@@ -105,7 +119,7 @@ def _cross_entropy(
     x, t = _check_logits(name, logits), np.asarray(targets)
     if t.dtype.kind not in "iufV":
         raise TypeError(f"{name}(): targets must be class indices (integers) or probabilities (floats), not {t.dtype}")
-    weights = None if weight is None else np.asarray(weight, x.dtype)
+    weights = None if weight is None else _weights(name, weight, x.dtype)
     shape = None if weights is None else weights.shape
     place, smoothing = check_loss(name, x.shape, t.shape, _is_index(t), axis, shape, ignore_index, label_smoothing)
     classes = x.shape[place]
@@ -127,7 +141,8 @@ def _cross_entropy(
         if ignored is not None:
             results = _zero_where(ignored, results, place)
     else:
-        q = t.astype(x.dtype, copy=False)
+        with np.errstate(all="ignore"):  # what is out of range is infinite, or 0
+            q = t.astype(x.dtype, copy=False)
         if smoothing:
             wide = q.astype(np.float32) if q.dtype.itemsize == 2 else q
             q = (wide * (1 - smoothing) + smoothing / classes).astype(x.dtype, copy=False)

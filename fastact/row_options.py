@@ -51,6 +51,26 @@ def _limit(shape: tuple[int, ...], axis: int, causal: bool) -> Any:
     return np.minimum(np.arange(1, others[-1] + 1), shape[axis])
 
 
+def _check(name: str, temperature: Any) -> None:
+    kind = np.asarray(temperature).dtype.kind
+    if kind not in "biufV":
+        raise TypeError(f"{name}(): temperature must be a real number or an array of them, not {temperature!r}")
+    if np.any(np.equal(temperature, 0)):
+        raise ValueError(f"{name}(): temperature must not be 0, but it is {temperature!r}")
+
+
+def _rounded(name: str, temperature: float, dtype: np.dtype[Any]) -> Any:
+    """A Python number in the dtype of the rows."""
+    try:
+        with np.errstate(all="ignore"):
+            found = dtype.type(temperature)
+    except OverflowError:
+        raise ValueError(f"{name}(): temperature is an int too large for {dtype}") from None
+    if found == 0:
+        raise ValueError(f"{name}(): temperature must not be 0, as {temperature!r} is in {dtype}")
+    return found
+
+
 def _negative(temperature: Any, x: Any) -> Any:
     """Minus a temperature, which is a float first: what has no sign has no negative."""
     if getattr(getattr(temperature, "dtype", None), "kind", None) in ("b", "i", "u"):
@@ -68,15 +88,18 @@ def function(name: str, plain: np.ufunc) -> Callable[..., Any]:
     ) -> Any:
         if isinstance(temperature, np.ndarray | tuple):  # by position it is the result array, as for any ufunc
             return options(x, where=where, causal=causal, axis=axis, out=temperature, **kwargs)
-        temperature = kwargs.pop("temperature", temperature)
+        if "temperature" in kwargs:
+            if temperature is not None and not (type(temperature) is float and temperature == 1.0):
+                raise TypeError(f"{name}() got multiple values for argument 'temperature'")
+            temperature = kwargs.pop("temperature")
+        temperature = 1.0 if temperature is None else temperature  # the result array of a call by position, not given
         unknown = kwargs.keys() - {"out", "dtype", "casting", "order", "subok", "signature"}
         if unknown:
             raise TypeError(f"{name}() does not take {sorted(unknown)[0]!r} together with these arguments")
         masked = where is not True and where is not np.True_
         if not masked and not causal and type(temperature) in (int, float) and temperature == 1:
             return plain(x, axis=axis, **kwargs)
-        if np.any(np.equal(temperature, 0)):
-            raise ValueError(f"{name}(): temperature must not be 0, but it is {temperature!r}")
+        _check(name, temperature)
         shape = np.shape(x)
         axis = whole_number(name, "axis", axis)
         axis = axis - len(shape) if axis >= 0 else axis  # so that it counts for all operands alike
@@ -89,11 +112,17 @@ def function(name: str, plain: np.ufunc) -> Callable[..., Any]:
                 raise TypeError(f"{name}(): where must be of dtype bool, not {where.dtype}")
             shape = np.broadcast_shapes(shape, where.shape)
             operands = [np.broadcast_to(x, shape, subok=True), np.broadcast_to(where, shape)]
+        dtype = getattr(x, "dtype", None)
+        if (
+            isinstance(dtype, np.dtype)
+            and dtype.kind in "fV"
+            and type(temperature) in (int, float)
+            and not kwargs.keys() & {"dtype", "signature"}
+        ):
+            # Python's numbers are weak to NumPy, but not beside bfloat16, nor to Dask
+            temperature = _rounded(name, temperature, dtype)
         if name == "softmin":
             temperature = _negative(temperature, x)
-        dtype = getattr(x, "dtype", None)
-        if isinstance(dtype, np.dtype) and dtype.kind == "V" and type(temperature) in (int, float):
-            temperature = dtype.type(temperature)  # to NumPy, Python's numbers are weak only beside its own dtypes
         return _core(_CORES[name][masked])(*operands, temperature, _limit(shape, axis, causal), axis=axis, **kwargs)
 
     options.__name__ = options.__qualname__ = name

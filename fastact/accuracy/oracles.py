@@ -231,8 +231,8 @@ ORACLES: Mapping[str, Mapping[str, Formula]] = {
     "hard_tanh": {
         "forward": lambda m, x, low, high: _clip(x, low, high),
         "derivative": lambda m, x, low, high: 1 if low < x < high else 0,
-        "derivative_min_val": lambda m, x, low, high: 1 if x <= low else 0,
-        "derivative_max_val": lambda m, x, low, high: 1 if x >= high else 0,
+        "derivative_min_val": lambda m, x, low, high: 1 if x <= low < high else 0,
+        "derivative_max_val": lambda m, x, low, high: 1 if max(x, low) >= high else 0,
     },
 }
 """name -> form -> formula(m, x, *parameters); `m` has exp, expm1, log1p, erfc, sqrt, pi and number."""

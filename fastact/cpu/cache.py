@@ -76,6 +76,14 @@ def key() -> str:
 
 
 @cache
+def _umask() -> int:
+    """The mask of this process, which can only be asked for by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+@cache
 def _complain(directory: Path, reason: str) -> None:
     warnings.warn(
         f"fastact cannot keep compiled code in {directory} ({reason}), so it is compiled anew in every process; "
@@ -107,13 +115,14 @@ def _write(file: Path, symbol: str, code: bytes) -> None:
         with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", delete=False) as stream:
             temporary = stream.name
             stream.write(_MAGIC + hashlib.sha256(body).digest() + body)
+        os.chmod(temporary, 0o666 & ~_umask())  # it is made for its owner alone, but others may share the cache
         os.replace(temporary, file)
     except OSError as error:
         # On Windows a file that another process has open cannot be replaced; it holds the same code, so all is well.
         if temporary is not None:
             with suppress(OSError):
                 os.unlink(temporary)
-        if not file.exists():
+        if _read(file) is None:
             _complain(root(), error.strerror or str(error))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from . import locks
+from .immortal import immortal
 from .lanes import Target
 
 SPARE = 4 << 20  # bytes, more than LLVM needs beside a copy of the code
@@ -40,7 +41,7 @@ def _engine() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    return immortal(llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
 
 
 def load(symbol: str, code: bytes) -> int:

@@ -252,7 +252,10 @@ class Frame:
             with self.loop(self.lanes, unroll=True) as lane:
                 row = self.plus(first, self.min(lane, self.plus(present, -1)))
                 source = self.offset(rows.base, builder.mul(row, rows.outer))
-                source = self.offset(source, builder.mul(builder.load(self.at(index_room, lane)), rows.core))
+                index = builder.load(self.at(index_room, lane))
+                # It has been looked at, but the caller may have written over it since: nothing else is to be read.
+                index = builder.select(builder.icmp_unsigned("<", index, self.length), index, INTP(0))
+                source = self.offset(source, builder.mul(index, rows.core))
                 value = builder.load(builder.bitcast(source, element(rows.dtype).as_pointer()), align=1)
                 builder.store(value, self.at(room, lane))
             found.append(self.load(room, rows.dtype))

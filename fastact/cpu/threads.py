@@ -16,13 +16,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import locks
+from .immortal import immortal
 from .layout import SLOTS, STEERED, STREAM, Pool
 
-_keep: list[Any] = []  # what compiled code points at must outlive it
+_keep: list[Any] = immortal([])  # what compiled code points at must outlive it
 
-pool = Pool()
+pool: Pool = immortal(Pool())
 
 
+STACK = 1 << 18  # bytes of a worker's, at least: loops take up to a quarter of that
 MOST_THREADS = 4096  # more is a mistake; and so few fit what compiled code counts with
 
 
@@ -104,7 +106,12 @@ def set_up(worker: int) -> None:
 
     def launch(wanted: int) -> int:
         # Called by a loop that found work for more workers than there are. Without them it does the work alone.
+        if sys.is_finalizing():  # a thread would be waited for that can no longer begin
+            return 0
+        before = threading.stack_size()
         try:
+            if 0 < before < STACK:  # what the program sets for threads of its own
+                threading.stack_size(STACK)
             while pool.started < wanted:
                 name = f"fastact-{pool.started}"
                 thread = threading.Thread(target=enter, args=(ctypes.addressof(pool),), name=name, daemon=True)
@@ -116,6 +123,8 @@ def set_up(worker: int) -> None:
             if error.__context__ is not None:  # or it is what threading made of the error of a signal's handler
                 raise
             return 0
+        finally:
+            threading.stack_size(before)
         return 1
 
     python = ctypes.pythonapi

@@ -20,6 +20,7 @@ from ..kernels.sparse import Projection
 from . import cache as disk
 from . import locks, machine, threads, vectorcall
 from .emit import ITEMSIZE, Block
+from .immortal import immortal
 from .layout import (
     BESIDE,
     EVERY_SECOND,
@@ -57,9 +58,9 @@ BLOCK_FIELDS = (
 )
 """The field of a `Loop` by the kind of block."""
 
-_keep: list[Any] = []  # NumPy holds bare pointers to what a ufunc is made of
-_loops: dict[int, Sequence[BuiltLoop]] = {}  # of each ufunc, by its id
-_pending: dict[int, Resolver] = {}
+_keep: list[Any] = immortal([])  # NumPy holds bare pointers to what a ufunc is made of
+_loops: dict[int, Sequence[BuiltLoop]] = immortal({})  # of each ufunc, by its id
+_pending: dict[int, Resolver] = immortal({})
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,8 @@ def _drivers_once() -> dict[str, int]:
     for name in ("collect", "spread", "share", "piece", "whole", "direct"):
         setattr(threads.pool, name, found[name])
     threads.pool.elementwise_job = found["elementwise_chunk"]
-    threads.pool.load_views, threads.pool.resolve = id(_load_views), id(_resolve)
-    threads.pool.refuse_long = id(_refuse_long)
+    threads.pool.load_views, threads.pool.resolve = map(id, immortal((_load_views, _resolve)))
+    threads.pool.refuse_long = id(immortal(_refuse_long))
     threads.set_up(found["worker"])
     _set_up_calls()
     return found

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..activation import Parameter
+from .immortal import immortal
 from .layout import UFunc
 
 _HEAD = object.__basicsize__
@@ -97,7 +98,7 @@ def _type() -> tuple[type, tuple[Any, ...]]:
     made: Any = make(ctypes.addressof(spec))
     made.__repr__ = lambda self: f"<function {self.__module__}.{self.__name__}{self.__signature__}>"
     made.__reduce__ = lambda self: self.__name__  # pickle finds it again by name
-    return made, (members, slots, spec)
+    return immortal((made, (members, slots, spec)))
 
 
 def extend(ufunc: np.ufunc, choose_options: int, function: Callable[..., Any]) -> None:
@@ -114,7 +115,7 @@ def extend(ufunc: np.ufunc, choose_options: int, function: Callable[..., Any]) -
     target.obj, target.vectorcall = id(choice), choose_options
 
 
-_made: list[Any] = []  # the objects live as long as the process, as the compiled code they point at
+_made: list[Any] = immortal([])  # the objects live as long as the process, as the compiled code they point at
 
 
 def make(choose: int, count: int, first: Callable[..., Any], second: Callable[..., Any]) -> Any:

@@ -28,8 +28,10 @@ class Library:
     """What is asked of the library an array belongs to."""
 
     name: str
-    stream: Callable[[Any, int], int]  # the current stream of a device, for an array
-    empty: Callable[[Any, tuple[int, ...]], Any]  # an array like another, of a shape
+    stream: Callable[[Any, int], int | None]  # the stream an array is used in, on a device; None if it does not say
+    # an array like another, of a shape; to be used in a stream if that is none of the library's
+    empty: Callable[[Any, tuple[int, ...], int | None], Any]
+    current: bool = False  # whether that stream is the thread's, the same for all arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,18 @@ def _torch_stream(x: Any, device: int) -> int:
     return int(torch._C._cuda_getCurrentRawStream(device))
 
 
-def _torch_empty(x: Any, shape: tuple[int, ...]) -> Any:
+def _torch_empty(x: Any, shape: tuple[int, ...], stream: int | None) -> Any:
     import torch
 
+    if stream is not None:  # the allocator must know: memory it gives or takes may be in use in the current one
+        default = stream in (0, 1)  # as an external stream, 0 would be a new one
+        there = torch.cuda.default_stream(x.device) if default else torch.cuda.ExternalStream(stream, x.device)
+        with torch.cuda.stream(there):
+            return _torch_empty(x, shape, None)
     return torch.empty_like(x) if x.shape == shape else torch.empty(shape, dtype=x.dtype, device=x.device)
 
 
-_TORCH = Library("torch", _torch_stream, _torch_empty)
+_TORCH = Library("torch", _torch_stream, _torch_empty, current=True)
 _torch_dtypes: dict[Any, str] = {}
 
 
@@ -113,14 +120,18 @@ def _cupy_stream(x: Any, device: int) -> int:
     return int(cupy.cuda.get_current_stream(device).ptr)
 
 
-def _cupy_empty(x: Any, shape: tuple[int, ...]) -> Any:
+def _cupy_empty(x: Any, shape: tuple[int, ...], stream: int | None) -> Any:
     import cupy
 
     with cupy.cuda.Device(x.device.id):
+        if stream is not None:  # its memory pool has blocks for each stream
+            default = stream in (0, 1)
+            with cupy.cuda.Stream.null if default else cupy.cuda.ExternalStream(stream, x.device.id):
+                return _cupy_empty(x, shape, None)
         return cupy.empty_like(x) if x.shape == shape else cupy.empty(shape, x.dtype)
 
 
-_CUPY = Library("cupy", _cupy_stream, _cupy_empty)
+_CUPY = Library("cupy", _cupy_stream, _cupy_empty, current=True)
 
 
 def _from_cupy(x: Any, name: str, allowed: Dtypes) -> DeviceArray:
@@ -134,8 +145,9 @@ def _from_cupy(x: Any, name: str, allowed: Dtypes) -> DeviceArray:
 # --- anything with __cuda_array_interface__, Numba among them
 
 
-def _interface_stream(x: Any, device: int) -> int:
-    return int(x.__cuda_array_interface__.get("stream") or 0)
+def _interface_stream(x: Any, device: int) -> int | None:
+    stream = x.__cuda_array_interface__.get("stream")
+    return None if stream is None else int(stream)
 
 
 def _numba_stream(x: Any, device: int) -> int:
@@ -144,13 +156,18 @@ def _numba_stream(x: Any, device: int) -> int:
     return int(getattr(handle, "value", handle) or 0)
 
 
-def _numba_empty(x: Any, shape: tuple[int, ...]) -> Any:
+def _numba_empty(x: Any, shape: tuple[int, ...], stream: int | None) -> Any:
     from numba import cuda
 
-    return cuda.device_array(shape, x.dtype, stream=x.stream)
+    return cuda.device_array(shape, x.dtype, stream=cuda.external_stream(stream) if stream else x.stream)
 
 
-def _namespace_empty(x: Any, shape: tuple[int, ...]) -> Any:
+def _namespace_empty(x: Any, shape: tuple[int, ...], stream: int | None) -> Any:
+    if stream is not None:
+        raise TypeError(
+            f"{type(x).__module__}.{type(x).__qualname__} cannot be asked for a result that is used in another stream: "
+            "with stream=, pass out="
+        )
     namespace = getattr(x, "__array_namespace__", None)
     if namespace is None:
         raise TypeError(
@@ -192,7 +209,7 @@ def _device_of(pointer: int, name: str) -> int:
 
 
 def _dlpack_stream(x: Any, device: int) -> int:
-    return 0
+    return 0  # which is what it was asked to be ready for
 
 
 _DLPACK = Library("DLPack", _dlpack_stream, _namespace_empty)

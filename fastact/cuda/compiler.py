@@ -33,7 +33,15 @@ def compile_cubin(source: str, capability: tuple[int, int], name: str) -> bytes:
     except ImportError as error:
         raise missing_extra() from error
     options = ProgramOptions(arch=f"sm_{capability[0]}{capability[1]}", name=name, **OPTIONS)
-    return bytes(Program(source, "c++", options).compile("cubin").code)
+    try:
+        return bytes(Program(source, "c++", options).compile("cubin").code)
+    except Exception as error:  # of cuda.core, whose classes differ between versions
+        if "architecture" not in str(error):
+            raise
+        raise RuntimeError(
+            f"NVIDIA's compiler, as it is installed, makes nothing for compute capability {capability[0]}."
+            f"{capability[1]}: fastact.cuda needs 7.5 or later, and for new GPUs a new nvidia-cuda-nvrtc"
+        ) from error
 
 
 def cubin(name: str, source: Callable[[], str], capability: tuple[int, int]) -> bytes:

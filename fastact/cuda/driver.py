@@ -10,6 +10,7 @@ from typing import Any
 Handle = Any  # a kernel of cuda.core, with its module
 
 _thread = threading.local()
+_pretended: list[tuple[int, int]] = []
 _modules: list[Any] = []  # what kernels are part of
 
 
@@ -38,9 +39,16 @@ def _core() -> Any:
     return core
 
 
+def pretend(capability: tuple[int, int]) -> None:
+    """For a process that does nothing but compile: as if there were a GPU like this, on which nothing is launched."""
+    _pretended.append(capability)
+
+
 @cache
 def capability(device: int) -> tuple[int, int]:
     """The compute capability of a device."""
+    if _pretended:
+        return _pretended[-1]
     found = _core().Device(device).compute_capability
     return int(found[0]), int(found[1])
 
@@ -53,9 +61,26 @@ def device_name(device: int) -> str:
 @cache
 def load(cubin: bytes, name: str) -> Handle:
     """The kernel `name` of a cubin."""
+    if _pretended:
+        return None
     module = _core().ObjectCode.from_cubin(cubin)
+    try:
+        kernel = module.get_kernel(name)
+    except Exception as error:  # of cuda.core, whose classes differ between versions
+        raise RuntimeError(
+            f"the CUDA driver, version {version()}, cannot load a compiled kernel ({error}): it may be older than the "
+            "compiler that made it, so update the one or install an older nvidia-cuda-nvrtc"
+        ) from error
     _modules.append(module)
-    return module.get_kernel(name)
+    return kernel
+
+
+def version() -> str:
+    """The version of CUDA that the driver is made for."""
+    from cuda.bindings import driver
+
+    _, number = driver.cuDriverGetVersion()
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 @lru_cache(1024)
@@ -84,6 +109,8 @@ def _make_current(device: int) -> None:
 
 def launch(device: int, stream: int, kernel: Handle, grid: int, block: int, arguments: Sequence[Any]) -> None:
     """Enqueue a kernel; an int is passed as 64 bits, a numpy.float32 or float as a float or a double."""
+    if _pretended:
+        return
     core = _core()
     if not getattr(_thread, "ready", False):
         _make_current(device)
@@ -100,6 +127,8 @@ def launch(device: int, stream: int, kernel: Handle, grid: int, block: int, argu
 
 def device_of(pointer: int) -> int:
     """The device that memory belongs to."""
+    if _pretended:
+        return 0
     core = _core()
     if pointer == 0:
         return int(core.Device().device_id)

@@ -226,6 +226,25 @@ def stream_handle(name: str, stream: Any) -> int:
     raise TypeError(f"{name}(): stream must be a CUDA stream or its handle, not {type(stream).__qualname__}")
 
 
+def stream_for(name: str, stream: Any, like: DeviceArray, others: Sequence[DeviceArray]) -> int:
+    """The handle of the stream to use: that which is given, or the one that `like` is used in, as all others are."""
+    if stream is not None:
+        return stream_handle(name, stream)
+    handle = like.library.stream(like.owner, like.device)
+    for other in others:
+        if other is like or (other.library is like.library and like.library.current):
+            continue
+        its = other.library.stream(other.owner, other.device)
+        if its is None or handle is None:
+            handle = its if handle is None else handle
+        elif its != handle and not {its, handle} <= {0, 1}:  # two handles of the default stream
+            raise ValueError(
+                f"{name}(): operands are used in different streams ({like.library.name}: {handle:#x}, "
+                f"{other.library.name}: {its:#x}): see to their order, and pass stream="
+            )
+    return handle or 0
+
+
 def same_kind(name: str, arrays: Sequence[DeviceArray], labels: Sequence[str]) -> None:
     """Refuse operands of different dtypes or devices."""
     first = arrays[0]
@@ -243,12 +262,15 @@ def results(
     shape: Sequence[tuple[int, ...]],
     inputs: Sequence[DeviceArray],
     like: DeviceArray,
+    stream: Any,
     shared: Mapping[str, DeviceArray] | None = None,
 ) -> tuple[tuple[Any, ...], list[DeviceArray]]:
     """The outputs, given or new: as the caller sees them, and as kernels do.
 
-    `shared` are inputs that every part of an output depends on, by what they are called.
+    `stream` is that which the caller has given, or None, and `shared` are inputs that every part of an output depends
+    on, by what they are called.
     """
+    handle = None if stream is None else stream_handle(name, stream)
     given = (None,) * count if out is None else out if isinstance(out, tuple) else (out,)
     if len(given) != count:
         raise ValueError(f"{name}(): out must be {count} arrays in a tuple, one for each result, not {len(given)}")
@@ -256,8 +278,10 @@ def results(
     described: list[DeviceArray] = []
     for k, (own, wanted) in enumerate(zip(given, shape, strict=True)):
         label = "out" if count == 1 else f"out[{k}]"
-        made = like.library.empty(like.owner, wanted) if own is None else own
+        made = like.library.empty(like.owner, wanted, handle) if own is None else own
         array = describe(made, f"{name}(): {label}")
+        if own is None and array.read_only:
+            raise TypeError(f"{name}(): arrays of {type(made).__module__} must not be written to: pass out=")
         if own is not None:
             check_output(name, array, label, wanted, like.dtype)
             if array.device != like.device:
@@ -305,12 +329,11 @@ def elementwise(name: str) -> Callable[..., Any]:
         same_kind(name, arrays, names)
         like = arrays[count - 1]
         shape = broadcast_shapes(name, [a.shape for a in arrays], names)
-        owners, made = results(name, out, outputs, (shape,) * outputs, arrays, like)
+        owners, made = results(name, out, outputs, (shape,) * outputs, arrays, like, stream)
         operands = [*arrays, *made]
         way = walk(operands, shape)
         if 0 not in shape:
-            handle = like.library.stream(like.owner, like.device) if stream is None else stream_handle(name, stream)
-            enqueue(name, places, operands, scalars, way, handle)
+            enqueue(name, places, operands, scalars, way, stream_for(name, stream, like, operands))
         return owners[0] if outputs == 1 else owners
 
     return named(function, name, _document(record, form), signature)

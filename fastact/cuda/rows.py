@@ -17,7 +17,7 @@ from ..loss_arguments import whole_number
 from . import driver, row_support, row_templates
 from .arrays import ITEMSIZE, DeviceArray, describe
 from .compiler import cubin
-from .functions import KEYWORDS, OPERANDS, geometry, keywords, named, pieces, results, same_kind, stream_handle
+from .functions import KEYWORDS, OPERANDS, geometry, keywords, named, pieces, results, same_kind, stream_for
 from .layout import broadcast_shapes, expand, merged
 
 _ALIGNMENT = 16
@@ -171,7 +171,7 @@ def run(
         raise ValueError(f"{name}(): rows of {arrays[0].dtype} may have {MOST_COUNTED} elements at most, not {length}")
     like, count = arrays[0], function.results + (function.write is not None)
     wanted = [shape] * function.results + [full] * (function.write is not None)
-    owners, made = results(name, out, count, wanted, arrays, like, shared)
+    owners, made = results(name, out, count, wanted, arrays, like, stream, shared)
     operands, left = [], iter(arrays)
     for k, way in enumerate(ways):
         if way == "c":
@@ -184,7 +184,7 @@ def run(
     if function.write is not None:
         operands.append(_rows_of(made[-1], full, place))
     if 0 not in shape and (length or function.results):
-        handle = like.library.stream(like.owner, like.device) if stream is None else stream_handle(name, stream)
+        handle = stream_for(name, stream, like, [*arrays, *(shared or {}).values(), *made])
         enqueue(core, ways, like, operands, shape, length, handle, numbers, loss)
     return owners[0] if count == 1 else owners
 

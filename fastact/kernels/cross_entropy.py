@@ -107,7 +107,9 @@ def _finish_distribution(values: State, known: tuple[State, ...]) -> State:
     q, q_low = normal(weighted[3:])
     p, rest = two_prod(log, q)
     h, e = two_sum(s, p)
-    loss = select(s == inf, s, h + (e + (s_low + (rest + fma(log, q_low, log_low * q)))))
+    # A sum that is infinite has lost its other parts, but not whether there is NaN among the logits, as the log knows.
+    loss = select(h == inf, h, h + (e + (s_low + (rest + fma(log, q_low, log_low * q)))))
+    loss = select(weighted[0] == inf, weighted[0] + log, loss)
     zero = s.const(0.0)
     r, r_low = inverse(*_sum_without(others, top, top_low, zero, zero))
     scaled, rest = two_prod(r, q)
