@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastact.api import LOSSES, ROWS, WITH_OPTIONS
-from fastact.cuda import check, check_rows, driver, functions, rows
+from fastact.cuda import check, check_rows, driver, functions, hardware, rows
 
 from .cuda_host import Array, HostDriver, needs_compiler
 
@@ -41,8 +42,8 @@ class Gpu:
     def wait(self) -> None:
         pass
 
-    def seconds(self, work: Callable[[], Any]) -> float:
-        work()
+    def seconds(self, work: Callable[[int], Any]) -> float:
+        work(self.stream)
         return 1.0
 
     def captured(self, work: Callable[[int], Any]) -> Callable[[], Any]:
@@ -148,11 +149,42 @@ def test_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
         )
     monkeypatch.setattr(check, "loss_accuracy", lambda *args: [check.Result("losses", args[1], "", 0, 0, "", True)])
     monkeypatch.setattr(check, "corners", lambda *args: [])
-    found = list(check.run(None, (), quick=True))
+    found = list(check.run(Gpu(), (), quick=True))
+    assert {r.what for r in check.run(Gpu(), ("gelu",), True, ("bits", "call"))} == {"bits", "call_time"}
     assert {r.function for r in found if r.what == "row_accuracy"} == set(ROWS)
     assert {"sparsemax", "entmax15", "sparsemax_vjp", "entmax15_vjp", "softmax_vjp", "logsumexp_vjp"} <= set(ROWS)
     assert {r.function for r in found if r.what == "option_accuracy"} == set(WITH_OPTIONS)
     assert {r.function for r in found if r.what == "losses"} == set(LOSSES)
+
+
+def test_a_case_that_fails_is_a_miss_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*args: Any) -> None:
+        raise RuntimeError("an illegal address")
+
+    monkeypatch.setattr(check, "bits", fails)
+    monkeypatch.setattr(check, "call_time", lambda gpu: check.Result("call", "relu", "", 1, 1.0, "us", True))
+    monkeypatch.setattr(hardware, "Gpu", Gpu)
+    monkeypatch.setattr(driver, "version", lambda: "13.0")
+    file = tmp_path / "check.json"
+    assert check.main(["relu", "--only", "bits", "call", "--json", str(file)]) == 1
+    out = capsys.readouterr().out
+    assert "RuntimeError: an illegal address" in out
+    assert "driver 13.0" in out
+    results = json.loads(file.read_text())["results"]
+    assert [r["passed"] for r in results] == [False] * len(check.dtypes()) + [True]
+    assert check.main(["relu", "--only", "call", "--seconds", "1e-9"]) == 1
+    assert "others left out" in capsys.readouterr().out
+
+
+def test_how_far_apart_results_are() -> None:
+    for dtype in (np.float16, np.float32, np.float64):
+        a = np.array([1.5, -2.0, 0.0, np.nan, np.inf], dtype)
+        least = np.nextafter(dtype(0), dtype(1))[None]
+        assert check_rows._apart(a, a) == 0
+        assert check_rows._apart(a, np.nextafter(a, dtype(-9))) == 1
+        assert check_rows._apart(-least, least) == 2
 
 
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -21,6 +25,7 @@ import fastact
 
 from .. import cuda
 from ..api import LOSSES, ROWS, elementwise_forms
+from . import driver
 from .check_results import INTEGERS, Result, dtypes
 from .check_rows import loss_accuracy, loss_cases, option_accuracy, option_cases, row_accuracy, row_operands
 from .rows import row_functions
@@ -30,6 +35,7 @@ SLOWER = 1.05  # than PyTorch, at most: what repeats of a measurement differ by
 CALL = 5e-6  # seconds of the host
 COLUMNS = (256, 512, 1024, 2048, 4096, 8192, 16384)
 LARGE = 1 << 24  # elements that fill a GPU
+SECTIONS = ("corners", "bits", "rows", "options", "losses", "call", "speed", "row-speed")
 
 
 def patterns(dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
@@ -97,11 +103,12 @@ def bandwidth(gpu: Any, name: str, dtype_name: str, size: int, torch: Callable[.
     inputs = [filled(gpu, size, dtype) for _ in form.arrays[1:]] + [x]
     outputs = tuple(gpu.empty((size,), dtype) for _ in form.outputs)
     function = getattr(cuda, name)
-    own = gpu.seconds(lambda: function(*inputs, *values, out=outputs))
-    copy = gpu.seconds(lambda: gpu.copy(outputs[0], x))
+    own = gpu.seconds(lambda stream: function(*inputs, *values, out=outputs, stream=stream))
+    copy = gpu.seconds(lambda stream: gpu.copy(outputs[0], x, stream))
     share = 100 * (len(inputs) + len(outputs)) / 2 * copy / own
     ratio = torch_time(torch, gpu.download(x), own) if torch is not None and len(inputs) == len(outputs) == 1 else None
     passed = share >= COPY["elementwise"] and (ratio is None or ratio * SLOWER >= 1)
+    passed = passed or size < LARGE  # the bars begin there: those are for the record
     return Result("speed", name, dtype_name, size, share, "% of copy", passed, ratio)
 
 
@@ -112,8 +119,8 @@ def row_bandwidth(gpu: Any, name: str, columns: int, torch: Callable[..., Any] |
     inputs = [gpu.upload(np.resize(a, (rows, *a.shape[1:]))) for a in operands]
     want = (rows, columns) if row_functions()[name].write is not None else (rows,)
     out, room = gpu.empty(want, dtype), gpu.empty((rows, columns), dtype)
-    own = gpu.seconds(lambda: getattr(cuda, name)(*inputs, out=out))
-    copy = gpu.seconds(lambda: gpu.copy(room, inputs[0]))
+    own = gpu.seconds(lambda stream: getattr(cuda, name)(*inputs, out=out, stream=stream))
+    copy = gpu.seconds(lambda stream: gpu.copy(room, inputs[0], stream))
     streams = len(row_functions()[name].rows) + (want == (rows, columns))
     share = 100 * streams / 2 * copy / own
     ratio = None
@@ -131,13 +138,18 @@ def torch_time(function: Callable[..., Any], array: np.ndarray[Any, Any], own: f
     else:
         x = torch.from_numpy(array).cuda()
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    times = []
-    for _ in range(20):
+    function(x)
+    graph, calls, times = torch.cuda.CUDAGraph(), 10, []
+    with torch.cuda.graph(graph):
+        for _ in range(calls):
+            function(x)
+    for turn in range(23):
         start.record()
-        function(x)
+        graph.replay()
         end.record()
         end.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
+        if turn >= 3:
+            times.append(start.elapsed_time(end) / 1e3 / calls)
     return float(np.median(times)) / own
 
 
@@ -196,6 +208,7 @@ def corners(gpu: Any, quick: bool) -> Iterator[Result]:
     wrong = differences(gpu.download(second), np.resize(fastact.relu(fastact.gelu(x)), LARGE))
     yield Result("corner", "stream order", "float32", LARGE, wrong, "different", wrong == 0)
 
+    cuda.tanh(big, out=first)  # whose kernel is to be loaded before
     replay = gpu.captured(lambda stream: cuda.tanh(big, out=first, stream=stream))
     replay()
     wrong = differences(gpu.download(first), np.resize(fastact.tanh(x), LARGE))
@@ -215,7 +228,11 @@ def corners(gpu: Any, quick: bool) -> Iterator[Result]:
         yield Result("corner", "beyond 2^31", "float16", n, wrong, "different", wrong == 0)
 
 
-def run(gpu: Any, names: Sequence[str], quick: bool) -> Iterator[Result]:
+Case = tuple[str, str, Callable[[], Iterator[Result] | Result]]
+"""The section, what it is about, and the measurement."""
+
+
+def cases(gpu: Any, names: Sequence[str], quick: bool) -> Iterator[Case]:
     """Everything, in the order in which a fault is easiest to understand."""
     count = 1 << 22 if quick else 1 << 26
     torch = torch_functions()
@@ -225,32 +242,43 @@ def run(gpu: Any, names: Sequence[str], quick: bool) -> Iterator[Result]:
         for name, (_, form) in elementwise_forms().items()
         if (name in names if names else not quick or form.kind in ("forward", "derivative"))
     ]
+    yield "corners", "corners", partial(corners, gpu, quick)
     for name in chosen:
         kind = elementwise_forms()[name][1].kind
         for dtype in dtypes():
-            yield bits(gpu, name, dtype, {"float64": 1 << 18}.get(dtype, count if kind == "forward" else count >> 4))
+            size = {"float64": 1 << 18}.get(dtype, count if kind == "forward" else count >> 4)
+            yield "bits", name, partial(bits, gpu, name, dtype, size)
     for name in rows:
         for dtype in dtypes():
             for columns in (1, 77, 1000, 4096, 16384, 40_000):
-                yield row_accuracy(gpu, name, dtype, columns)
+                yield "rows", name, partial(row_accuracy, gpu, name, dtype, columns)
     for dtype in dtypes():
         for columns in (1, 77, 1000, 4096, 40_000):
             for name, case in option_cases(names):
-                yield option_accuracy(gpu, name, case, dtype, columns)
+                yield "options", name, partial(option_accuracy, gpu, name, case, dtype, columns)
             for name, case in loss_cases(names):
-                yield from loss_accuracy(gpu, name, case, dtype, columns)
-    yield from corners(gpu, quick)
-    yield call_time(gpu)
+                yield "losses", name, partial(loss_accuracy, gpu, name, case, dtype, columns)
+    yield "call", "relu", partial(call_time, gpu)
     for name in chosen:
         for dtype in ("float32", *({"bfloat16"} & set(dtypes()))):
             for size in (1 << 20, LARGE, 1 << 28) if elementwise_forms()[name][1].kind == "forward" else (LARGE,):
-                result = bandwidth(gpu, name, dtype, size, torch.get(name))
-                if size < LARGE:  # the bars begin there: these are for the record
-                    result.passed = True
-                yield result
+                yield "speed", name, partial(bandwidth, gpu, name, dtype, size, torch.get(name))
     for name in rows:
         for columns in COLUMNS:
-            yield row_bandwidth(gpu, name, columns, torch.get(name))
+            yield "row-speed", name, partial(row_bandwidth, gpu, name, columns, torch.get(name))
+
+
+def run(gpu: Any, names: Sequence[str], quick: bool, only: Sequence[str] = SECTIONS) -> Iterator[Result]:
+    """The results of all cases of some sections. One that fails is a miss; the others go on if the GPU does."""
+    for section, name, case in cases(gpu, names, quick):
+        if section not in only:
+            continue
+        try:
+            found = case()
+            yield from [found] if isinstance(found, Result) else found
+        except Exception as error:  # of the driver, of NVIDIA's compiler, of PyTorch
+            yield Result(section, name, "", 0, 0.0, f"{type(error).__name__}: {error}"[:500], False)
+            gpu.wait()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -259,6 +287,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="fewer numbers, no vjp or with_derivative unless they are named"
     )
+    parser.add_argument(
+        "--only", nargs="+", choices=SECTIONS, metavar="PART", help=f"only some of {', '.join(SECTIONS)}"
+    )
+    parser.add_argument("--seconds", type=float, help="stop after so many, and say so")
     parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE")
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.functions) - {*elementwise_forms(), *ROWS, *LOSSES}):
@@ -271,16 +303,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"There is nothing to check here: {error}")
         return 2
     print(f"{gpu.name}, compute capability {gpu.capability[0]}.{gpu.capability[1]}", flush=True)
-    found = []
-    for result in run(gpu, options.functions, options.quick):
+    programs = versions()
+    machine = {"gpu": gpu.name, "versions": programs}
+    print(", ".join(f"{name} {number}" for name, number in programs.items()), flush=True)
+    found, start, saved = list[Result](), time.monotonic(), 0.0
+    left_out = False
+    for result in run(gpu, options.functions, options.quick, options.only or SECTIONS):
         found.append(result)
         print(result, flush=True)
-    missed = sum(not r.passed for r in found)
-    print(f"{len(found)} checks, {missed} missed")
+        spent = time.monotonic() - start
+        if options.json and spent - saved > 5:  # for whoever is stopped
+            save(options.json, machine, found)
+            saved = spent
+        if options.seconds and spent > options.seconds:
+            left_out = True
+            break
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"gpu": gpu.name, "results": [asdict(r) for r in found]}, file, indent=1)
-    return 1 if missed else 0
+        save(options.json, machine, found)
+    missed = [r for r in found if not r.passed]
+    if missed:
+        print("missed:", *missed, sep="\n")
+    print(f"{len(found)} checks, {len(missed)} missed{', others left out' if left_out else ''}")
+    return 1 if missed or left_out else 0
+
+
+def versions() -> dict[str, str]:
+    """What decides what is measured."""
+    found = {"driver": driver.version()}
+    for name in ("cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc", "numba-cuda", "numba", "numpy", "torch", "cupy"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def save(path: str, machine: dict[str, Any], found: Sequence[Result]) -> None:
+    """Write everything measured so far, so that whoever reads it sees all of that."""
+    with open(f"{path}.part", "w", encoding="utf-8") as file:
+        json.dump({**machine, "results": [asdict(r) for r in found]}, file, indent=1)
+    os.replace(f"{path}.part", path)
 
 
 if __name__ == "__main__":

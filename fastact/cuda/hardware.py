@@ -33,6 +33,8 @@ class Memory:
             self.pointer = int(_ask(api.cuMemAlloc(max(self.nbytes, 1))))
         else:
             self.pointer = owner.pointer + offset * self.dtype.itemsize
+        code = _CODES.get(self.dtype.name, self.dtype.str)
+        self._interface = {"shape": shape, "typestr": code, "data": (self.pointer, False), "version": 3}
 
     def __del__(self) -> None:
         if self.owner is None and hasattr(self, "pointer"):
@@ -40,8 +42,7 @@ class Memory:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        code = _CODES.get(self.dtype.name, self.dtype.str)
-        return {"shape": self.shape, "typestr": code, "data": (self.pointer, False), "version": 3}
+        return self._interface
 
     def part(self, offset: int, shape: tuple[int, ...]) -> Memory:
         """`shape` elements from `offset` on."""
@@ -69,7 +70,9 @@ class Gpu:
     def upload(self, array: np.ndarray[Any, Any]) -> Memory:
         made = Memory(array.shape, array.dtype)
         if array.size:
-            _ask(self.api.cuMemcpyHtoD(made.pointer, np.ascontiguousarray(array).ctypes.data, array.nbytes))
+            given = np.ascontiguousarray(array)
+            _ask(self.api.cuMemcpyHtoD(made.pointer, given.ctypes.data, given.nbytes))
+            self.wait()  # for streams that do not wait for this one
         return made
 
     def download(self, memory: Memory) -> np.ndarray[Any, Any]:
@@ -85,17 +88,27 @@ class Gpu:
     def wait(self) -> None:
         _ask(self.api.cuCtxSynchronize())
 
-    def seconds(self, work: Callable[[], Any], repeat: int = 20) -> float:
-        """The GPU's time for one call of `work` in the default stream: the median of several."""
+    def seconds(self, work: Callable[[int], Any], calls: int = 10, repeat: int = 20) -> float:
+        """The GPU's time for one call of `work(stream)`: the median of several graphs of some calls each.
+
+        Called one by one, kernels would wait for Python.
+        """
+        work(self.stream)  # no kernel is to be loaded while a graph is captured
+        self.wait()
+
+        def several(stream: int) -> None:
+            for _ in range(calls):
+                work(stream)
+
+        replay, times = self.captured(several), []
         for _ in range(3):
-            work()
-        times = []
+            replay()
         for _ in range(repeat):
-            _ask(self.api.cuEventRecord(self._events[0], 0))
-            work()
-            _ask(self.api.cuEventRecord(self._events[1], 0))
-            _ask(self.api.cuEventSynchronize(self._events[1]))
-            times.append(float(_ask(self.api.cuEventElapsedTime(*self._events))) / 1e3)
+            _ask((*self.api.cuEventRecord(self._events[0], self.stream), None))
+            replay()
+            _ask((*self.api.cuEventRecord(self._events[1], self.stream), None))
+            _ask((*self.api.cuEventSynchronize(self._events[1]), None))
+            times.append(float(_ask(self.api.cuEventElapsedTime(*self._events))) / 1e3 / calls)
         return float(np.median(times))
 
     def captured(self, work: Callable[[int], Any]) -> Callable[[], None]:
