@@ -164,3 +164,13 @@ def test_processes_that_fill_the_cache_at_once(with_driver: Path) -> None:
         assert out.strip() == ANSWER
     assert not [f for f in with_driver.rglob("*") if f.is_file() and f.suffix != ".bin"]
     assert "False" in run(CALL + "; import sys; print('numba' in sys.modules)", with_driver).stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions work differently")
+def test_others_may_read_the_cache(tmp_path: Path) -> None:
+    """As where one user builds a container image, and another one runs it."""
+    code = "import os; os.umask(0o022); " + CALL
+    run(code, tmp_path / "cache")
+    files = list((tmp_path / "cache").rglob("*.bin"))
+    assert files
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o644}

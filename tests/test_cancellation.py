@@ -242,3 +242,18 @@ def test_no_warning_from_what_is_not_selected(dtype: Any) -> None:
     with np.errstate(all="raise"):
         fa.log_softmax_vjp(g, y)
         fa.logsumexp(y)
+
+
+def test_sums_of_entries_that_are_nothing_one_by_one() -> None:
+    """Of e^-104 and less none shows in float32, but of a thousand the sum does."""
+    for low, n in ((-104.01, 101), (-104.5, 1000), (-110.0, 5000)):
+        for top in (0.0, -0.0, -1e-40):
+            x = np.array([top] + [low] * n, np.float32)
+            with mpmath.workdps(80):
+                true = mpmath.log(sum(mpmath.exp(v) for v in numbers(x)))
+                assert errors(fa.logsumexp(x), true) <= 1, (low, top)
+    x = np.full(65536, -104.01, np.float32)
+    x[60000:], x[7] = -92, 0
+    with mpmath.workdps(80):
+        parts = [n * mpmath.exp(mpmath.mpf(float(np.float32(v)))) for n, v in ((1, 0), (59999, -104.01), (5536, -92))]
+        assert errors(fa.logsumexp(x), mpmath.log(mpmath.fsum(parts))) <= 1

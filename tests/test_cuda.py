@@ -380,6 +380,40 @@ def test_streams(idle: HostDriver) -> None:
         cuda.relu(x, out=out, stream="main")
 
 
+def test_operands_of_different_streams(idle: HostDriver) -> None:
+    """Which is to wait for which is not for us to say; an array that names no stream is ready."""
+    x, none, out = Array(sample(8), stream=7), Array(sample(8)), Array(np.zeros(8, np.float32), stream=9)
+    with pytest.raises(ValueError, match=r"relu\(\): operands are used in different streams .*0x7.*0x9"):
+        cuda.relu(x, out=out)
+    with pytest.raises(ValueError, match=r"softmax\(\): operands are used in different streams"):
+        cuda.softmax(x, out=out)
+    cuda.relu(x, out=out, stream=9)
+    cuda.relu(none, out=out)
+    cuda.relu_vjp(x, none, out=none)
+    default = Array(np.zeros(8, np.float32), stream=1)
+    cuda.relu(none, out=default)
+    assert [launch[1] for launch in idle.launches] == [9, 9, 7, 1]
+
+
+def test_results_for_another_stream(idle: HostDriver) -> None:
+    """Memory that a library lends to its current stream may still be in use there."""
+    with pytest.raises(TypeError, match="with stream=, pass out="):
+        cuda.relu(Array(sample(8)), stream=9)
+
+
+class ReadOnly:
+    @staticmethod
+    def empty(shape: tuple[int, ...], dtype: Any, device: str) -> Array:
+        return Array(np.zeros(shape, dtype), read_only=True)
+
+
+def test_a_library_whose_results_must_not_be_written_to(idle: HostDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = Array(sample(8))
+    monkeypatch.setattr(Array, "__array_namespace__", lambda self: ReadOnly)
+    with pytest.raises(TypeError, match="must not be written to: pass out="):
+        cuda.relu(x)
+
+
 def test_a_kernel_is_made_once(idle: HostDriver) -> None:
     x = Array(sample(8))
     made = []

@@ -136,6 +136,21 @@ def test_cross_entropy(targets: Any, options: dict[str, Any], error: type[Except
             function(LOGITS, targets, **options)
 
 
+@pytest.mark.parametrize(
+    ("weight", "error"),
+    [
+        (np.ma.array([1.0, 2, 3], mask=[1, 0, 0]), TypeError),
+        (["1", "2", "3"], TypeError),
+        (np.array(["2020"] * 3, "M8[s]"), TypeError),
+        (np.array([1j, 1, 1]), TypeError),
+        ([[1, 2], [3]], ValueError),
+    ],
+)
+def test_weights_of_classes(weight: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="weight"):
+        fa.cross_entropy_with_logits(np.zeros((2, 3), np.float32), [0, 1], weight=weight)
+
+
 @pytest.mark.parametrize("wrong", [3, -1, 2**62, -(2**63)])
 @pytest.mark.parametrize("place", [0, 41])
 def test_one_of_many_targets(wrong: int, place: int) -> None:

@@ -253,3 +253,74 @@ def test_numba_may_be_told_not_to_compile(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     assert hasattr(driver.jit(lambda x: x), "py_func")
     assert numba.config.DISABLE_JIT == 1
+
+
+LATE = """
+import sys, numpy as np, fastact as fa
+class Late:
+    def __init__(self, call): self.call = call
+    def __del__(self): self.call()
+"""
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "softmax"])
+def test_a_function_outlives_its_modules(name: str) -> None:
+    """NumPy and compiled code hold no references: what they point at is not to go with the modules."""
+    held = f"f, x = fa.{name}, np.ones(10, np.float32); f(x)"
+    python(f"{LATE}{held}\nsys.keep = Late(lambda f=f, x=x: f(x))")  # which goes after all modules
+    code = """
+import gc
+for module in [m for m in sys.modules if m.split(".")[0] == "fastact"]: del sys.modules[module]
+del fa
+gc.collect()
+junk = [bytearray(500) for _ in range(20000)]
+print(f(x)[0] == f(x.astype(np.float64))[0])
+"""
+    assert python(f"{LATE}{held}\n{code}") == "True" or name == "softmax"  # 0.1 is not the same in both
+
+
+def test_a_large_call_while_the_interpreter_ends() -> None:
+    """No thread can be started any more, and to wait for one would be for ever."""
+    python(LATE + "fa.set_num_threads(2)\nlate = Late(lambda f=fa.relu, x=np.ones(3_000_000, np.float32): f(x))")
+
+
+def test_workers_have_a_stack_of_their_own_size() -> None:
+    code = """
+import threading
+threading.stack_size(65536)
+fa.set_num_threads(4)
+x = np.ones((1000, 1000), np.float32)
+for f in (fa.silu, fa.softmax, fa.sparsemax): f(x), f(x.T)
+print(threading.stack_size(), threading.active_count())
+"""
+    assert python(LATE + code) == "65536 4"
+
+
+def test_unknown_names_wait_for_no_lock() -> None:
+    """Numba asks for some while it holds a lock of its own, which whoever compiles is to get."""
+    done = threading.Event()
+
+    def ask() -> None:
+        assert not hasattr(fa, "no_such_function")
+        done.set()
+
+    with locks.compiling:
+        threading.Thread(target=ask, daemon=True).start()
+        assert done.wait(60)
+
+
+def test_targets_that_change_during_a_call() -> None:
+    """They have been looked at by then: whatever they are, no memory but that of the logits is read."""
+    code = """
+import os, threading, time
+x, t = np.zeros((200_000, 10), np.float32), np.zeros(200_000, np.int64)
+def change():
+    while True: t[:] = 1 << 40; t[:] = 0
+threading.Thread(target=change, daemon=True).start()
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    try: fa.cross_entropy_with_logits(x, t)
+    except IndexError: pass
+os._exit(0)
+"""
+    python(LATE + code)

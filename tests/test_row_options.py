@@ -247,3 +247,18 @@ def test_a_mask_whose_elements_are_as_far_apart_as_those_of_x(n: int, dtype: str
     mask = rng.random(x.shape) < 0.7
     for function in (fa.softmax, fa.log_softmax):
         assert same_bits(function(x, where=np.asfortranarray(mask)), function(x, where=mask))
+
+
+def test_temperatures_that_are_refused() -> None:
+    x = np.zeros((2, 3), np.float32)
+    for temperature in (0, 0.0, 1e-50, -1e-50, np.float32(0), np.zeros(2)):
+        with pytest.raises(ValueError, match="temperature must not be 0"):
+            fa.softmin(x, temperature=temperature)
+    for wrong in ("a", 1j, 10**400, [None]):
+        with pytest.raises((TypeError, ValueError), match="temperature"):
+            fa.softmax(x, temperature=wrong)
+    with pytest.raises(TypeError, match="multiple values for argument 'temperature'"):
+        fa.softmax(x, 2.0, temperature=3.0)
+    assert (fa.softmax(x, temperature=1e50) == np.float32(1 / 3)).all()  # and no warning
+    assert same_bits(fa.softmax(x, None), fa.softmax(x))
+    assert fa.softmax(x.astype(np.float16), temperature=0.1).dtype == np.float16

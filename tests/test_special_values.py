@@ -332,3 +332,25 @@ class TestRows:
         assert type(value) is dtype
         assert value == 0
         assert not gradient.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_losses_that_are_infinite(dtype: Any) -> None:
+    """A share at a class that is masked, or logits so far apart that no number says how far."""
+    inf, largest = np.inf, float(np.finfo(dtype).max)
+    cases: list[tuple[Any, Any, dict[str, Any], float]] = [
+        ([-inf, 1, 2], [0.5, 0.25, 0.25], {}, inf),
+        ([-inf, 1], [1, 0], {}, inf),
+        ([-inf, 1, 2], 1, {"label_smoothing": 0.1}, inf),
+        ([largest, -largest], [0, 1], {}, inf),
+        ([largest, -largest, 0], 1, {"label_smoothing": 0.1}, inf),
+        ([-inf, np.nan, 2], [0.5, 0, 0.5], {}, np.nan),
+        ([-inf, 1, 2], [np.nan, 0.5, 0.5], {}, np.nan),
+        ([-inf, -inf], [0.5, 0.5], {}, np.nan),
+    ]
+    for logits, targets, options, true in cases:
+        x, t = np.array(logits, dtype), targets if isinstance(targets, int) else np.array(targets, dtype)
+        found = fa.cross_entropy_with_logits(x, t, **options)
+        assert found == true or (found != found and true != true), (logits, targets, found)
+        again, _ = fa.cross_entropy_with_logits_with_gradient(x, t, **options)
+        assert np.asarray(again).tobytes() == np.asarray(found).tobytes()

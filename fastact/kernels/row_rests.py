@@ -11,6 +11,7 @@ from typing import Any
 
 from .language import MANTISSA, bits, fabs, fma, rarely, select
 from .pairs import two_diff
+from .row_parts import FURTHER
 from .row_sums import FINE_LIFT, LIFT, ZERO
 from .triples import (
     BIAS,
@@ -91,7 +92,7 @@ def log_mean_cancels(m: Lanes, guess: Lanes) -> Lanes:
 
 def exp_in_sum(x: Lanes) -> State:
     """1 and 2^LIFT (e^x - 1) next to x = 0, else 0 and 2^LIFT e^x; both as nothing where that is 0."""
-    zero = ZERO[x.width]
+    zero = ZERO[x.width] - FURTHER[x.width]  # where many of them would not count either
     gone = x <= zero
     power, p, n = exp_parts3(select(gone, zero, x))
     scale = power_of_two(n + LIFT)
@@ -104,7 +105,7 @@ def exp_in_sum(x: Lanes) -> State:
 
 def add_exp_triple(total: State, x: Lanes, wanted: Lanes) -> State:
     """Such a sum, and e^x where that is `wanted`."""
-    wanted = wanted & (x > ZERO[x.width])
+    wanted = wanted & (x > ZERO[x.width] - FURTHER[x.width])
     found: State = rarely(wanted, _with_exp, (*total, x), total)
     return found
 

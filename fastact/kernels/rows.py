@@ -354,7 +354,7 @@ def attempt_again(cancels: Callable[[Lanes, Lanes], Lanes], count: Callable[[Sta
 
 def doubtful(result: Lanes, log: Lanes, others: State) -> Lanes:
     """1 where the roundings of a sum of small terms show in `result`, of which `log` is a part, else 0."""
-    shows = made_of_small(others) & (fabs(result) < 8.0 * fabs(log))
+    shows = made_of_small(others) & (fabs(result) <= 8.0 * fabs(log))  # both are 0 if nothing was seen of the others
     return select(shows, result.const(1.0), 0.0)
 
 
