@@ -41,13 +41,15 @@ def cores(name: str) -> list[np.ufunc]:
     return [_core(function) for function in _CORES[name]]
 
 
-def _limit(shape: tuple[int, ...], axis: int, causal: bool) -> Any:
+def _limit(name: str, shape: tuple[int, ...], axis: int, causal: bool) -> Any:
     """How many entries of each row count."""
     if not causal:
         return shape[axis]
     others = [n for k, n in enumerate(shape) if k != axis % len(shape)]
     if not others:
-        raise ValueError("causal goes with numbered rows: x must have at least two dimensions")
+        raise ValueError(
+            f"{name}(): causal=True needs an x of at least two dimensions, for it goes by the row's number"
+        )
     return np.minimum(np.arange(1, others[-1] + 1), shape[axis])
 
 
@@ -123,7 +125,9 @@ def function(name: str, plain: np.ufunc) -> Callable[..., Any]:
             temperature = _rounded(name, temperature, dtype)
         if name == "softmin":
             temperature = _negative(temperature, x)
-        return _core(_CORES[name][masked])(*operands, temperature, _limit(shape, axis, causal), axis=axis, **kwargs)
+        return _core(_CORES[name][masked])(
+            *operands, temperature, _limit(name, shape, axis, causal), axis=axis, **kwargs
+        )
 
     options.__name__ = options.__qualname__ = name
     return options

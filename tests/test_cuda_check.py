@@ -172,7 +172,7 @@ def test_a_case_that_fails_is_a_miss_and_the_others_go_on(
     out = capsys.readouterr().out
     assert "RuntimeError: an illegal address" in out
     assert "driver 13.0" in out
-    results = json.loads(file.read_text())["results"]
+    results = json.loads(file.read_text("utf-8"))["results"]
     assert [r["passed"] for r in results] == [False] * len(check.dtypes()) + [True]
     assert check.main(["relu", "--only", "call", "--seconds", "1e-9"]) == 1
     assert "others left out" in capsys.readouterr().out

@@ -146,7 +146,8 @@ def _torch_softmin_backward(t: Any, g: Any, x: Any, y: Any, o: Any, axis: int) -
 
 def _torch_cross_entropy(t: Any, x: Any, o: Any, axis: int) -> Call:
     classes = t.from_numpy(f.targets(tuple(x.shape), axis))
-    return partial(t.nn.functional.cross_entropy, t.movedim(x, axis, 1), classes, reduction="none")
+    moved = x if x.ndim == 1 else t.movedim(x, axis, 1)
+    return partial(t.nn.functional.cross_entropy, moved, classes, reduction="none")
 
 
 def _jax_cross_entropy(jax: Any) -> Call:

@@ -50,7 +50,7 @@ ALIGN = 512  # elements from which on it pays to begin with a few that bring the
 CHUNK = 1 << 13  # elements a thread takes at a time at least: taking them is free, and work is balanced
 CHUNKS = 16  # for each thread, so that none waits long for the last, though some have less of their core than others
 CALLS_ALONE = 16  # of which the last wakes workers that the others did without: that may take as long as such a call
-HUGE_PAGE = 1 << 21  # and bytes at most
+HUGE_PAGE = 1 << 21  # bytes a thread takes at a time at most
 WORD = 8
 IDENTITY = -1 if ctypes.sizeof(ctypes.c_long) == WORD else (1 << 32) - 1  # the bits of a C long: Windows' has 32
 

@@ -51,7 +51,7 @@ class Pool(ctypes.Structure):
             "gil_release",
             "gil_check",  # int (*)(void): whether this thread holds it
             "set_error",  # void (*)(PyObject *type, PyObject *value)
-            "collect",  # these are functions of driver.py that others call, so that each is compiled once
+            "collect",  # functions of driver.py and sharing.py that others call, so that each is compiled once
             "spread",
             "share",
             "piece",
@@ -93,7 +93,7 @@ class Pool(ctypes.Structure):
             "true",
             "index_type",  # the dtype of operands that are an index a row
             "new_tuple",  # PyTuple_New
-            "rows",  # the loop over rows of driver.py, for quick_rows.py
+            "rows",  # the loop over rows of row_driver.py, for quick_rows.py
             "slabs_job",
             "current_cpu",  # int (*)(void), or 0 where nobody says
             "get_affinity",  # int (*)(int thread, size_t bytes, mask), and the one that sets it

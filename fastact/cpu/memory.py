@@ -1,6 +1,6 @@
 """The machine level for Numba code: memory at an address, atomics, calls through a pointer, the floating-point state.
 
-Addresses are plain integers (``intp``). Used by `fastact.cpu.driver` only, and only while it is compiled.
+Addresses are plain integers (``intp``). Used by the modules of the driver, and only while they are compiled.
 """
 
 from __future__ import annotations

@@ -48,7 +48,9 @@ def function(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
             if arrays[1].device != arrays[0].device:
                 raise ValueError(f"{name}(): x is on device {arrays[0].device} but where on device {arrays[1].device}")
         if causal and max(len(a.shape) for a in arrays) < 2:
-            raise ValueError(f"{name}(): causal goes with numbered rows: x must have at least two dimensions")
+            raise ValueError(
+                f"{name}(): causal=True needs an x of at least two dimensions, for it goes by the row's number"
+            )
         numbers, one_a_row = [], is_device_array(temperature)
         if not one_a_row:
             divisor = number(name, "temperature", temperature, dtype, nonzero=True)

@@ -46,7 +46,8 @@ Lanes = Any
 State = tuple[Lanes, ...]
 
 
-# The order of summation follows from these three, and from nothing else. They are the same on every machine.
+# The order of summation follows from these three, and for long rows from PART and LONG below, and from nothing else.
+# They are the same on every machine.
 VECTOR = 512  # bits of a row, in the dtype of computation, that are computed side by side
 VECTORS = 4  # so many of them have states of their own
 BLOCK = 1024  # elements after which the states are merged
