@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return import_module(f".{name}", __name__)  # which sets the attribute, too
     api = import_module(".api", __name__)
-    if name not in api.all_names():  # Numba asks for some while it holds a lock of its own
+    if name not in api.names():  # Numba asks for some while it holds a lock of its own
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with _locks.compiling:  # two threads would make two objects, of which pickle knows one
         if name not in globals():

@@ -109,12 +109,6 @@ def names() -> list[str]:
     return sorted([*elementwise_forms(), *aliases(), *ROWS, *LOSSES, *_THREADS, "CATALOGUE"])
 
 
-@cache
-def all_names() -> frozenset[str]:
-    """The same as a set."""
-    return frozenset(names())
-
-
 def find(name: str) -> Any:
     """The public object called `name`; AttributeError if there is none."""
     if name in elementwise_forms():

@@ -266,7 +266,7 @@ class Late:
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "softmax"])
 def test_a_function_outlives_its_modules(name: str) -> None:
     """NumPy and compiled code hold no references: what they point at is not to go with the modules."""
-    held = f"f, x = fa.{name}, np.ones(10, np.float32); f(x)"
+    held = f"f, x = fa.{name}, np.ones(10, np.float32); first = f(x)"
     python(f"{LATE}{held}\nsys.keep = Late(lambda f=f, x=x: f(x))")  # which goes after all modules
     code = """
 import gc
@@ -274,9 +274,9 @@ for module in [m for m in sys.modules if m.split(".")[0] == "fastact"]: del sys.
 del fa
 gc.collect()
 junk = [bytearray(500) for _ in range(20000)]
-print(f(x)[0] == f(x.astype(np.float64))[0])
+print(np.array_equal(f(x), first), np.allclose(f(x.astype(np.float64)), first))
 """
-    assert python(f"{LATE}{held}\n{code}") == "True" or name == "softmax"  # 0.1 is not the same in both
+    assert python(f"{LATE}{held}\n{code}") == "True True"
 
 
 def test_a_large_call_while_the_interpreter_ends() -> None:
@@ -312,13 +312,12 @@ def test_unknown_names_wait_for_no_lock() -> None:
 def test_targets_that_change_during_a_call() -> None:
     """They have been looked at by then: whatever they are, no memory but that of the logits is read."""
     code = """
-import os, threading, time
+import os, threading
 x, t = np.zeros((200_000, 10), np.float32), np.zeros(200_000, np.int64)
 def change():
     while True: t[:] = 1 << 40; t[:] = 0
 threading.Thread(target=change, daemon=True).start()
-end = time.monotonic() + 3
-while time.monotonic() < end:
+for _ in range(500):
     try: fa.cross_entropy_with_logits(x, t)
     except IndexError: pass
 os._exit(0)

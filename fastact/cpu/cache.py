@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -76,14 +75,6 @@ def key() -> str:
 
 
 @cache
-def _umask() -> int:
-    """The mask of this process, which can only be asked for by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-@cache
 def _complain(directory: Path, reason: str) -> None:
     warnings.warn(
         f"fastact cannot keep compiled code in {directory} ({reason}), so it is compiled anew in every process; "
@@ -109,19 +100,17 @@ def _read(file: Path) -> tuple[str, bytes] | None:
 def _write(file: Path, symbol: str, code: bytes) -> None:
     """Write `file` so that any reader sees all of it or nothing."""
     body = symbol.encode() + b"\0" + code
-    temporary = None
+    # What tempfile makes is for its owner alone, but others may share the cache.
+    temporary = file.parent / f".{os.urandom(8).hex()}"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", delete=False) as stream:
-            temporary = stream.name
+        with temporary.open("xb") as stream:
             stream.write(_MAGIC + hashlib.sha256(body).digest() + body)
-        os.chmod(temporary, 0o666 & ~_umask())  # it is made for its owner alone, but others may share the cache
         os.replace(temporary, file)
     except OSError as error:
         # On Windows a file that another process has open cannot be replaced; it holds the same code, so all is well.
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
+        with suppress(OSError):
+            temporary.unlink()
         if _read(file) is None:
             _complain(root(), error.strerror or str(error))
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from .driver import DEFAULT_STREAMS
+
 ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "bool": 1, "int32": 4, "int64": 8}
 FLOATS, MASKS, CLASSES = ("float16", "bfloat16", "float32", "float64"), ("bool",), ("int32", "int64")
 _TYPE_CODES = {"<f2": "float16", "<f4": "float32", "<f8": "float64", "<V2": "bfloat16", "|V2": "bfloat16"}
@@ -78,7 +80,7 @@ def _torch_empty(x: Any, shape: tuple[int, ...], stream: int | None) -> Any:
     import torch
 
     if stream is not None:  # the allocator must know: memory it gives or takes may be in use in the current one
-        default = stream in (0, 1)  # as an external stream, 0 would be a new one
+        default = stream in DEFAULT_STREAMS  # as an external stream, 0 would be a new one
         there = torch.cuda.default_stream(x.device) if default else torch.cuda.ExternalStream(stream, x.device)
         with torch.cuda.stream(there):
             return _torch_empty(x, shape, None)
@@ -125,7 +127,7 @@ def _cupy_empty(x: Any, shape: tuple[int, ...], stream: int | None) -> Any:
 
     with cupy.cuda.Device(x.device.id):
         if stream is not None:  # its memory pool has blocks for each stream
-            default = stream in (0, 1)
+            default = stream in DEFAULT_STREAMS
             with cupy.cuda.Stream.null if default else cupy.cuda.ExternalStream(stream, x.device.id):
                 return _cupy_empty(x, shape, None)
         return cupy.empty_like(x) if x.shape == shape else cupy.empty(shape, x.dtype)

@@ -10,8 +10,9 @@ from typing import Any
 Handle = Any  # a kernel of cuda.core, with its module
 
 _thread = threading.local()
-_pretended: list[tuple[int, int]] = []
 _modules: list[Any] = []  # what kernels are part of
+
+DEFAULT_STREAMS = frozenset({0, 1})  # handles of one stream
 
 
 def missing_extra() -> ImportError:
@@ -39,16 +40,9 @@ def _core() -> Any:
     return core
 
 
-def pretend(capability: tuple[int, int]) -> None:
-    """For a process that does nothing but compile: as if there were a GPU like this, on which nothing is launched."""
-    _pretended.append(capability)
-
-
 @cache
 def capability(device: int) -> tuple[int, int]:
     """The compute capability of a device."""
-    if _pretended:
-        return _pretended[-1]
     found = _core().Device(device).compute_capability
     return int(found[0]), int(found[1])
 
@@ -61,8 +55,6 @@ def device_name(device: int) -> str:
 @cache
 def load(cubin: bytes, name: str) -> Handle:
     """The kernel `name` of a cubin."""
-    if _pretended:
-        return None
     module = _core().ObjectCode.from_cubin(cubin)
     try:
         kernel = module.get_kernel(name)
@@ -87,7 +79,7 @@ def version() -> str:
 def stream_of(handle: int) -> Any:
     """cuda.core's stream for a handle; 0 and 1 are the default stream, 2 the default stream of each thread."""
     core = _core()
-    if handle in (0, 1):
+    if handle in DEFAULT_STREAMS:
         return core.LEGACY_DEFAULT_STREAM
     return core.PER_THREAD_DEFAULT_STREAM if handle == 2 else core.Stream.from_handle(handle)
 
@@ -109,8 +101,6 @@ def _make_current(device: int) -> None:
 
 def launch(device: int, stream: int, kernel: Handle, grid: int, block: int, arguments: Sequence[Any]) -> None:
     """Enqueue a kernel; an int is passed as 64 bits, a numpy.float32 or float as a float or a double."""
-    if _pretended:
-        return
     core = _core()
     if not getattr(_thread, "ready", False):
         _make_current(device)
@@ -127,8 +117,6 @@ def launch(device: int, stream: int, kernel: Handle, grid: int, block: int, argu
 
 def device_of(pointer: int) -> int:
     """The device that memory belongs to."""
-    if _pretended:
-        return 0
     core = _core()
     if pointer == 0:
         return int(core.Device().device_id)

@@ -212,9 +212,9 @@ def number(name: str, label: str, value: Any, dtype: str, nonzero: bool) -> Any:
     return found
 
 
-def stream_handle(name: str, stream: Any) -> int:
-    """The handle of a stream, given as such or as a stream of any library, to the function `name`."""
-    if isinstance(stream, int):
+def stream_handle(name: str, stream: Any) -> int | None:
+    """The handle of a stream, given as such or as a stream of any library, to the function `name`; None if none is."""
+    if stream is None or isinstance(stream, int):
         return stream
     protocol = getattr(stream, "__cuda_stream__", None)
     if protocol is not None:
@@ -226,10 +226,10 @@ def stream_handle(name: str, stream: Any) -> int:
     raise TypeError(f"{name}(): stream must be a CUDA stream or its handle, not {type(stream).__qualname__}")
 
 
-def stream_for(name: str, stream: Any, like: DeviceArray, others: Sequence[DeviceArray]) -> int:
+def stream_for(name: str, stream: int | None, like: DeviceArray, others: Sequence[DeviceArray]) -> int:
     """The handle of the stream to use: that which is given, or the one that `like` is used in, as all others are."""
     if stream is not None:
-        return stream_handle(name, stream)
+        return stream
     handle = like.library.stream(like.owner, like.device)
     for other in others:
         if other is like or (other.library is like.library and like.library.current):
@@ -237,7 +237,7 @@ def stream_for(name: str, stream: Any, like: DeviceArray, others: Sequence[Devic
         its = other.library.stream(other.owner, other.device)
         if its is None or handle is None:
             handle = its if handle is None else handle
-        elif its != handle and not {its, handle} <= {0, 1}:  # two handles of the default stream
+        elif its != handle and not {its, handle} <= driver.DEFAULT_STREAMS:
             raise ValueError(
                 f"{name}(): operands are used in different streams ({like.library.name}: {handle:#x}, "
                 f"{other.library.name}: {its:#x}): see to their order, and pass stream="
@@ -262,7 +262,7 @@ def results(
     shape: Sequence[tuple[int, ...]],
     inputs: Sequence[DeviceArray],
     like: DeviceArray,
-    stream: Any,
+    stream: int | None,
     shared: Mapping[str, DeviceArray] | None = None,
 ) -> tuple[tuple[Any, ...], list[DeviceArray]]:
     """The outputs, given or new: as the caller sees them, and as kernels do.
@@ -270,7 +270,6 @@ def results(
     `stream` is that which the caller has given, or None, and `shared` are inputs that every part of an output depends
     on, by what they are called.
     """
-    handle = None if stream is None else stream_handle(name, stream)
     given = (None,) * count if out is None else out if isinstance(out, tuple) else (out,)
     if len(given) != count:
         raise ValueError(f"{name}(): out must be {count} arrays in a tuple, one for each result, not {len(given)}")
@@ -278,7 +277,7 @@ def results(
     described: list[DeviceArray] = []
     for k, (own, wanted) in enumerate(zip(given, shape, strict=True)):
         label = "out" if count == 1 else f"out[{k}]"
-        made = like.library.empty(like.owner, wanted, handle) if own is None else own
+        made = like.library.empty(like.owner, wanted, stream) if own is None else own
         array = describe(made, f"{name}(): {label}")
         if own is None and array.read_only:
             raise TypeError(f"{name}(): arrays of {type(made).__module__} must not be written to: pass out=")
@@ -329,6 +328,7 @@ def elementwise(name: str) -> Callable[..., Any]:
         same_kind(name, arrays, names)
         like = arrays[count - 1]
         shape = broadcast_shapes(name, [a.shape for a in arrays], names)
+        stream = stream_handle(name, stream)
         owners, made = results(name, out, outputs, (shape,) * outputs, arrays, like, stream)
         operands = [*arrays, *made]
         way = walk(operands, shape)

@@ -104,10 +104,10 @@ class Gpu:
         for _ in range(3):
             replay()
         for _ in range(repeat):
-            _ask((*self.api.cuEventRecord(self._events[0], self.stream), None))
+            _ask(self.api.cuEventRecord(self._events[0], self.stream))
             replay()
-            _ask((*self.api.cuEventRecord(self._events[1], self.stream), None))
-            _ask((*self.api.cuEventSynchronize(self._events[1]), None))
+            _ask(self.api.cuEventRecord(self._events[1], self.stream))
+            _ask(self.api.cuEventSynchronize(self._events[1]))
             times.append(float(_ask(self.api.cuEventElapsedTime(*self._events))) / 1e3 / calls)
         return float(np.median(times))
 

@@ -17,7 +17,18 @@ from ..loss_arguments import whole_number
 from . import driver, row_support, row_templates
 from .arrays import ITEMSIZE, DeviceArray, describe
 from .compiler import cubin
-from .functions import KEYWORDS, OPERANDS, geometry, keywords, named, pieces, results, same_kind, stream_for
+from .functions import (
+    KEYWORDS,
+    OPERANDS,
+    geometry,
+    keywords,
+    named,
+    pieces,
+    results,
+    same_kind,
+    stream_for,
+    stream_handle,
+)
 from .layout import broadcast_shapes, expand, merged
 
 _ALIGNMENT = 16
@@ -171,6 +182,7 @@ def run(
         raise ValueError(f"{name}(): rows of {arrays[0].dtype} may have {MOST_COUNTED} elements at most, not {length}")
     like, count = arrays[0], function.results + (function.write is not None)
     wanted = [shape] * function.results + [full] * (function.write is not None)
+    stream = stream_handle(name, stream)
     owners, made = results(name, out, count, wanted, arrays, like, stream, shared)
     operands, left = [], iter(arrays)
     for k, way in enumerate(ways):

@@ -68,6 +68,7 @@ def log_softmax_vjp_rest(
 
 
 SMALL = {32: 2.0**-6, 64: 2.0**-38}
+LOWEST = {width: zero - FURTHER[width] for width, zero in ZERO.items()}  # where not even many exponentials count
 
 
 def log_sum_cancels(m: Lanes, guess: Lanes) -> Lanes:
@@ -92,7 +93,7 @@ def log_mean_cancels(m: Lanes, guess: Lanes) -> Lanes:
 
 def exp_in_sum(x: Lanes) -> State:
     """1 and 2^LIFT (e^x - 1) next to x = 0, else 0 and 2^LIFT e^x; both as nothing where that is 0."""
-    zero = ZERO[x.width] - FURTHER[x.width]  # where many of them would not count either
+    zero = LOWEST[x.width]
     gone = x <= zero
     power, p, n = exp_parts3(select(gone, zero, x))
     scale = power_of_two(n + LIFT)
@@ -105,7 +106,7 @@ def exp_in_sum(x: Lanes) -> State:
 
 def add_exp_triple(total: State, x: Lanes, wanted: Lanes) -> State:
     """Such a sum, and e^x where that is `wanted`."""
-    wanted = wanted & (x > ZERO[x.width] - FURTHER[x.width])
+    wanted = wanted & (x > LOWEST[x.width])
     found: State = rarely(wanted, _with_exp, (*total, x), total)
     return found
 
