@@ -9,7 +9,7 @@ from typing import Any
 
 from .language import fabs, fma, select, to_float
 from .pairs import fast_two_sum, two_diff, two_sum
-from .row_parts import FURTHER, rebase_others, rebase_sum
+from .row_parts import FURTHER, lowered, rebase_others, rebase_sum
 from .row_rests import log_mean_cancels
 from .row_sums import add_exp, exp_of_row, larger, log_of_pair, pair_at_largest, relative_to, total_exp
 from .rows import (
@@ -144,20 +144,21 @@ def _exp(z: Lanes, z_low: Lanes, relative: State) -> State:
     return s, fma(z_low, 1.0 + m, m)
 
 
-def _parts_down_to(bottom: Lanes, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+def _parts_down_to(
+    k: Lanes, bottom: Lanes, row: State, values: State, position: Lanes, known: tuple[State, ...]
+) -> State:
     z, z_low = _quotient(row, values, position, known[0][:3])
-    return *_exp(z, z_low, (None, known[0][3], bottom)), z == 0.0
+    return *_exp(z, z_low, (None, k, bottom)), z == 0.0
 
 
 def _further_parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     """Further down than where one of them alone would count."""
-    bottom = known[0][4]
-    return _parts_down_to(bottom - FURTHER[bottom.width], row, values, position, known)
+    return _parts_down_to(*lowered(*known[0][3:5]), row, values, position, known)
 
 
 def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     """As `OTHERS`: the largest entry is counted apart."""
-    s, m, here = _parts_down_to(known[0][4], row, values, position, known)
+    s, m, here = _parts_down_to(*known[0][3:5], row, values, position, known)
     count, *total = state
     return (select(here, count + 1.0, count), *add_exp(tuple(total), select(here, 0.0, s), select(here, 0.0, m)))
 

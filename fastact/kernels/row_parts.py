@@ -20,8 +20,25 @@ Units = Callable[[State, State, State], tuple[Lanes, State, State, State, Lanes]
 same; the exponential of the part's as a pair; it in the units of the part, and in those of the row, as (s, m) and not
 adjusted; and by how much more every m of the row is adjusted."""
 
-# Further down than where an entry's exponential alone would count.
+# Further down than where an entry's exponential alone would count. Sums that lie there are formed again.
 FURTHER = {32: 20.0, 64: 6.0}
+
+# Then, as far down as where all the exponentials of the longest rows do not count: 2^31 entries of e^-22 of the least
+# that would show come to a third of it. In float64 these need more of a power of two so that none is subnormal.
+FURTHEST = {32: 22.0, 64: 23.0}
+MORE_LIFT = {32: 0, 64: 32}
+
+
+def lowered(k: Lanes, bottom: Lanes) -> tuple[Lanes, Lanes]:
+    """These two of what `exp_of_row` needs, for entries down to there: all is 2^`MORE_LIFT` times as large."""
+    w = k.width
+    return k + 16.0 * MORE_LIFT[w] if MORE_LIFT[w] else k, bottom - FURTHEST[w]
+
+
+def unlifted(total: State) -> State:
+    """A sum of such as it would be without."""
+    more = MORE_LIFT[total[0].width]
+    return tuple(part * 2.0**-more for part in total) if more else total
 
 
 def usual_units(part: State, row: State, values: State) -> tuple[Lanes, State, State, State, Lanes]:

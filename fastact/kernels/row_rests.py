@@ -11,7 +11,7 @@ from typing import Any
 
 from .language import MANTISSA, bits, fabs, fma, rarely, select
 from .pairs import two_diff
-from .row_parts import FURTHER
+from .row_parts import FURTHEST, MORE_LIFT
 from .row_sums import FINE_LIFT, LIFT, ZERO
 from .triples import (
     BIAS,
@@ -68,7 +68,8 @@ def log_softmax_vjp_rest(
 
 
 SMALL = {32: 2.0**-6, 64: 2.0**-38}
-LOWEST = {width: zero - FURTHER[width] for width, zero in ZERO.items()}  # where not even many exponentials count
+LOWEST = {width: zero - FURTHEST[width] for width, zero in ZERO.items()}  # where not even many exponentials count
+ALONE_LIFT = {width: LIFT + more for width, more in MORE_LIFT.items()}
 
 
 def log_sum_cancels(m: Lanes, guess: Lanes) -> Lanes:
@@ -92,13 +93,13 @@ def log_mean_cancels(m: Lanes, guess: Lanes) -> Lanes:
 
 
 def exp_in_sum(x: Lanes) -> State:
-    """1 and 2^LIFT (e^x - 1) next to x = 0, else 0 and 2^LIFT e^x; both as nothing where that is 0."""
+    """1 and 2^ALONE_LIFT (e^x - 1) next to x = 0, else 0 and 2^ALONE_LIFT e^x; both as nothing where that is 0."""
     zero = LOWEST[x.width]
     gone = x <= zero
     power, p, n = exp_parts3(select(gone, zero, x))
-    scale = power_of_two(n + LIFT)
+    scale = power_of_two(n + ALONE_LIFT[x.width])
     first, *rest = (part * scale for part in power)
-    one = first == 2.0**LIFT
+    one = first == 2.0 ** ALONE_LIFT[x.width]
     more = (part * scale for part in multiply_triples(power, p))
     parts = add_triples((select(one, 0.0, first), *rest), tuple(more))
     return select(one, x.const(1.0), 0.0), *(select(gone, 0.0, part) for part in parts)
@@ -132,7 +133,7 @@ def _log_of_triple(
 ) -> tuple[Lanes]:
     zero = guess.const(0.0)
     ones = near, zero, zero
-    rest = tuple(part * 2.0**-LIFT for part in settled(first, second, third))
+    rest = tuple(part * 2.0 ** -ALONE_LIFT[near.width] for part in settled(first, second, third))
     power, p, n = exp_parts3(-guess)
     scale = power_of_two(n)
     power = tuple(part * scale for part in power)

@@ -14,7 +14,7 @@ from typing import Any
 
 from .language import fabs, fma, select
 from .pairs import two_prod, two_sum
-from .row_parts import FURTHER, rebase_others, rebase_sum
+from .row_parts import lowered, rebase_others, rebase_sum, unlifted
 from .row_rests import (
     add_exp_triple,
     log_of_triple,
@@ -208,15 +208,15 @@ def exp_term(row: State, values: State, position: Lanes, known: tuple[State, ...
 
 
 Parts = Callable[..., State]
-"""parts(row, values, position, known) -> (s, m) of an element's exponential, and whether it is the row's largest."""
+"""parts(row, values, position, known) -> (s, m) of an element's exponential, and whether it is the row's largest.
+
+`lowered` says down to where, and in what units.
+"""
 
 
 def _exp_parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     relative = known[0]
-    c, k, bottom = relative[:3]
-    # Further down than where one of them alone would count.
-    further = c, k, bottom - FURTHER[bottom.width]
-    _, s, m = exp_of_row(row[0], further, _adjusted(relative))
+    _, s, m = exp_of_row(row[0], (relative[0], *lowered(*relative[1:3])), _adjusted(relative))
     return s, m, _is_largest(row[0], relative)
 
 
@@ -227,7 +227,7 @@ def sum_again(parts: Parts = _exp_parts) -> Reduction:
         return add_exp_to_three(state, *parts(row, values, position, known)[:2])
 
     def result(total: State, values: State, known: tuple[State, ...]) -> State:
-        return *normal(total), total[0].const(0.0)
+        return *normal(unlifted(total)), total[0].const(0.0)
 
     def when(values: State, known: tuple[State, ...]) -> Lanes:
         return known[-1][2] * 16.0 > known[-1][0]
@@ -292,10 +292,16 @@ OTHERS = Reduction(
 OTHER_TERMS = replace(OTHERS, step=_step_other_terms)
 
 
+# In a row that is summed up part by part, the others of the largest entry's own part are left out where each alone would
+# not count. A part has 2^14 (2^13) of these 2^-150 (2^-1075): of a sum of the other parts that is larger than this, less
+# LIFT, they are 2^-32 (2^-58) at most.
+LEFT_OUT = {32: 2.0**-40, 64: 2.0**-940}
+
+
 def made_of_small(others: State) -> Lanes:
-    """Whether the sum of the others is in good part one of terms as small as the low part of a sum, or 0."""
+    """Whether the sum of the others is in good part one of terms as small as the low part of a sum, or nearly 0."""
     count, hi, _, low = others
-    return (low * 8.0 >= hi) & (count > 0.0)
+    return ((low * 8.0 >= hi) | (hi < LEFT_OUT[hi.width])) & (count > 0.0)
 
 
 def others_again(parts: Parts = _exp_parts) -> Reduction:
@@ -306,7 +312,7 @@ def others_again(parts: Parts = _exp_parts) -> Reduction:
         return add_exp_to_three(state, select(~here, s, 0.0), select(~here, m, 0.0))
 
     def result(total: State, values: State, known: tuple[State, ...]) -> State:
-        return known[-1][0], *normal(total), total[0].const(0.0)
+        return known[-1][0], *normal(unlifted(total)), total[0].const(0.0)
 
     def when(values: State, known: tuple[State, ...]) -> Lanes:
         return made_of_small(known[-1])
