@@ -292,9 +292,9 @@ OTHERS = Reduction(
 OTHER_TERMS = replace(OTHERS, step=_step_other_terms)
 
 
-# In a row that is summed up part by part, the others of the largest entry's own part are left out where each alone would
-# not count. A part has 2^14 (2^13) of these 2^-150 (2^-1075): of a sum of the other parts that is larger than this, less
-# LIFT, they are 2^-32 (2^-58) at most.
+# In a row that is summed up part by part, those entries of the largest one's own part are left out which would not
+# count alone. There may be 2^14 (2^13) of them, 2^-150 (2^-1075) each: 2^-32 (2^-58) of a sum of the others that is as
+# large as this, less LIFT.
 LEFT_OUT = {32: 2.0**-40, 64: 2.0**-940}
 
 
