@@ -263,6 +263,37 @@ _TOTAL_AGAIN = Reduction(
     when=lambda values, known: known[-1][4] != 0.0,
 )
 
+# Where the sum overflows, though no result need do so, large g are summed up apart, 2^-DOWN of each: the last number
+# says that the sum is 2^-DOWN of what it stands for.
+
+APART = {32: 2.0**60, 64: 2.0**300}
+
+
+def _step_total_by_size(state: State, row: State, *_: Any) -> State:
+    g = row[0]
+    small = fabs(g) < APART[g.width]
+    low = two_sum(state[3], select(small, g, 0.0))
+    return *add_to_three(state[:3], select(small, 0.0, g * DOWN[g.width])), low[0], state[4] + low[1]
+
+
+def _merge_totals_by_size(a: State, b: State) -> State:
+    low, e = two_sum(a[3], b[3])
+    return *add_three(a[:3], b[:3]), low, (a[4] + b[4]) + e
+
+
+def _total_by_size(state: State, *_: Any) -> State:
+    large, small = settled(*state[:3]), state[3:]
+    zero, one, down = small[0].const(0.0), small[0].const(1.0), DOWN[small[0].width]
+    usual = fabs(large[0]) < MOST[zero.width] * down
+    up, down = select(usual, one.const(1.0 / down), one), select(usual, one, down)
+    parts = settled(*(part * up for part in large), *(part * down for part in small))
+    return *parts[:4], select(usual, zero, one)
+
+
+_TOTAL_BY_SIZE = Reduction(
+    (0.0,) * 5, _step_total_by_size, _merge_totals_by_size, result=_total_by_size, when=_overflows
+)
+
 
 # From the tables that tools/polynomials/exp32.py (float32) and tools/polynomials/row_sums.py (float64) compute:
 ROOTS = {32: with_places(tuple(2.0**LIFT * power for power in POWERS), 32), 64: with_places(POWERS64, 64)}
@@ -297,8 +328,9 @@ def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
     but no y will do.
     """
     total, low, *rest = settled(*known[-1][:4])
-    w = total.width
-    usual = (fabs(total) >= LEAST[w]) & (fabs(total) <= MOST[w])
+    w, smaller = total.width, known[-1][4]
+    here = (fabs(total) <= MOST[w]) & (smaller == 0.0)
+    usual = (fabs(total) >= LEAST[w]) & here
     inverse = select(usual, 1.0 / select(usual, total, 1.0), 0.0)
     bottom = to_float(exponent_field(total) - (BIAS[w] + FLOOR[w])) * -LN2
     top = select(usual, select(low == 0.0, total.const(0.0), NEAR[w]), select(total == 0.0, total.const(0.0), NEVER))
@@ -309,10 +341,11 @@ def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
         select(usual, total.const(STEPS[w]), 0.0),
         select(usual, bottom, NEVER),
         top,
-        select(fabs(total) <= MOST[w], total.const(GONE[w]), -inf),
+        select(here, total.const(GONE[w]), -inf),
         total,
         low,
         *rest,
+        smaller,
     )
 
 
@@ -340,30 +373,42 @@ def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: Sta
 
 
 LARGE = {32: 2.0**24, 64: 2.0**200}
+FAR = -16.0
 
 
 def _log_softmax_vjp_anywhere(
-    g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, third: Lanes, fourth: Lanes
+    g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, third: Lanes, fourth: Lanes, smaller: Lanes
 ) -> tuple[Lanes]:
-    """The same for any y, and any sum; and where the two terms cancel."""
-    # The sum takes the 2^-FINE_LIFT of the exponentials if it is large, else the product is to take it.
-    down = 2.0 ** -FINE_LIFT[total.width]
-    large = fabs(total) >= LARGE[total.width]
-    before, after = select(large, total.const(down), 1.0), select(large, total.const(1.0), down)
+    """The same for any y, and any sum; and where the two terms cancel. The sum may be `smaller` than it should be."""
+    w = total.width
+    down = 2.0 ** -FINE_LIFT[w]
+    # The product is to take the 2^-FINE_LIFT of the exponentials, unless the sum is large. Then the sum takes it, or,
+    # where all its parts may count, the exponential itself; it is g that is made smaller with the sum.
+    smaller = smaller != 0.0
+    large = (fabs(total) >= LARGE[w]) | smaller
+    near = large & (y > FAR)
+    far = large & ~near
+    unit = select(smaller, total.const(1.0 / DOWN[w]), 1.0)  # of what is in place of the sum
+    before = select(far, unit * down, 1.0)
+    unit = select(far, total.const(1.0 / down), unit)
+    after = select(large, total.const(1.0), down)
+    back = select(near, unit, 1.0)
     total, total_low, third, fourth = (part * before for part in (total, total_low, third, fourth))
     s, r, q = exp_fine(y)
+    s = s * select(near, total.const(down), 1.0)
     p, p_low = two_prod(s, total)
     low = fma(s, total_low, p_low)
     more = fma(p, q, fma(low, r, low))
     p = p * after
-    d, d_low = two_diff(g, p)
+    d, d_low = two_diff(g * select(near & smaller, total.const(DOWN[w]), 1.0), p)
     left = fma(-p, r, d)
     result = left + fma(-after, more, d_low)
+    result = select(fabs(d) == inf, d, result) * back
     cancelled = fabs(result * 1.25) < fabs(g * select(y > -FINELY, y, -FINELY))
     # or where the exponential was too small, but not for a sum that is so large
-    zero = FINE_ZERO[g.width]
+    zero = FINE_ZERO[w]
     cancelled = cancelled | (large & (y < zero + 1.0) & (y > 2.0 * zero))
-    return rarely(cancelled, log_softmax_vjp_rest, (g, y, total, total_low, third, fourth, after), (result,))
+    return rarely(cancelled, log_softmax_vjp_rest, (g, y, total, total_low, third, fourth, unit), (result,))
 
 
 FINELY = 1.25 * 2.0**-10
@@ -372,7 +417,7 @@ LOG_SOFTMAX_VJP = RowFunction(
     name="log_softmax_vjp",
     signature="(n),(n)->(n)",
     rows=(0.0, 0.0),
-    passes=(_TOTAL, _TOTAL_AGAIN),
+    passes=(_TOTAL, _TOTAL_AGAIN, _TOTAL_BY_SIZE),
     finish=_finish_log_softmax_vjp,
     write=_write_log_softmax_vjp,
 )

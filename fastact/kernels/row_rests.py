@@ -12,7 +12,7 @@ from typing import Any
 from .language import MANTISSA, bits, fabs, fma, rarely, select
 from .pairs import two_diff
 from .row_parts import FURTHEST, MORE_LIFT
-from .row_sums import FINE_LIFT, LIFT, ZERO
+from .row_sums import LIFT, ZERO
 from .triples import (
     BIAS,
     add_triples,
@@ -34,21 +34,25 @@ def exponent_field(x: Lanes) -> Lanes:
     return (bits(x) >> MANTISSA[x.width]) & (2 * BIAS[x.width] + 1)
 
 
+ABOUT = {32: 60, 64: 600}
+
+
 def log_softmax_vjp_rest(
-    g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, third: Lanes, fourth: Lanes, after: Lanes
+    g: Lanes, y: Lanes, total: Lanes, total_low: Lanes, third: Lanes, fourth: Lanes, unit: Lanes
 ) -> tuple[Lanes]:
-    """g - e^y times `total`, a sum of four, which is 2^-FINE_LIFT of what it stands for if `after` is 1.
+    """g - e^y times `total`, a sum of four in a `unit` that is a power of two.
 
     They may cancel twice: where e^y is next to 1, g is nearly the sum, and what is left is next to g (e^-y - 1), which
     the other terms of the sum may come close to. Of these, three floats are known.
     """
     power, p, n = exp_parts3(y)
     bias = BIAS[g.width]
-    # All is done on numbers about 1: total is divided by a power of two, g by that and by 2^n, in two steps.
+    # All is done on numbers about 1, or 2^ABOUT so that less is lost of the last parts of a large sum: total is divided
+    # by a power of two, g by that and by 2^n, in two steps.
     exponent = exponent_field(total)
-    scale = power_of_two(bias - exponent)
-    lifted = exponent_field(after) - (bias - FINE_LIFT[g.width])
-    shift = bias - exponent - n - lifted
+    about = select(exponent > bias + MANTISSA[g.width], exponent - exponent + ABOUT[g.width], 0)
+    scale = power_of_two(bias + about - exponent)
+    shift = 2 * bias + about - exponent - n - exponent_field(unit)
     # Farther up is no power of two, and needed only where the product is nothing to any g but 0.
     most = 2 * (bias - 1)
     shift = select(shift < most, shift, most)

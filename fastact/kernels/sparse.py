@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import inf, nan
 from typing import Any
 
-from .language import bits, fma, from_bits, select, sqrt
+from .language import bits, fabs, fma, from_bits, rarely, select, sqrt
 from .pairs import fast_two_sum, multiply_pairs, two_diff, two_prod, two_sum
 from .row_sums import add_pair_to_three, add_three, normal
 from .rows import Reduction, RowFunction
@@ -222,18 +222,90 @@ def _merge_sparsemax_vjp(a: State, b: State) -> State:
     return (*add_three(a[:3], b[:3]), count, a[4] + b[4] + e)
 
 
-def _write_sparsemax_vjp(row: State, values: State, position: Lanes, mean: State) -> State:
+def _mean_sparsemax(total: State, *_: Any) -> State:
+    """The mean of g as a pair, and what their sum was divided by."""
+    return *_divide(*normal(total[:3]), *total[3:]), *total[3:]
+
+
+# Where the sum overflows, though the mean does not, large terms are summed up apart: 2^-DOWN of each.
+
+APART = {32: 2.0**60, 64: 2.0**300}
+DOWN = {32: 2.0**-32, 64: 2.0**-64}  # so much that no row is long enough for a sum to overflow
+MOST = {32: 2.0**120, 64: 2.0**1000}
+LARGE_MEAN = {32: 2.0**100, 64: 2.0**960}  # next to none that is smaller does a difference overflow
+
+
+def _overflows(values: State, known: tuple[State, ...]) -> Lanes:
+    mean, _, count, _ = known[-1]
+    return ~(fabs(mean) < inf) & (count > 0.0)
+
+
+def _one(x: Lanes) -> tuple[Lanes, Lanes]:
+    return x.const(1.0), x.const(0.0)
+
+
+def _by_size(state: State, g: Lanes, root: Lanes, root_low: Lanes) -> State:
+    """Add the product of g and a pair."""
+    small = fabs(g) < APART[g.width]
+    large = select(small, 0.0, g * DOWN[g.width])
+    product, rest = two_prod(root, large)
+    total = add_pair_to_three(state[:3], product, fma(root_low, large, rest))
+    small = select(small, g, 0.0)
+    product, rest = two_prod(root, small)
+    low, e = two_sum(state[3], product)
+    return *total, low, state[4] + (e + fma(root_low, small, rest))
+
+
+def _merge_by_size(a: State, b: State) -> State:
+    low, e = two_sum(a[3], b[3])
+    return *add_three(a[:3], b[:3]), low, (a[4] + b[4]) + e
+
+
+def _mean_by_size(state: State, known: tuple[State, ...]) -> State:
+    large, (small, small_low), zero = normal(state[:3]), state[3:], state[0].const(0.0)
+    down = DOWN[zero.width]
+    usual = fabs(large[0]) < MOST[zero.width] * down
+    up = select(usual, zero.const(1.0), 1.0 / down)
+    before, down = select(usual, zero.const(1.0 / down), 1.0), select(usual, zero.const(1.0), down)
+    parts = add_three((large[0] * before, large[1] * before, zero), (small * down, small_low * down, zero))
+    # made normal before it is brought up: the first part may be rounded to more than any g is
+    mean, low = fast_two_sum(*_divide(*normal(parts), *known[-1][2:]))
+    return mean * up, low * up, *known[-1][2:]
+
+
+def _finish_vjp(values: State, known: tuple[State, ...]) -> State:
+    """The mean, and whether it is so large that a difference may overflow."""
+    mean, low = known[-1][:2]
+    return mean, low, select(fabs(mean) < LARGE_MEAN[mean.width], mean.const(0.0), 1.0)
+
+
+def _write_sparsemax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
     g, y = row
-    hi, lo = two_diff(g, mean[0])
-    return (select(y != y, y, select(y > 0.0, hi + (lo - mean[1]), 0.0)),)
+    mean, mean_low, large = done
+    hi, lo = two_diff(g, mean)
+    (result,) = rarely(large != 0.0, _infinite_if_it_is, (hi, hi + (lo - mean_low)), (hi + (lo - mean_low),))
+    return (select(y != y, y, select(y > 0.0, result, 0.0)),)
+
+
+def _infinite_if_it_is(difference: Lanes, result: Lanes) -> tuple[Lanes]:
+    return (select(fabs(difference) == inf, difference, result),)
 
 
 SPARSEMAX_VJP = RowFunction(
     name="sparsemax_vjp",
     signature="(n),(n)->(n)",
     rows=(0.0, 0.0),
-    passes=(Reduction((0.0,) * 5, _step_sparsemax_vjp, _merge_sparsemax_vjp),),
-    finish=lambda values, known: _divide(*normal(known[0][:3]), *known[0][3:]),
+    passes=(
+        Reduction((0.0,) * 5, _step_sparsemax_vjp, _merge_sparsemax_vjp, result=_mean_sparsemax),
+        Reduction(
+            (0.0,) * 5,
+            lambda state, row, *_: _by_size(state, select(_supported(row[1]), row[0], 0.0), *_one(row[0])),
+            _merge_by_size,
+            result=lambda total, values, known: _mean_by_size(total, known),
+            when=_overflows,
+        ),
+    ),
+    finish=_finish_vjp,
     write=_write_sparsemax_vjp,
 )
 
@@ -244,11 +316,15 @@ def _root(y: Lanes) -> tuple[Lanes, Lanes]:
     return root, select(y > 0.0, fma(-root, root, y) / (root + root), 0.0)
 
 
+# Products of small g are formed of LIFTED g, lest their rounding errors underflow; then large ones overflow.
+LIFTED = {32: 2.0**36, 64: 2.0**64}
+
+
 def _step_entmax15_vjp(state: State, row: State, *_: Any) -> State:
     g, y = row
     root, root_low = _root(y)
     inside = _supported(y)
-    g = select(inside, g, 0.0)
+    g = select(inside, g * LIFTED[g.width], 0.0)
     product, rest = two_prod(root, g)
     return (
         *add_pair_to_three(state[:3], product, fma(root_low, g, rest)),
@@ -260,22 +336,53 @@ def _merge_entmax15_vjp(a: State, b: State) -> State:
     return (*add_three(a[:3], b[:3]), *add_three(a[3:], b[3:]))
 
 
-def _write_entmax15_vjp(row: State, values: State, position: Lanes, mean: State) -> State:
+def _mean_entmax15(total: State, *_: Any) -> State:
+    """The mean of g, weighted with the roots, as a pair, and the sum of these."""
+    roots, lifted = normal(total[3:]), LIFTED[total[0].width]
+    mean, low = (part * (1.0 / lifted) for part in _divide(*normal(total[:3]), *roots))
+    return mean, low, *roots
+
+
+def _write_entmax15_vjp(row: State, values: State, position: Lanes, done: State) -> State:
     g, y = row
+    mean, mean_low, large = done
     root, root_low = _root(y)
-    hi, lo = two_diff(g, mean[0])
-    lo = lo - mean[1]
-    product = root * hi
-    gradient = product + (fma(root, hi, -product) + fma(root_low, hi, root * lo))
+    gradient = _times_difference(root, root_low, g, mean, mean_low)
+    (gradient,) = rarely(large != 0.0, _of_large_mean, (root, root_low, g, mean, mean_low, gradient), (gradient,))
     return (select(y != y, y, select(y > 0.0, gradient, 0.0)),)
+
+
+def _times_difference(root: Lanes, root_low: Lanes, g: Lanes, mean: Lanes, mean_low: Lanes) -> Lanes:
+    hi, lo = two_diff(g, mean)
+    lo = lo - mean_low
+    product = root * hi
+    return product + (fma(root, hi, -product) + fma(root_low, hi, root * lo))
+
+
+def _of_large_mean(
+    root: Lanes, root_low: Lanes, g: Lanes, mean: Lanes, mean_low: Lanes, gradient: Lanes
+) -> tuple[Lanes]:
+    """The gradient, found by a difference that does not overflow if it is not finite."""
+    down = DOWN[g.width]
+    again = _times_difference(root, root_low, *(part * down for part in (g, mean, mean_low))) * (1.0 / down)
+    return (select(fabs(gradient) < inf, gradient, again),)
 
 
 ENTMAX15_VJP = RowFunction(
     name="entmax15_vjp",
     signature="(n),(n)->(n)",
     rows=(0.0, 0.0),
-    passes=(Reduction((0.0,) * 6, _step_entmax15_vjp, _merge_entmax15_vjp),),
-    finish=lambda values, known: _divide(*normal(known[0][:3]), *normal(known[0][3:])),
+    passes=(
+        Reduction((0.0,) * 6, _step_entmax15_vjp, _merge_entmax15_vjp, result=_mean_entmax15),
+        Reduction(
+            (0.0,) * 5,
+            lambda state, row, *_: _by_size(state, select(_supported(row[1]), row[0], 0.0), *_root(row[1])),
+            _merge_by_size,
+            result=lambda total, values, known: _mean_by_size(total, known),
+            when=_overflows,
+        ),
+    ),
+    finish=_finish_vjp,
     write=_write_entmax15_vjp,
 )
 
