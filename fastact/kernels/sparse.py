@@ -310,10 +310,17 @@ SPARSEMAX_VJP = RowFunction(
 )
 
 
+# Outputs are multiplied by this, lest what the rounded root leaves of them underflow.
+SQUARE_UP, ROOT_DOWN = {32: 2.0**60, 64: 2.0**120}, {32: 2.0**-30, 64: 2.0**-60}
+
+
 def _root(y: Lanes) -> tuple[Lanes, Lanes]:
     """The square root of an output as a pair; 0 for 0, where the gradient is not wanted."""
+    up, down = SQUARE_UP[y.width], ROOT_DOWN[y.width]
+    y = y * up
     root = sqrt(y)
-    return root, select(y > 0.0, fma(-root, root, y) / (root + root), 0.0)
+    rest = fma(-root, root, y) / (root + root)
+    return root * down, select(y > 0.0, rest * down, 0.0)
 
 
 # Products of small g are formed of LIFTED g, lest their rounding errors underflow; then large ones overflow.
