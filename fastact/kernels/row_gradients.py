@@ -267,6 +267,7 @@ _TOTAL_AGAIN = Reduction(
 # says that the sum is 2^-DOWN of what it stands for.
 
 APART = {32: 2.0**60, 64: 2.0**300}
+NEARLY_MOST = {32: 2.0**126, 64: 2.0**1022}
 
 
 def _step_total_by_size(state: State, row: State, *_: Any) -> State:
@@ -281,6 +282,12 @@ def _merge_totals_by_size(a: State, b: State) -> State:
     return *add_three(a[:3], b[:3]), low, (a[4] + b[4]) + e
 
 
+def _nearly_overflows(values: State, known: tuple[State, ...]) -> Lanes:
+    """What adds up the parts of the sum must not overflow either."""
+    total = known[-1][0]
+    return ~(fabs(total) < NEARLY_MOST[total.width])
+
+
 def _total_by_size(state: State, *_: Any) -> State:
     large, small = settled(*state[:3]), state[3:]
     zero, one, down = small[0].const(0.0), small[0].const(1.0), DOWN[small[0].width]
@@ -291,7 +298,7 @@ def _total_by_size(state: State, *_: Any) -> State:
 
 
 _TOTAL_BY_SIZE = Reduction(
-    (0.0,) * 5, _step_total_by_size, _merge_totals_by_size, result=_total_by_size, when=_overflows
+    (0.0,) * 5, _step_total_by_size, _merge_totals_by_size, result=_total_by_size, when=_nearly_overflows
 )
 
 
