@@ -263,11 +263,12 @@ _TOTAL_AGAIN = Reduction(
     when=lambda values, known: known[-1][4] != 0.0,
 )
 
-# Where the sum overflows, though no result need do so, large g are summed up apart, 2^-DOWN of each: the last number
-# says that the sum is 2^-DOWN of what it stands for.
+# Where the sum overflows, though no result need do so, large g are summed up apart, 2^-DOWN of each. The last number
+# says that this is what the sum is, and that the fourth part is the sum of the other g, as they are.
 
 APART = {32: 2.0**60, 64: 2.0**300}
 NEARLY_MOST = {32: 2.0**126, 64: 2.0**1022}
+ALL_BUT_MOST = {32: 1.99 * 2.0**127, 64: 1.99 * 2.0**1023}
 
 
 def _step_total_by_size(state: State, row: State, *_: Any) -> State:
@@ -289,12 +290,13 @@ def _nearly_overflows(values: State, known: tuple[State, ...]) -> Lanes:
 
 
 def _total_by_size(state: State, *_: Any) -> State:
-    large, small = settled(*state[:3]), state[3:]
-    zero, one, down = small[0].const(0.0), small[0].const(1.0), DOWN[small[0].width]
-    usual = fabs(large[0]) < MOST[zero.width] * down
-    up, down = select(usual, one.const(1.0 / down), one), select(usual, one, down)
-    parts = settled(*(part * up for part in large), *(part * down for part in small))
-    return *parts[:4], select(usual, zero, one)
+    """Four parts of the sum; or, if that is too large, three for the large entries, and the sum of the others."""
+    large, (small, small_low) = settled(*state[:3]), state[3:]
+    up = 1.0 / DOWN[small.width]
+    usual = fabs(large[0]) < ALL_BUT_MOST[small.width] * DOWN[small.width]
+    parts = settled(*(select(usual, part * up, 0.0) for part in large), small, small_low)
+    others = *large, small + small_low
+    return *(select(usual, *both) for both in zip(parts, others, strict=False)), select(usual, small.const(0.0), 1.0)
 
 
 _TOTAL_BY_SIZE = Reduction(
@@ -334,9 +336,11 @@ def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
     Where the sum is 0 so is all that is made of it, and any y will do. A sum that is not for here is as if it were 0,
     but no y will do.
     """
-    total, low, *rest = settled(*known[-1][:4])
-    w, smaller = total.width, known[-1][4]
-    here = (fabs(total) <= MOST[w]) & (smaller == 0.0)
+    *parts, last, smaller = known[-1]
+    apart = smaller != 0.0
+    total, low, third, fourth = settled(*parts, select(apart, 0.0, last))
+    w = total.width
+    here = (fabs(total) <= MOST[w]) & ~apart
     usual = (fabs(total) >= LEAST[w]) & here
     inverse = select(usual, 1.0 / select(usual, total, 1.0), 0.0)
     bottom = to_float(exponent_field(total) - (BIAS[w] + FLOOR[w])) * -LN2
@@ -351,7 +355,8 @@ def _finish_log_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
         select(here, total.const(GONE[w]), -inf),
         total,
         low,
-        *rest,
+        third,
+        select(apart, last, fourth),
         smaller,
     )
 
@@ -392,6 +397,7 @@ def _log_softmax_vjp_anywhere(
     # The product is to take the 2^-FINE_LIFT of the exponentials, unless the sum is large. Then the sum takes it, or,
     # where all its parts may count, the exponential itself; it is g that is made smaller with the sum.
     smaller = smaller != 0.0
+    others, fourth = fourth, select(smaller, fourth * DOWN[w], fourth)
     large = (fabs(total) >= LARGE[w]) | smaller
     near = large & (y > FAR)
     far = large & ~near
@@ -410,7 +416,7 @@ def _log_softmax_vjp_anywhere(
     d, d_low = two_diff(g * select(near & smaller, total.const(DOWN[w]), 1.0), p)
     left = fma(-p, r, d)
     result = left + fma(-after, more, d_low)
-    result = select(fabs(d) == inf, d, result) * back
+    result = select(fabs(d) == inf, d, result) * back - select(smaller & near, s * fma(r, others, others), 0.0)
     cancelled = fabs(result * 1.25) < fabs(g * select(y > -FINELY, y, -FINELY))
     # or where the exponential was too small, but not for a sum that is so large
     zero = FINE_ZERO[w]
