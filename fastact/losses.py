@@ -46,8 +46,17 @@ def _within(indices: np.ndarray[Any, Any], classes: int) -> bool:
     return bool(large.item(large.argmax()) < classes)
 
 
-def _usual(name: str, logits: Any, targets: Any, axis: int) -> Any:
+@cache
+def _of_classes(name: str) -> np.ufunc:
+    return _core(LOSSES[name].classes)
+
+
+def _usual(
+    name: str, logits: Any, targets: Any, axis: int, weight: Any, ignore_index: Any, label_smoothing: Any
+) -> Any:
     """The loss of plain arrays with classes along the last axis, at the least cost; None if they are anything else."""
+    if weight is not None or ignore_index is not None or type(label_smoothing) is not float or label_smoothing != 0.0:
+        return None
     if type(logits) is not np.ndarray or type(targets) is not np.ndarray or type(axis) is not int:
         return None
     shape, one = logits.shape, _USUAL.get(logits.dtype)
@@ -55,7 +64,7 @@ def _usual(name: str, logits: Any, targets: Any, axis: int) -> Any:
         return None
     if (axis != -1 and axis != len(shape) - 1) or not _within(targets, shape[-1]):
         return None
-    return _core(LOSSES[name].classes)(logits, targets, one)
+    return _of_classes(name)(logits, targets, one)
 
 
 def _is_index(targets: np.ndarray[Any, Any]) -> bool:
@@ -131,10 +140,6 @@ def _one_row(weights: np.ndarray[Any, Any], place: int, ndim: int) -> np.ndarray
 def _cross_entropy(
     name: str, logits: Any, targets: Any, axis: int, weight: Any, ignore_index: int | None, label_smoothing: float
 ) -> tuple[Any, ...]:
-    if weight is None and ignore_index is None and type(label_smoothing) is float and label_smoothing == 0.0:
-        results = _usual(name, logits, targets, axis)
-        if results is not None:
-            return results if isinstance(results, tuple) else (results,)
     functions = LOSSES[name]
     for operand, given in ("logits", logits), ("targets", targets):
         if isinstance(given, np.ma.MaskedArray):
@@ -243,6 +248,9 @@ def cross_entropy_with_logits(
     array([4.1399378e-08, 1.0000000e+03], dtype=float32)
     """
     name = "cross_entropy_with_logits"
+    value = _usual(name, logits, targets, axis, weight, ignore_index, label_smoothing)
+    if value is not None:
+        return value
     return _cross_entropy(name, logits, targets, axis, weight, ignore_index, label_smoothing)[0]
 
 
@@ -300,7 +308,8 @@ def cross_entropy_with_logits_with_gradient(
     (0.0, array([ 0., -0.]))
     """
     name = "cross_entropy_with_logits_with_gradient"
-    value, gradient = _cross_entropy(name, logits, targets, axis, weight, ignore_index, label_smoothing)
+    both = _usual(name, logits, targets, axis, weight, ignore_index, label_smoothing)
+    value, gradient = both or _cross_entropy(name, logits, targets, axis, weight, ignore_index, label_smoothing)
     return value, gradient
 
 

@@ -32,10 +32,11 @@ def _usual(relative: State) -> State:
     return c, k, bottom + FURTHER[bottom.width], *others
 
 
-def _parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    x, relative = row[0], known[0]
-    _, s, m = exp_of_row(x, relative, relative[5])
-    return s, m, (x if relative[0] is None else x - relative[0]) == relative[3]
+_second = others_again()
+
+
+def _step_again(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    return _second.step(state, row, values, position, (_usual(known[0]), *known[1:]))
 
 
 _rebase = rebase_others(lambda part, row, values: usual_units(part, _usual(row), values))
@@ -43,7 +44,7 @@ _rebase = rebase_others(lambda part, row, values: usual_units(part, _usual(row),
 LARGEST = replace(MAXIMUM_EXACT, result=_largest_of_weighted)
 FAR_OTHERS = replace(OTHERS, rebase=_rebase)
 FAR_OTHER_TERMS = replace(OTHER_TERMS, rebase=_rebase)
-AGAIN = others_again(_parts)
+AGAIN = replace(_second, step=_step_again)
 
 
 # --- factors: nothing is rounded to a subnormal number before it is multiplied
@@ -191,7 +192,7 @@ def _weighted_again(shares: Callable[[State, State, Lanes], State]) -> Reduction
 
     def result(total: State, values: State, known: tuple[State, ...]) -> State:
         new, old = _result_weighted(total, values, known), known[-1]
-        fits = fabs(new[2]) < inf
+        fits = fabs(new[2]) < MOST_SHARES
         both = fits & (fabs(new[0]) < inf)
         return tuple(select(fit, x, y) for fit, x, y in zip((both, both, fits, fits), new, old, strict=True))
 
@@ -206,6 +207,7 @@ def _weighted_again(shares: Callable[[State, State, Lanes], State]) -> Reduction
 # far above where digits are lost, and far below what targets and usual weights add up to
 FEW_SHARES = 2.0**-30
 FEW_PRODUCTS = 2.0**-60
+MOST_SHARES = 2.0**110  # times any logarithm of a sum they are finite
 
 
 def _finish_distribution(values: State, known: tuple[State, ...]) -> State:

@@ -95,7 +95,7 @@ LOGMEANEXP = replace(
 
 
 # Entries are taken times a power of two, so that neither their differences nor the temperature's inverse overflow or
-# lose bits. It is 1/2 from a temperature of 1 on, for the difference of two finite entries may be up to twice the
+# lose bits. It is 1/2 above a temperature of 1, for the difference of two finite entries may be up to twice the
 # largest float; more takes bits from entries that are nothing to such a temperature, and serves its inverse.
 HOT = 2.0**64
 COOL = 2.0**-64
@@ -118,10 +118,10 @@ def _unit(temperature: Lanes, largest: Lanes) -> Lanes:
 
 
 def _result_top(total: State, values: State, known: tuple[State, ...]) -> State:
-    """What entries are taken times, the largest then, 1 / |temperature| as a pair, and what `exp_of_row` needs.
+    """The largest entry, 1 / |temperature| as a pair, and what `exp_of_row` needs: the largest quotient is 0.
 
-    That is of 0, the largest quotient. Last, the largest entry itself: the second number is 0 where none counts, so
-    that x - 0 is -inf, and not NaN, in a part of a row where no entry counts.
+    Then the largest entry itself: the first number is 0 where none counts, so that x - 0 is -inf, and not NaN, in a
+    part of a row where no entry counts. Last, what all entries, and so the first number, are taken times.
     """
     temperature = fabs(values[0])
     unit = _unit(temperature, total[0])
@@ -131,11 +131,12 @@ def _result_top(total: State, values: State, known: tuple[State, ...]) -> State:
     rest = r * fma(-r, temperature, 1.0)
     m = select(total[0] == -inf, 0.0, total[0] * unit)
     unit = select(values[0] < 0.0, -unit, unit)
-    return unit, m, r, select(fabs(rest) < inf, rest, 0.0), *relative_to(r.const(0.0))[1:], total[0]
+    return m, r, select(fabs(rest) < inf, rest, 0.0), *relative_to(r.const(0.0))[1:], total[0], unit
 
 
-RELATIVE = slice(4, 7)  # of these numbers, what `exp_of_row` needs
-BOTTOM = 5
+def _divisor(top: State) -> State:
+    """What the quotients are made of."""
+    return *top[:3], top[7]
 
 
 def _seen(row: State, x: Lanes, position: Lanes, limit: Lanes) -> Lanes:
@@ -148,7 +149,7 @@ def _seen(row: State, x: Lanes, position: Lanes, limit: Lanes) -> Lanes:
 
 def _quotient(row: State, values: State, position: Lanes, top: State) -> tuple[Lanes, Lanes]:
     """(x - max) / temperature as a pair; the low part is 0 where the quotient is infinite."""
-    return _quotient_of(_seen(row, row[0] * top[0], position, values[1]), top[1:])
+    return _quotient_of(_seen(row, row[0] * top[3], position, values[1]), top[:3])
 
 
 def _quotient_of(x: Lanes, top: State) -> tuple[Lanes, Lanes]:
@@ -159,8 +160,8 @@ def _quotient_of(x: Lanes, top: State) -> tuple[Lanes, Lanes]:
 
 
 def _term(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    z, z_low = _quotient(row, values, position, known[0][:4])
-    s, m = _exp(z, z_low, (None, *known[0][RELATIVE]))
+    z, z_low = _quotient(row, values, position, _divisor(known[0]))
+    s, m = _exp(z, z_low, (None, *known[0][3:6]))
     return fma(s, m, s), s, m
 
 
@@ -170,27 +171,27 @@ def _exp(z: Lanes, z_low: Lanes, relative: State) -> State:
 
 
 def _parts_down_to(bottom: Lanes, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    z, z_low = _quotient(row, values, position, known[0][:4])
-    return *_exp(z, z_low, (None, known[0][4], bottom)), z == 0.0
+    z, z_low = _quotient(row, values, position, _divisor(known[0]))
+    return *_exp(z, z_low, (None, known[0][3], bottom)), z == 0.0
 
 
 def _further_parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     """Further down than where one of them alone would count."""
-    bottom = known[0][BOTTOM]
+    bottom = known[0][4]
     return _parts_down_to(bottom - FURTHER[bottom.width], row, values, position, known)
 
 
 def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     """As `OTHERS`: the largest entry is counted apart."""
-    s, m, here = _parts_down_to(known[0][BOTTOM], row, values, position, known)
+    s, m, here = _parts_down_to(known[0][4], row, values, position, known)
     count, *total = state
     return (select(here, count + 1.0, count), *add_exp(tuple(total), select(here, 0.0, s), select(here, 0.0, m)))
 
 
 def _finish_log_softmax(values: State, known: tuple[State, ...]) -> State:
     top = known[0]
-    log, log_low = log_of_pair(*sum_over(known[2], *pair_at_largest((None, *top[RELATIVE]))))
-    return select(top[7] == -inf, nan, log), log_low, *top[:4]
+    log, log_low = log_of_pair(*sum_over(known[2], *pair_at_largest((None, *top[3:6]))))
+    return select(top[6] == -inf, nan, log), log_low, *_divisor(top)
 
 
 def _write_log_softmax(row: State, values: State, position: Lanes, done: State) -> State:
@@ -200,10 +201,10 @@ def _write_log_softmax(row: State, values: State, position: Lanes, done: State) 
 
 
 def _units(part: State, row: State, values: State) -> tuple[Lanes, State, State, State, Lanes]:
-    relative, m = (None, *part[RELATIVE]), part[7]
+    relative, m = (None, *part[3:6]), part[6]
     own = exp_of_row(relative[3], relative)[1:]
-    here = _exp(*_quotient_of(m * fabs(row[0]), row[1:4]), (None, row[4], row[BOTTOM] - FURTHER[m.width]))
-    return m == row[7], pair_at_largest(relative), own, here, m.const(0.0)
+    here = _exp(*_quotient_of(m * fabs(row[7]), row[:3]), (None, row[3], row[4] - FURTHER[m.width]))
+    return m == row[6], pair_at_largest(relative), own, here, m.const(0.0)
 
 
 TOP = Reduction((-inf,), _step_top, larger, result=_result_top, repeats=True)
