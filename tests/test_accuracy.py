@@ -162,6 +162,46 @@ def test_cross_entropy_with_weights_and_smoothing(dtype: type[np.floating]) -> N
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("exponent", [-126, -100, -30, -3, 3, 10, 27])
+def test_a_weight_multiplies_what_is_not_rounded_yet(dtype: type[np.floating], exponent: int) -> None:
+    """Losses and gradients that are subnormal, or nothing at all, or infinite without the weight."""
+    largest = np.finfo(dtype).max
+    zero = -104.0 if dtype is np.float32 else -745.5
+    weight = dtype(1.3) * dtype(2) ** min(exponent, 27 if dtype is np.float32 else 8)
+    for depth in (0.4, 0.8, 0.83, 0.9, 0.99, 1.005, 1.15):
+        far = zero * depth
+        for row in ([0, far], [0, far, far, far - 1], [far, 0, far, 0], [0, *[far] * 40], [largest, -largest]):
+            x = np.array(row, dtype)
+            for target in {0, 1, x.size - 1}:
+                value, gradient = fa.cross_entropy_with_logits_with_gradient(x, target, weight=np.full(x.size, weight))
+                true, slope = cross_entropy_truth(x, (np.arange(x.size) == target) * weight)
+                error = ulp_error(np.atleast_1d(value), true.hi, true.lo, exponent=true.exponent)
+                assert error.max() < ROW_ULP, f"{row[:4]}, {target}: {error.max():.4g} ULP"
+                error = ulp_error(gradient, slope.hi, slope.lo, exponent=slope.exponent)
+                assert error.max() < ROW_ULP, f"gradient of {row[:4]}, {target}: {error.max():.4g} ULP"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [2, 7, 50, 3000])
+def test_shares_of_any_sum(dtype: type[np.floating], n: int) -> None:
+    rng = np.random.default_rng(n)
+    info = np.finfo(dtype)
+    for size in (info.smallest_subnormal * 512, info.tiny, 2.0**-70, 2.0**-50, 1e-8, 1e8):
+        for row in (rng.normal(size=n) * 4, np.where(np.arange(n) == 1, 0.0, info.minexp * 0.65)):
+            x = row.astype(dtype)
+            for q in (rng.dirichlet(np.ones(n)) * size * n, (np.arange(n) == 1) * size):
+                shares = q.astype(dtype)
+                check_cross_entropy(x, shares, *fa.cross_entropy_with_logits_with_gradient(x, shares))
+
+
+def test_small_shares_of_large_losses() -> None:
+    """Times the power of two that shares so small are taken times, the loss would be infinite."""
+    x = np.float32([3e38, -3e38, 0])
+    for q in (np.float32([0, 1e-25, 0]), np.float32([1e-30, 1e-25, 1e-24])):
+        check_cross_entropy(x, q, *fa.cross_entropy_with_logits_with_gradient(x, q))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(7, 1), (300, 2), (50, 10), (5, 33), (40, 100), (3, 1000), (2, 70000)])
 def test_smoothed_labels_are_probabilities(dtype: type[np.floating], shape: tuple[int, int]) -> None:
     """Classes with smoothing and weights give the bits of the distribution they stand for."""

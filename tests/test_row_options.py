@@ -64,6 +64,64 @@ def test_temperatures_and_masks(name: str, dtype: Any, n: int) -> None:
 
 
 @names
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_any_temperature(name: str, dtype: Any) -> None:
+    """Subnormal ones and the largest too, over entries of their size and over any others."""
+    function, info = getattr(fa, name), np.finfo(dtype)
+    largest, least = float(info.max), float(info.smallest_subnormal)
+    every = range(round(np.log2(least)), info.maxexp)
+    exponents = every if len(every) < 300 else sorted({*every[:120], *every[::29], *every[-70:]})
+    rng = np.random.default_rng(5)
+    usual = rng.normal(size=7) * 10
+    usual[3] = -3000.0
+    for exponent in exponents:
+        temperature = dtype(np.ldexp(rng.choice([1.0, 1.59, -1.41]), exponent))
+        size = abs(float(temperature))
+        with np.errstate(over="ignore"):
+            own = np.clip(usual * size, -largest, largest)
+        for row in own, [0.0, largest, -largest], least * np.array([3, -40, 0, 1]), usual:
+            x = np.asarray(row).astype(dtype)
+            with np.errstate(all="raise"):
+                found = function(x, temperature=temperature)
+            check(found, name, x, temperature)
+
+
+@names
+@pytest.mark.parametrize("n", [3, 20, 600, 70_000, 140_000])
+def test_a_power_of_two_of_everything_changes_nothing(name: str, n: int) -> None:
+    function, rng = getattr(fa, name), np.random.default_rng(n)
+    x = np.float32(rng.integers(-30, 30, n) / 8)
+    x[0], x[-1] = 9, -400
+    if n > 100_000:
+        x[70_000:] -= np.float32(20)  # a part whose largest entry is another
+    seen = rng.random(n) < 0.9
+    expected = function(x, temperature=1.25), function(x, temperature=-1.25, where=seen)
+    for exponent in (-147, -130, -126, -110, -3, 1, 63, 64, 99, 118):
+        power = np.ldexp(np.float32(1), exponent)
+        if exponent < -145:
+            power *= 8  # of which the smallest entry is as small as there is
+        both = np.float32(1.25) * power
+        if both / power != 1.25:
+            continue
+        with np.errstate(all="raise"):
+            assert same_bits(function(x * power, temperature=both), expected[0])
+            assert same_bits(function(x * power, temperature=-both, where=seen), expected[1])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "x", "temperature"),
+    [
+        (np.float32, [482970.99, -3833741.8, 482970.99], 2.158363),
+        (np.float64, [-6034.297318486653, 1678.026124515422, 153.13834885020435], 1.7433840015866462),
+        (np.float32, [2e38, -2e38], 8.0),
+    ],
+)
+def test_logarithms_far_from_0(dtype: Any, x: Any, temperature: float) -> None:
+    row = dtype(x)
+    check(fa.log_softmax(row, temperature=dtype(temperature)), "log_softmax", row, dtype(temperature))
+
+
+@names
 def test_a_temperature_of_one_is_none(name: str) -> None:
     x = np.random.default_rng(0).normal(size=(7, 33)).astype(np.float32)
     function = getattr(fa, name)

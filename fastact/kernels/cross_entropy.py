@@ -7,13 +7,75 @@ from dataclasses import replace
 from math import inf
 from typing import Any, NamedTuple
 
-from .language import fma, select
+from .language import fabs, fma, select
 from .pairs import two_diff, two_prod, two_sum
-from .row_sums import add_three, add_to_three, exp_of_row, inverse, log_of_pair, normal, pair_at_largest
-from .rows import MAXIMUM_EXACT, OTHER_TERMS, OTHERS, SHIFT, Reduction, RowFunction, exp_term, others_again, sum_over
+from .row_parts import FURTHER, rebase_others, usual_units
+from .row_sums import LIFT, add_three, add_to_three, exp_of_row, inverse, log_of_pair, normal, pair_at_largest
+from .rows import MAXIMUM_EXACT, OTHER_TERMS, OTHERS, SHIFT, Reduction, RowFunction, exp_term, others_again
 
 Lanes = Any
 State = tuple[Lanes, ...]
+
+
+# --- entries so far below the largest one that they count only because of a weight
+#
+# Their exponentials are formed down to where a second attempt forms them for other functions, and no further.
+
+
+def _largest_of_weighted(total: State, values: State, known: tuple[State, ...]) -> State:
+    c, k, bottom, *others = MAXIMUM_EXACT.result(total, values, known)
+    return c, k, bottom - FURTHER[bottom.width], *others
+
+
+def _usual(relative: State) -> State:
+    c, k, bottom, *others = relative
+    return c, k, bottom + FURTHER[bottom.width], *others
+
+
+_second = others_again()
+
+
+def _step_again(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    return _second.step(state, row, values, position, (_usual(known[0]), *known[1:]))
+
+
+_rebase = rebase_others(lambda part, row, values: usual_units(part, _usual(row), values))
+
+LARGEST = replace(MAXIMUM_EXACT, result=_largest_of_weighted)
+FAR_OTHERS = replace(OTHERS, rebase=_rebase)
+FAR_OTHER_TERMS = replace(OTHER_TERMS, rebase=_rebase)
+AGAIN = replace(_second, step=_step_again)
+
+
+# --- factors: nothing is rounded to a subnormal number before it is multiplied
+
+DOWN = 2.0**-LIFT
+
+
+def _log_of_all(others: State, top: Lanes, top_low: Lanes) -> tuple[State, State, Lanes]:
+    """The logarithm of a row's sum over its largest term, and 2^LIFT times it, as pairs; whether that is below 1.
+
+    The second one is right only there.
+    """
+    count, hi, lo = others[:3]
+    top, top_low = top * DOWN, top_low * DOWN
+    q = hi / top
+    rest = (fma(-q, top_low, fma(-q, top, hi)) + lo) / top
+    h, e = two_sum(count, q * DOWN)
+    # log(1 + q) is q
+    return log_of_pair(*two_sum(h, e + rest * DOWN)), (q, rest), (count == 1.0) & (q < 1.0)
+
+
+def _factor(weight: Lanes, r: Lanes, r_low: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """weight (r + r_low) as a pair, times a power of two that keeps it normal, and what undoes that."""
+    small = fabs(weight) < 1.0
+    weight = weight * select(small, r.const(UP), 1.0)
+    hi, lo = two_prod(weight, r)
+    lo = fma(weight, r_low, lo)
+    return hi, select(fabs(lo) < inf, lo, 0.0), select(small, r.const(1 / UP), 1.0)
+
+
+UP = 2.0**100
 
 
 def _sum_without(others: State, top: Lanes, top_low: Lanes, t: Lanes, t_low: Lanes) -> tuple[Lanes, Lanes]:
@@ -33,29 +95,41 @@ def _finish_class(values: State, known: tuple[State, ...]) -> State:
     m, adjusted = relative[4:]
     _, weight, target = values
     top, top_low = pair_at_largest(relative, adjusted)
-    log, log_low = log_of_pair(*sum_over(others, top, top_low))
-    d, d_low = two_diff(m, target)
-    h, e = two_sum(d, log)
-    loss = select(d == inf, d, h + (e + (log_low + d_low)))
+    nothing = m.const(0.0)
+    loss = _class_loss(weight, m, target, *_log_of_all(others, top, top_low))
     _, s, rest = exp_of_row(target, relative, adjusted)
     t = fma(s, rest, s)
-    r, r_low = inverse(*_sum_without(others, top, top_low, d.const(0.0), d.const(0.0)))
+    r, r_low, down = _factor(weight, *inverse(*_sum_without(others, top, top_low, nothing, nothing)))
     left, left_low = _sum_without(others, top, top_low, t, fma(s, rest, s - t))
-    share = fma(left, r, fma(left, r_low, left_low * r))
+    share = fma(left, r, fma(left, r_low, left_low * r)) * down
     zero = weight == 0.0
-    return select(zero, 0.0, weight * loss), r, r_low, select(zero, 0.0, -(weight * share))
+    return select(zero, 0.0, loss), r, r_low, down, select(zero, 0.0, -share)
+
+
+def _class_loss(weight: Lanes, m: Lanes, target: Lanes, log: State, lifted: State, small: Lanes) -> Lanes:
+    d = m - target
+    half = select(d == inf, d.const(0.5), 1.0)  # of two finite numbers, if it is not infinite then
+    d, d_low = two_diff(half * m, half * target)
+    small = small & (d == 0.0)
+    unit = select(small, d.const(DOWN), select(half < 1.0, d.const(2.0), 1.0))
+    h, e = two_sum(d, select(small, lifted[0], half * log[0]))
+    low = e + (select(small, lifted[1], half * log[1]) + d_low)
+    infinite = d == inf
+    h, low = select(infinite, d, h), select(infinite, 0.0, low)
+    p, rest = two_prod(weight, h)
+    return select(fabs(p) < inf, p + fma(weight, low, rest), p) * unit
 
 
 def _write_class_gradient(row: State, values: State, position: Lanes, done: State) -> State:
-    e, (_, r, r_low, at_target) = row[-1], done
+    e, (_, r, r_low, down, at_target) = row[-1], done
     index, weight = values[:2]
-    p = weight * fma(e, r, e * r_low)
+    p = fma(e, r, e * r_low) * down
     return (select(position == index, at_target, select(weight == 0.0, 0.0, p)),)
 
 
 def _with_gradient(loss: RowFunction, signature: str, write: Callable[..., State]) -> RowFunction:
     """The same, and a gradient made of the exponentials that have been summed up."""
-    passes = tuple(OTHER_TERMS if reduction is OTHERS else reduction for reduction in loss.passes)
+    passes = tuple(FAR_OTHER_TERMS if reduction is FAR_OTHERS else reduction for reduction in loss.passes)
     name = f"{loss.name}_with_gradient"
     return replace(loss, name=name, signature=signature, passes=passes, term=exp_term, write=write)
 
@@ -66,7 +140,7 @@ CROSS_ENTROPY = RowFunction(
     rows=(-inf,),
     values=("index", "float"),
     pick=True,
-    passes=(MAXIMUM_EXACT, OTHERS, others_again()),
+    passes=(LARGEST, FAR_OTHERS, AGAIN),
     finish=_finish_class,
     zero=SHIFT,
     results=1,
@@ -96,38 +170,83 @@ def _merge_weighted(a: State, b: State) -> State:
     return (*add_three(a[:3], b[:3]), *add_three(a[3:], b[3:]))
 
 
-WEIGHTED = Reduction((0.0,) * 6, _step_weighted, _merge_weighted)
+def _result_weighted(total: State, values: State, known: tuple[State, ...]) -> State:
+    """Both sums as pairs."""
+    s, s_low = normal(total[:3])
+    infinite = fabs(total[0]) == inf
+    return select(infinite, total[0], s), select(infinite, 0.0, s_low), *normal(total[3:])
+
+
+WEIGHTED = Reduction((0.0,) * 6, _step_weighted, _merge_weighted, result=_result_weighted)
+
+
+def _weighted_again(shares: Callable[[State, State, Lanes], State]) -> Reduction:
+    """The same for shares so small that products of them lose digits, all of them times `UP`.
+
+    A sum for which that is too much stays what it was: it has lost nothing.
+    """
+
+    def step(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+        x, q = shares(row, values, position)
+        return _step_weighted(state, (x, q * UP), values, position, known)
+
+    def result(total: State, values: State, known: tuple[State, ...]) -> State:
+        new, old = _result_weighted(total, values, known), known[-1]
+        fits = fabs(new[2]) < MOST_SHARES
+        both = fits & (fabs(new[0]) < inf)
+        return tuple(select(fit, x, y) for fit, x, y in zip((both, both, fits, fits), new, old, strict=True))
+
+    def when(values: State, known: tuple[State, ...]) -> Lanes:
+        s, _, q, _ = known[-1]
+        small_sum = (fabs(s) < FEW_PRODUCTS) & (s != 0.0)
+        return small_sum | ((fabs(q) < FEW_SHARES) & (q != 0.0))
+
+    return Reduction(WEIGHTED.initial, step, _merge_weighted, result=result, when=when)
+
+
+# far above where digits are lost, and far below what targets and usual weights add up to
+FEW_SHARES = 2.0**-30
+FEW_PRODUCTS = 2.0**-60
+MOST_SHARES = 2.0**110  # times any logarithm of a sum they are finite
 
 
 def _finish_distribution(values: State, known: tuple[State, ...]) -> State:
-    relative, weighted, _, others = known
+    relative, first, (s, s_low, q, q_low), _, others = known
+    again, s_again = q != first[2], s != first[0]  # whether the sum was multiplied by `UP`
     top, top_low = pair_at_largest(relative, relative[5])
-    log, log_low = log_of_pair(*sum_over(others, top, top_low))
-    s, s_low = normal(weighted[:3])
-    q, q_low = normal(weighted[3:])
-    p, rest = two_prod(log, q)
-    h, e = two_sum(s, p)
+    (log, log_low), lifted, small = _log_of_all(others, top, top_low)
     # A sum that is infinite has lost its other parts, but not whether there is NaN among the logits, as the log knows.
-    loss = select(h == inf, h, h + (e + (s_low + (rest + fma(log, q_low, log_low * q)))))
-    loss = select(weighted[0] == inf, weighted[0] + log, loss)
-    zero = s.const(0.0)
-    r, r_low = inverse(*_sum_without(others, top, top_low, zero, zero))
+    infinite, knows = s == inf, s + log
+    small = small & (fabs(s) < 1 / FEW_PRODUCTS)
+    log, log_low = select(small, lifted[0], log), select(small, lifted[1], log_low)
+    s, s_low = (select(small, part * (1 / DOWN), part) for part in (s, s_low))
+    p, rest = two_prod(log, q)
+    rest = rest + fma(log, q_low, log_low * q)
+    # Beside a sum of products for which `UP` was too much, the sum of shares is nothing.
+    nothing = s.const(0.0)
+    alone = again & ~s_again & (s != 0.0)
+    p, rest = select(alone, 0.0, p), select(alone, 0.0, rest)
+    h, e = two_sum(s, p)
+    loss = select(h == inf, h, h + (e + (s_low + rest))) * select(small, s.const(DOWN), 1.0)
+    loss = loss * select(again & ~alone, s.const(1 / UP), 1.0)
+    r, r_low = inverse(*_sum_without(others, top, top_low, nothing, nothing))
     scaled, rest = two_prod(r, q)
-    return loss, scaled, rest + fma(r, q_low, r_low * q)
+    up = select(again, r.const(UP), 1.0)
+    return select(infinite, knows, loss), scaled, rest + fma(r, q_low, r_low * q), up
 
 
 def _write_distribution_gradient(row: State, values: State, position: Lanes, done: State) -> State:
-    (_, q, e), (_, r, r_low) = row, done
+    (_, q, e), (_, r, r_low, up) = row, done
     p, rest = two_prod(e, r)
-    hi, lo = two_diff(p, q)
-    return (hi + (lo + fma(e, r_low, rest)),)
+    hi, lo = two_diff(p, q * up)
+    return ((hi + (lo + fma(e, r_low, rest))) * select(up > 1.0, up.const(1 / UP), 1.0),)
 
 
 SOFT_CROSS_ENTROPY = RowFunction(
     name="soft_cross_entropy",
     signature="(n),(n)->()",
     rows=(-inf, 0.0),
-    passes=(MAXIMUM_EXACT, WEIGHTED, OTHERS, others_again()),
+    passes=(LARGEST, WEIGHTED, _weighted_again(lambda row, *_: row), FAR_OTHERS, AGAIN),
     finish=_finish_distribution,
     zero=SHIFT,
     results=1,
@@ -159,7 +278,7 @@ SMOOTH_CROSS_ENTROPY = replace(
     name="smooth_cross_entropy",
     signature="(n),(n),(),(),()->()",
     values=("index", "float", "float"),
-    passes=tuple(replace(p, step=_step_smoothed) if p is WEIGHTED else p for p in SOFT_CROSS_ENTROPY.passes),
+    passes=(LARGEST, replace(WEIGHTED, step=_step_smoothed), _weighted_again(_smoothed), FAR_OTHERS, AGAIN),
 )
 
 SMOOTH_CROSS_ENTROPY_WITH_GRADIENT = _with_gradient(

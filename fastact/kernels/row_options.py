@@ -94,47 +94,73 @@ LOGMEANEXP = replace(
 # --- softmax and log_softmax of x / temperature, of the first `limit` entries, where a mask says so
 
 
+# Entries are taken times a power of two, so that neither their differences nor the temperature's inverse overflow or
+# lose bits. It is 1/2 above a temperature of 1, for the difference of two finite entries may be up to twice the
+# largest float; more takes bits from entries that are nothing to such a temperature, and serves its inverse.
+HOT = 2.0**64
+COOL = 2.0**-64
+# Below this, the smallest normal number, the inverse is infinite at last; but the entries of a row that are far from 0
+# are then equal or too far apart to count, and are left alone lest they overflow.
+COLD = {32: 2.0**-126, 64: 2.0**-1022}
+FAR = 2.0**60
+
+
 def _step_top(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    return larger(state, (_visible(row, values, position),))
+    temperature, limit = values
+    return larger(state, (_seen(row, select(temperature < 0.0, -row[0], row[0]), position, limit),))
+
+
+def _unit(temperature: Lanes, largest: Lanes) -> Lanes:
+    """The power of two for a temperature that is not negative, in a row whose largest entry is this."""
+    one = temperature.const(1.0)
+    cold = (temperature < COLD[one.width]) & (fabs(largest) < FAR)
+    return select(temperature > 1.0, select(temperature > HOT, one.const(COOL), 0.5), select(cold, HOT, one))
 
 
 def _result_top(total: State, values: State, known: tuple[State, ...]) -> State:
     """The largest entry, 1 / |temperature| as a pair, and what `exp_of_row` needs: the largest quotient is 0.
 
-    Last, the largest entry itself: the first number is 0 where none counts, so that x - 0 is -inf, and not NaN, in a
-    part of a row where no entry counts.
+    Then the largest entry itself: the first number is 0 where none counts, so that x - 0 is -inf, and not NaN, in a
+    part of a row where no entry counts. Last, what all entries, and so the first number, are taken times.
     """
     temperature = fabs(values[0])
+    unit = _unit(temperature, total[0])
+    temperature = temperature * unit
     r = 1.0 / temperature
     r = select(r == inf, LARGEST[r.width], r)
     rest = r * fma(-r, temperature, 1.0)
-    m = select(total[0] == -inf, 0.0, total[0])
-    return m, r, select(fabs(rest) < inf, rest, 0.0), *relative_to(r.const(0.0))[1:], total[0]
+    m = select(total[0] == -inf, 0.0, total[0] * unit)
+    unit = select(values[0] < 0.0, -unit, unit)
+    return m, r, select(fabs(rest) < inf, rest, 0.0), *relative_to(r.const(0.0))[1:], total[0], unit
 
 
-def _visible(row: State, values: State, position: Lanes) -> Lanes:
-    """The entries that count, as they are or, for a negative temperature, negated; -inf for the others."""
-    temperature, limit = values
+def _divisor(top: State) -> State:
+    """What the quotients are made of."""
+    return *top[:3], top[7]
+
+
+def _seen(row: State, x: Lanes, position: Lanes, limit: Lanes) -> Lanes:
+    """x where the entry counts, -inf elsewhere."""
     seen = position < limit
     if len(row) > 1:
         seen = seen & (row[1] > 0.0)
-    return select(seen, select(temperature < 0.0, -row[0], row[0]), -inf)
+    return select(seen, x, -inf)
 
 
 def _quotient(row: State, values: State, position: Lanes, top: State) -> tuple[Lanes, Lanes]:
-    """(x - max) / temperature as a pair, the low part 0 where it does not matter."""
-    return _quotient_of(_visible(row, values, position), top)
+    """(x - max) / temperature as a pair; the low part is 0 where the quotient is infinite."""
+    return _quotient_of(_seen(row, row[0] * top[3], position, values[1]), top[:3])
 
 
 def _quotient_of(x: Lanes, top: State) -> tuple[Lanes, Lanes]:
     m, r, r_low = top
     hi, lo = two_diff(x, m)
     z = select(hi == -inf, -inf, hi * r)
-    return z, select(z > -800.0, fma(hi, r, -z) + fma(hi, r_low, lo * r), 0.0)
+    return z, select(z > -inf, fma(hi, r, -z) + fma(hi, r_low, lo * r), 0.0)
 
 
 def _term(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    z, z_low = _quotient(row, values, position, known[0][:3])
+    z, z_low = _quotient(row, values, position, _divisor(known[0]))
     s, m = _exp(z, z_low, (None, *known[0][3:6]))
     return fma(s, m, s), s, m
 
@@ -147,7 +173,7 @@ def _exp(z: Lanes, z_low: Lanes, relative: State) -> State:
 def _parts_down_to(
     k: Lanes, bottom: Lanes, row: State, values: State, position: Lanes, known: tuple[State, ...]
 ) -> State:
-    z, z_low = _quotient(row, values, position, known[0][:3])
+    z, z_low = _quotient(row, values, position, _divisor(known[0]))
     return *_exp(z, z_low, (None, k, bottom)), z == 0.0
 
 
@@ -166,7 +192,7 @@ def _step_others(state: State, row: State, values: State, position: Lanes, known
 def _finish_log_softmax(values: State, known: tuple[State, ...]) -> State:
     top = known[0]
     log, log_low = log_of_pair(*sum_over(known[2], *pair_at_largest((None, *top[3:6]))))
-    return select(top[6] == -inf, nan, log), log_low, *top[:3]
+    return select(top[6] == -inf, nan, log), log_low, *_divisor(top)
 
 
 def _write_log_softmax(row: State, values: State, position: Lanes, done: State) -> State:
@@ -178,7 +204,7 @@ def _write_log_softmax(row: State, values: State, position: Lanes, done: State) 
 def _units(part: State, row: State, values: State) -> tuple[Lanes, State, State, State, Lanes]:
     relative, m = (None, *part[3:6]), part[6]
     own = exp_of_row(relative[3], relative)[1:]
-    here = _exp(*_quotient_of(m, row[:3]), (None, row[3], row[4] - FURTHER[m.width]))
+    here = _exp(*_quotient_of(m * fabs(row[7]), row[:3]), (None, row[3], row[4] - FURTHER[m.width]))
     return m == row[6], pair_at_largest(relative), own, here, m.const(0.0)
 
 
