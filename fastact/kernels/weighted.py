@@ -1,8 +1,7 @@
 """silu, x sigmoid(x), and swish, x sigmoid(beta x), with their derivatives.
 
 Errors are the largest measured: of silu as in `sigmoidal`; of swish on every 489th float32, and every one near the zero
-of the derivative, for ten values of beta from 1e-20 to 100. A smaller |beta| matters only where |x| > 1e22, and there
-swish_derivative_beta may be wrong.
+of the derivative, for ten values of beta from 1e-20 to 100.
 """
 
 from __future__ import annotations
@@ -12,6 +11,12 @@ from typing import Any
 
 from fastact.kernels import exp32, exp64
 from fastact.kernels.exp32 import clamp_above, clamp_below, power_of_steps
+from fastact.kernels.extremes import (
+    SMALL,
+    swish_at_infinity,
+    swish_derivative_at_infinity,
+    swish_derivative_beta_of_extreme,
+)
 from fastact.kernels.language import bits, by_dtype, fabs, fma, from_bits, kernel, rarely, select
 from fastact.kernels.logistic_parts import (
     FORMATS,
@@ -200,7 +205,9 @@ def swish(x: Lanes, beta: Lanes) -> Lanes:
     y = select(large, y, y * f.scale)
     y = select(tiny, y * f.scale, y)
     y = select(far, y * f.far_scale, y)
-    return select((z > f.one_from) | (z == 0.0), select(z == 0.0, 0.5 * x, x), y)
+    y = select((z > f.one_from) | (z == 0.0), select(z == 0.0, 0.5 * x, x), y)
+    (y,) = rarely(fabs(beta) < SMALL[x.width], swish_at_infinity, (x, beta, y), (y,))
+    return y
 
 
 @kernel
@@ -218,6 +225,7 @@ def swish_derivative(x: Lanes, beta: Lanes) -> Lanes:
     y = select(positive, 1.0 - slope, slope)
     next_to_root = ~positive & (fabs(a - (1.0 + ROOT_W[x.width])) < NEXT_TO_ROOT[x.width])
     (y,) = rarely(next_to_root, _silu_slope_next_to_root, (x, beta), (y,))
+    (y,) = rarely(steepness < SMALL[x.width], swish_derivative_at_infinity, (x, beta, y), (y,))
     (y,) = rarely(beta == 1.0, _swish_derivative_of_one, (x,), (y,))  # the bits that swish_derivative(x) has
     return y
 
@@ -251,7 +259,9 @@ def _swish_derivative_beta64(x: Lanes, beta: Lanes) -> Lanes:
     power = from_bits(i & ~f.mantissa) * select(far, x.const(root * f.far_scale**0.5), root)
     square = mantissa * mantissa
     y = fma(square, slope, fma(square, slope_low, fma(mantissa, mantissa, -square) * slope))
-    return y * power * power
+    y = y * power * power
+    (y,) = rarely(fabs(beta) < 2.0**-510, swish_derivative_beta_of_extreme, (x, beta), (y,))
+    return y
 
 
 swish_derivative_beta = by_dtype(swish_derivative_beta32, _swish_derivative_beta64)
