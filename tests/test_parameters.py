@@ -151,6 +151,10 @@ OF_INFINITE = [
     ("softplus_derivative", INF, (0.0, 0.0, 0.5, 0.5, 1.0, 1.0)),
     ("softplus_derivative", -INF, (1.0, 1.0, 0.5, 0.5, 0.0, 0.0)),
     ("softplus_derivative_beta", INF, (-0.0,) * 6),
+    ("swish", INF, (-0.0, -0.0, -0.0, 0.0, 2.0, INF)),
+    ("swish", -INF, (-INF, -2.0, -0.0, 0.0, 0.0, 0.0)),
+    ("swish_derivative", INF, (-0.0, -0.0, 0.5, 0.5, 1.0, 1.0)),
+    ("swish_derivative_beta", INF, (0.0,) * 6),
 ]
 # What the ufuncs do with a parameter of 0, which their functions refuse: the limits from its side.
 OF_ZERO = [
@@ -172,6 +176,27 @@ def test_infinite_parameters_and_zero(name: str, parameter: float, values: tuple
     found = getattr(fa, name).ufunc(x, np.array(parameter, dtype))
     assert same_bits(found[:-1], np.array(values, dtype)), found
     assert np.isnan(found[-1])
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("swish", (-0.0, 1.0)),
+        ("swish_derivative", (-0.0, 1.0)),
+        ("swish_derivative_beta", (0.0, 0.0)),
+        ("softplus", (0.0, 1.0)),
+        ("softplus_derivative", (0.0, 1.0)),
+        ("elu", (-INF, 1.0)),
+    ],
+)
+def test_the_smallest_x_and_an_infinite_parameter(name: str, values: tuple[float, float], dtype: str) -> None:
+    """The limits for that x, infinite or times that x; it is no 0."""
+    x = np.array([-1, 1], dtype) * np.finfo(dtype).smallest_subnormal
+    expected = np.array(values, dtype)
+    if name in fa.CATALOGUE:
+        expected[1] = x[1]
+    assert same_bits(getattr(fa, name)(x, np.array(INF, dtype)), expected)
 
 
 @pytest.mark.parametrize("dtype", WIDE)

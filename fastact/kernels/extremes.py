@@ -24,7 +24,7 @@ from fastact.kernels.scaled import (
 )
 
 __all__ = [
-    "SMALL",
+    "at_infinity",
     "elu_derivative_of_extreme",
     "softplus_derivative_at_infinity",
     "softplus_derivative_beta_of_extreme",
@@ -182,10 +182,18 @@ def elu_derivative_of_extreme(x: Lanes, alpha: Lanes) -> tuple[Lanes]:
 
 
 @kernel
+def at_infinity(beta: Lanes) -> Lanes:
+    """Whether the limits below may be wanted: |beta| is `SMALL`, or infinite."""
+    steepness = fabs(beta)
+    return (steepness < SMALL[beta.width]) | (steepness > format_of(beta).largest)
+
+
+@kernel
 def _at_infinity(x: Lanes, beta: Lanes, right: Any, left: Any, y: Lanes) -> tuple[Lanes]:
-    """y, but for the limits where x is infinite: `right` where beta x is, `left` where -beta x is."""
-    limit = select((bits(x) ^ bits(beta)) >= 0, right, left)
-    return (select((fabs(x) > format_of(x).largest) & (beta != 0.0), limit, y),)
+    """y, but for the limits where beta x is infinite: `right`, and `left` where -beta x is."""
+    largest, c, steepness = format_of(x).largest, fabs(x), fabs(beta)
+    infinite = ((c > largest) & (steepness > 0.0)) | ((steepness > largest) & (c > 0.0))
+    return (select(infinite, select((bits(x) ^ bits(beta)) >= 0, right, left), y),)
 
 
 @kernel
@@ -200,8 +208,5 @@ def swish_derivative_at_infinity(x: Lanes, beta: Lanes, y: Lanes) -> tuple[Lanes
 
 @kernel
 def softplus_derivative_at_infinity(x: Lanes, beta: Lanes, y: Lanes) -> tuple[Lanes]:
-    """As the others, and of an infinite beta, which those take for the largest float."""
-    step = select((bits(x) ^ bits(beta)) >= 0, x.const(1.0), 0.0)
-    (y,) = _at_infinity(x, beta, step, step, y)
-    of_infinite = select(x == 0.0, 0.5, select(x == x, step, x))
-    return (select(fabs(beta) > format_of(x).largest, of_infinite, y),)
+    """Here y is NaN where beta is infinite."""
+    return _at_infinity(x, beta, x.const(1.0), 0.0, select(x == 0.0, 0.5, y))

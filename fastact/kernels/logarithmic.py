@@ -13,7 +13,7 @@ from typing import Any
 from fastact.kernels.exp32 import clamp_above, clamp_below
 from fastact.kernels.exponential import one_minus_exp
 from fastact.kernels.extremes import (
-    SMALL,
+    at_infinity,
     softplus_derivative_at_infinity,
     softplus_derivative_beta_of_extreme,
     softplus_of_extreme,
@@ -109,8 +109,7 @@ def softplus_derivative(x: Lanes, beta: Lanes) -> Lanes:
     p, p_low, _ = bounded_product(x, beta, f.limit)
     sign = -times_sign(x, beta)
     y = logistic(clamp_below(times_sign(p, sign), -f.one_from), times_sign(p_low, sign))
-    extreme = (fabs(beta) < SMALL[x.width]) | (fabs(beta) > FORMATS[x.width].largest)
-    (y,) = rarely(extreme, softplus_derivative_at_infinity, (x, beta, y), (y,))
+    (y,) = rarely(at_infinity(beta), softplus_derivative_at_infinity, (x, beta, y), (y,))
     return y
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from fastact.kernels import exp32, exp64
 from fastact.kernels.exp32 import clamp_above, clamp_below, power_of_steps
 from fastact.kernels.extremes import (
-    SMALL,
+    at_infinity,
     swish_at_infinity,
     swish_derivative_at_infinity,
     swish_derivative_beta_of_extreme,
@@ -191,7 +191,7 @@ def swish(x: Lanes, beta: Lanes) -> Lanes:
 
     Error 0.77 ULP (float32), 1.4 ULP (float64).
     """
-    f = format_of(x)
+    f, given = format_of(x), beta
     beta = _finite(beta)
     c = _clamp_product(x, beta, f.far_reach)
     z = beta * c
@@ -206,7 +206,7 @@ def swish(x: Lanes, beta: Lanes) -> Lanes:
     y = select(tiny, y * f.scale, y)
     y = select(far, y * f.far_scale, y)
     y = select((z > f.one_from) | (z == 0.0), select(z == 0.0, 0.5 * x, x), y)
-    (y,) = rarely(fabs(beta) < SMALL[x.width], swish_at_infinity, (x, beta, y), (y,))
+    (y,) = rarely(at_infinity(given), swish_at_infinity, (x, given, y), (y,))
     return y
 
 
@@ -216,7 +216,7 @@ def swish_derivative(x: Lanes, beta: Lanes) -> Lanes:
 
     Error 0.89 ULP (float32), 0.9 ULP (float64).
     """
-    beta = _finite(beta)
+    given, beta = beta, _finite(beta)
     c = fabs(_clamp_product(x, beta, format_of(x).limit_times))
     steepness = fabs(beta)
     a = steepness * c
@@ -225,7 +225,7 @@ def swish_derivative(x: Lanes, beta: Lanes) -> Lanes:
     y = select(positive, 1.0 - slope, slope)
     next_to_root = ~positive & (fabs(a - (1.0 + ROOT_W[x.width])) < NEXT_TO_ROOT[x.width])
     (y,) = rarely(next_to_root, _silu_slope_next_to_root, (x, beta), (y,))
-    (y,) = rarely(steepness < SMALL[x.width], swish_derivative_at_infinity, (x, beta, y), (y,))
+    (y,) = rarely(at_infinity(given), swish_derivative_at_infinity, (x, given, y), (y,))
     (y,) = rarely(beta == 1.0, _swish_derivative_of_one, (x,), (y,))  # the bits that swish_derivative(x) has
     return y
 
