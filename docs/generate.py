@@ -316,7 +316,7 @@ def accuracy_table(kind: str) -> str:
         if found.dtype not in KEPT[kind] or about != (kind if kind in ("rows", "parameters") else "elementwise"):
             continue
         public = {f.kind: f.name for f in all_forms(fa.CATALOGUE[name])} if name in fa.CATALOGUE else {"rows": name}
-        values = ", ".join(f"{value:.6g}" for value in found.parameters)
+        values = ", ".join(f"{value:.6g}" for value in found.parameters) or ("varied" if row.given else "")
         at = f"{found.at:.9g}" if found.max_ulp and about != "rows" else ""
         cells = [code(public[found.form]), values, found.dtype, f"{found.inputs:,}"]
         cells += [f"{math.ceil(1000 * found.max_ulp) / 1000:.3f}", at, f"{int(10**5 * found.share) / 1000:.3f} %"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,7 +54,7 @@ def parametrised(
                 return plain(*args[:count], **kwargs)
         weak = _weak_numbers(args, count)
         for k in nonzero:
-            if np.any(np.equal(weak[count + k], 0)) or _rounds_to_0(weak[count + k], args[:count]):
+            if np.any(np.equal(weak[count + k], 0)) or _rounds_to_0(weak[count + k], args[:count], kwargs):
                 raise ValueError(f"{name}(): {names[k]} must not be 0, but it is {args[count + k]!r}")
         return ufunc(*weak, **kwargs)
 
@@ -98,11 +98,13 @@ def parametrised(
     return function
 
 
-def _rounds_to_0(value: Any, arrays: Sequence[Any]) -> bool:
-    """Whether a Python number is 0 in the dtype it will have beside arrays."""
+def _rounds_to_0(value: Any, arrays: Sequence[Any], options: Mapping[str, Any]) -> bool:
+    """Whether a Python number is 0 in the dtype it will have beside arrays, or in the one that is asked for."""
     if type(value) is not float or not abs(value) < 2.0**-24:
         return False
-    return bool(np.result_type(*(np.asarray(a).dtype for a in arrays), value).type(value) == 0)
+    asked = options.get("dtype")
+    dtype = np.result_type(*(np.asarray(a).dtype for a in arrays), value) if asked is None else np.dtype(asked)
+    return dtype.kind not in "iub" and bool(dtype.type(value) == 0)  # there is no loop for integers; NumPy says so
 
 
 def _weak_numbers(args: tuple[Any, ...], arrays: int) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from fastact.accuracy.digest import elementwise_digest, kernel_digest, row_diges
 from fastact.accuracy.judges import Measurement
 from fastact.accuracy.results import DTYPES, Key, Results
 from fastact.accuracy.row_cases import FUNCTIONS, ROW_ULP, RowCase
+from fastact.accuracy.varied import VariedCase, varied_cases
 from fastact.api import LOSSES, ROWS
 from fastact.kernels.language import copysign, fabs, fma, from_bits, lookup, select, to_float
 from fastact.kernels.sparse import SPARSEMAX
@@ -25,6 +26,7 @@ FILE = Path(__file__).parents[1] / "benchmarks" / "results" / "accuracy.json"
 RESULTS = Results(FILE)
 CASES = [case for case in cases(fa.CATALOGUE.values()) if case.form != "vjp"]
 GRID = [case for case in cases(fa.CATALOGUE.values(), grid=True) if case.form != "vjp" and case.given]
+VARIED = list(varied_cases(fa.CATALOGUE.values()))
 INPUTS = {"float32": 1 << 32, "float64": 1_000_000, "float16": 1 << 16, "bfloat16": 1 << 16}
 
 
@@ -74,6 +76,16 @@ def test_functions_along_an_axis_were_measured(name: str, dtype: str) -> None:
     assert row.found.holds(ROW_ULP), row
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", VARIED, ids=lambda case: case.title)
+def test_parameters_of_every_size_were_measured(case: VariedCase, dtype: str) -> None:
+    row = RESULTS.rows.get(Key(case.name, case.form, dtype, True, ()))
+    how = f"fastact accuracy {case.name} --proof --save benchmarks/results/accuracy.json"
+    assert row is not None, f"{case.title} {dtype} was never measured: run\n{how}"
+    assert row.digest == case.digest(dtype), f"the kernel of {case.title} {dtype} was changed: run\n{how}"
+    assert row.found.holds(case.bound(dtype)), row
+
+
 def test_every_function_along_an_axis_is_measured() -> None:
     assert set(FUNCTIONS) == {*ROWS, *LOSSES}, "add it to FUNCTIONS in fastact/accuracy/row_cases.py"
 
@@ -91,6 +103,7 @@ def test_a_fingerprint_changes_with_any_step_of_a_projection(name: str) -> None:
 def test_nothing_is_kept_that_does_not_exist() -> None:
     known = {key(case, dtype) for case in [*CASES, *GRID] for dtype in DTYPES}
     known |= {Key(name, "rows", dtype, False, ()) for name in FUNCTIONS for dtype in ("float32", "float64")}
+    known |= {Key(case.name, case.form, dtype, True, ()) for case in VARIED for dtype in ("float32", "float64")}
     assert not [k for k in RESULTS.rows if k not in known]
 
 

@@ -13,7 +13,7 @@ import pytest
 import fastact as fa
 from fastact.accuracy.arithmetic import evaluate, require
 from fastact.accuracy.formulas import REFERENCES
-from fastact.accuracy.judges import Measurement, _compare, measure
+from fastact.accuracy.judges import Measurement, compared, measure
 from fastact.accuracy.oracles import ORACLES, Truth, formula_of, truth
 from fastact.accuracy.reference import reference64
 from fastact.accuracy.samples import PARAMETERS, curated, exponents, neighbours, samples, specials, walk
@@ -227,7 +227,7 @@ def test_the_fast_judge_finds_what_the_thorough_one_finds(name: str, dtype: str)
     about = Measurement(name, "forward", dtype, values)
     found = measure(lambda _: result, name, "forward", x, values)
     true = reference64(name, "forward", x, *values)
-    thorough = _compare(about, result, x, Truth(true, np.zeros(x.size), np.zeros(x.size, np.int64)))
+    thorough = compared(about, result, x, Truth(true, np.zeros(x.size), np.zeros(x.size, np.int64)))
     assert set(found.wrong) >= {"nan", "inf", "zero", "sign"}
     assert (found.inputs, found.max_ulp, found.correctly_rounded, found.wrong) == (
         *(thorough.inputs, thorough.max_ulp, thorough.correctly_rounded, thorough.wrong),

@@ -24,6 +24,7 @@ from fastact.accuracy.results import Key, Results
 from fastact.accuracy.row_cases import FUNCTIONS, RowCase
 from fastact.accuracy.sweep import sweep
 from fastact.accuracy.ulp import FORMATS
+from fastact.accuracy.varied import VariedCase, varied_cases
 from fastact.bench.plot import SUFFIXES, require_matplotlib
 from fastact.cpu import cache
 
@@ -31,6 +32,7 @@ __all__ = ["add_arguments", "run"]
 
 Told = Callable[[float], None]
 DTYPES = ("float32", "float64", "float16", "bfloat16")
+AnyCase = Case | VariedCase | RowCase
 STRIDE = 1021
 """Every which bit pattern of float32 is looked at by default: a prime, so that all low bits occur; 4 million inputs."""
 
@@ -56,7 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stride", type=int, metavar="N", help=f"every N-th bit pattern of float32 (default {STRIDE})")
     parser.add_argument("--points", type=int, default=20_000, metavar="N", help="inputs for float64 (default 20000)")
-    parser.add_argument("--grid", action="store_true", help="a grid of parameter values as well as the defaults")
+    parser.add_argument(
+        "--grid",
+        action="store_true",
+        help="a grid of parameter values as well as the defaults, and parameters of every size that vary with x",
+    )
     parser.add_argument("--peers", action="store_true", help="measure the installed libraries too, on 4 million inputs")
     parser.add_argument(
         "--proof",
@@ -82,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; 1 if an error is above the function's contract, 2 if nothing was asked for that exists."""
     if args.proof:
         given = {**vars(args), "proof": False}
-        full = {"dtype": list(DTYPES), "exhaustive": True, "points": 1_000_000, "grid": False}
-        grid = {"dtype": ["float32"], "exhaustive": False, "stride": GRID_STRIDE, "grid": True}
+        full = {"dtype": list(DTYPES), "exhaustive": True, "points": 1_000_000, "grid": False, "varied": True}
+        grid = {"dtype": ["float32"], "exhaustive": False, "stride": GRID_STRIDE, "grid": True, "varied": False}
         return max(run(argparse.Namespace(**{**given, **what})) for what in (full, grid))
     catalogue = fastact.CATALOGUE
     known = [*catalogue, *FUNCTIONS]
@@ -118,7 +124,10 @@ def run(args: argparse.Namespace) -> int:
             measured, kept = _measure(args, case, dtype, results, told)
             found.append((measured, bound))
             if not machine_readable:
-                print(_line(measured, bound) + ("  (kept)" if kept else ""), flush=True)
+                print(
+                    _line(measured, bound, varied=isinstance(case, VariedCase)) + ("  (kept)" if kept else ""),
+                    flush=True,
+                )
             for library, theirs in measure_peers(case, dtype) if args.peers and isinstance(case, Case) else ():
                 peers.append((library, theirs))
                 if not machine_readable:
@@ -136,16 +145,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(
-    args: argparse.Namespace, case: Case | RowCase, dtype: str, results: Results | None, told: Told
+    args: argparse.Namespace, case: AnyCase, dtype: str, results: Results | None, told: Told
 ) -> tuple[Measurement, bool]:
     """What was found now, or is kept in `results` for the same kernel and at least as many inputs."""
     digest, parameters = case.digest(dtype), case.parameters(dtype)
-    exhaustive = case.form != "rows" and dtype != "float64" and (args.exhaustive or dtype != "float32")
+    sampled = not isinstance(case, Case)
+    exhaustive = not sampled and dtype != "float64" and (args.exhaustive or dtype != "float32")
     stride = 1 if exhaustive else args.stride or STRIDE
     planned = args.points if dtype == "float64" else -(-(1 << FORMATS[dtype].bits) // stride)
-    planned = 1 if isinstance(case, RowCase) else planned
+    planned = 1 if sampled else planned
 
-    def kept(one: Case | RowCase) -> Measurement | None:
+    def kept(one: AnyCase) -> Measurement | None:
         key = Key(one.name, one.form, dtype, one.given, parameters)
         row = None if results is None else results.current(key, one.digest(dtype))
         return row.found if row is not None and row.found.inputs >= planned else None
@@ -153,7 +163,7 @@ def _measure(
     before = kept(case)
     if before is not None:
         return before, True
-    if isinstance(case, RowCase):
+    if not isinstance(case, Case):
         measured, same = case.measure(dtype), False
     else:
         # What joins two functions is not judged again, if both were judged: it must give their bits.
@@ -182,21 +192,23 @@ def _measure(
     return measured, False
 
 
-def _jobs(args: argparse.Namespace, names: Sequence[str]) -> Iterator[tuple[Case | RowCase, str]]:
+def _jobs(args: argparse.Namespace, names: Sequence[str]) -> Iterator[tuple[AnyCase, str]]:
     """Cases and dtypes. A vjp has no error of its own: it is the derivative times g, rounded once more."""
     records = [fastact.CATALOGUE[name] for name in names if name in fastact.CATALOGUE]
     rows = [RowCase(name) for name in names if name in FUNCTIONS and "rows" in (args.form or ["rows"])]
     for dtype in args.dtype or ["float32"]:
         yield from ((case, dtype) for case in cases(records, args.form, args.grid) if case.form != "vjp")
+        if vars(args).get("varied", args.grid) and dtype in ("float32", "float64"):
+            yield from ((case, dtype) for case in varied_cases(records, args.form))
         yield from ((case, dtype) for case in rows if dtype in ("float32", "float64"))
 
 
 HEAD = f"{'function':17}{'form':21}{'parameters':13}{'dtype':9}{'inputs':>14}{'max ULP':>11}{'rounded':>10}  at"
 
 
-def _line(found: Measurement, bound: float, library: str = "") -> str:
+def _line(found: Measurement, bound: float, library: str = "", varied: bool = False) -> str:
     """One row of the table; that of a peer has the library's name for the function's."""
-    parameters = ", ".join(f"{p:.4g}" for p in found.parameters)
+    parameters = "varied" if varied else ", ".join(f"{p:.4g}" for p in found.parameters)
     line = (
         f"{'  ' + library if library else found.name:17}{found.form:21}{parameters:13}{found.dtype:9}{found.inputs:14,}"
         f"{found.max_ulp:11.4g}{_percent(found.share):>10}  {found.at!r}"

@@ -18,7 +18,7 @@ from fastact.accuracy.oracles import Truth, truth
 from fastact.accuracy.reference import compiled, filler
 from fastact.accuracy.ulp import FORMATS, compare
 
-__all__ = ["CHUNK", "Against", "Judge", "Measurement", "SameBits", "measure"]
+__all__ = ["CHUNK", "Against", "Judge", "Measurement", "SameBits", "compared", "measure"]
 
 Floats = npt.NDArray[Any]
 Function = Callable[..., Any]
@@ -82,7 +82,7 @@ class Measurement:
         return found
 
 
-def _compare(about: Measurement, result: Floats, x: Floats, true: Truth) -> Measurement:
+def compared(about: Measurement, result: Floats, x: Floats, true: Truth) -> Measurement:
     """One measurement, every kind of wrong looked at; `about` is a measurement of nothing."""
     if not result.size:
         return about
@@ -155,7 +155,7 @@ class Precise:
     def add(self, x: Floats, result: Floats) -> None:
         """Judge `result` for the inputs `x`."""
         about = self.about
-        self.total = self.total + _compare(about, result, x, truth(about.name, about.form, x, *about.parameters))
+        self.total = self.total + compared(about, result, x, truth(about.name, about.form, x, *about.parameters))
 
     def found(self) -> Measurement:
         """The findings so far."""
@@ -163,9 +163,9 @@ class Precise:
 
 
 class Tally:
-    """Counts what `_compare` would find for a dtype that fits float32, in a hundredth of its time.
+    """Counts what `compared` would find for a dtype that fits float32, in a hundredth of its time.
 
-    What is not plainly in order is handed on to `_compare`. The arrays in between are kept: making them anew would
+    What is not plainly in order is handed on to `compared`. The arrays in between are kept: making them anew would
     take as long as the arithmetic.
     """
 
@@ -201,7 +201,7 @@ class Tally:
         if rest.size:
             exact = np.zeros(rest.size)
             beyond = Truth(true[rest], exact, exact.astype(np.int64))
-            self.rest = self.rest + _compare(self.about, result[rest], x[rest], beyond)
+            self.rest = self.rest + compared(self.about, result[rest], x[rest], beyond)
 
     def found(self) -> Measurement:
         """The findings so far."""

@@ -301,9 +301,10 @@ def formula_of(name: str, form: str) -> Formula:
         raise KeyError(f"no oracle for {name}, {form}: add it to ORACLES in fastact/accuracy/oracles.py") from None
 
 
-FAR = 1100
-"""2^FAR stands for infinity: there every function is within 2^-600 of its limit or above 2^600, for parameters in
-2^-500...2^500."""
+FAR = 4000
+"""2^FAR stands for infinity: there every function is within 2^-NEAR of its limit or above 2^NEAR, whatever float64 a
+parameter is."""
+NEAR = 2000
 
 
 @lru_cache(maxsize=1024)
@@ -313,9 +314,9 @@ def _limit(name: str, form: str, x: float, *parameters: float) -> Scaled:
     result = scaled(evaluate(lambda m, *p: formula(m, sign * m.number(2) ** FAR, *p), *parameters))
     if result.hi == 0:
         return result
-    if result.exponent > FAR - 500:
+    if result.exponent > NEAR:
         return Scaled(math.copysign(math.inf, result.hi), 0.0, 0)
-    if result.exponent < 500 - FAR:
+    if result.exponent < -NEAR:
         return Scaled(math.copysign(0.0, result.hi), 0.0, 1)
     return Scaled(result.hi, 0.0, result.exponent)
 

@@ -19,7 +19,7 @@ from fastact.accuracy.arithmetic import namespaces, require
 from fastact.accuracy.formulas import REFERENCES, Array, Scalar
 from fastact.accuracy.oracles import formula_of, truth_at
 
-__all__ = ["ROOTS", "compiled", "filler", "reference64"]
+__all__ = ["ROOTS", "compiled", "filler", "reference64", "root_of"]
 
 ROOTS: Mapping[tuple[str, str], tuple[str, float]] = {
     ("silu", "derivative"): ("silu", -1.2784645),
@@ -44,6 +44,12 @@ def _taylor(name: str, about: float) -> tuple[float, float, Array]:
         root = mp.findroot(lambda x: formula(arithmetic, x), about)
         series = mp.taylor(lambda x: formula(arithmetic, x), root, TERMS)
         return float(root), float(root - float(root)), np.array([float(c) for c in series[:0:-1]])
+
+
+def root_of(name: str, about: float) -> tuple[float, float]:
+    """The zero of the derivative of `name` next to `about`, in two floats."""
+    hi, lo, _ = _taylor(name, about)
+    return hi, lo
 
 
 # --- compiled loops

@@ -68,7 +68,7 @@ class Row:
     def as_dict(self) -> dict[str, Any]:
         found = self.found
         content: dict[str, Any] = {"function": found.name, "form": found.form, "dtype": found.dtype}
-        if found.parameters:
+        if found.parameters or self.given:
             content |= {"parameters": list(found.parameters), "given": self.given}
         content |= {"max_ulp": found.max_ulp, "at": float(found.at).hex(), "wrong": found.wrong}
         content |= {"inputs": found.inputs, "exhaustive": self.exhaustive}

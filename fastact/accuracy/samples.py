@@ -17,7 +17,18 @@ import numpy.typing as npt
 from fastact.accuracy.arithmetic import require
 from fastact.accuracy.ulp import FORMATS
 
-__all__ = ["PARAMETERS", "POINTS", "curated", "exponents", "neighbours", "numpy_dtype", "samples", "specials", "walk"]
+__all__ = [
+    "PARAMETERS",
+    "POINTS",
+    "RELATIVES",
+    "curated",
+    "exponents",
+    "neighbours",
+    "numpy_dtype",
+    "samples",
+    "specials",
+    "walk",
+]
 
 Floats = npt.NDArray[Any]
 
@@ -56,6 +67,7 @@ RELATIVES = {
     "celu": "elu",
     "log_sigmoid": "softplus",
 }
+"""Functions that have the points of others."""
 
 PARAMETERS: Mapping[str, Sequence[tuple[float, ...]]] = {
     "binary_step": ((1.5,), (-0.25,)),
@@ -85,7 +97,7 @@ def walk(dtype: str, count: int, offset: int = 0) -> Floats:
     """
     form = FORMATS[dtype]
     total = 1 << form.bits
-    step = max(1, total // max(count, 1)) | 1
+    step = (max(1, total // max(count, 1)) | 1) & (total - 1)
     # Arithmetic of uint64 is modulo 2^64, of which the number of patterns is a divisor.
     line = np.arange(min(count, total), dtype=np.uint64) * np.uint64(step) + np.uint64(offset)
     return (line & np.uint64(total - 1)).astype(form.unsigned).view(numpy_dtype(dtype))

@@ -22,6 +22,7 @@ from fastact.kernels.exp32 import (
     reduced,
 )
 from fastact.kernels.exp64 import exp_step_parts64
+from fastact.kernels.extremes import elu_derivative_of_extreme, times_exp
 from fastact.kernels.language import bits, by_dtype, copysign, fabs, fma, kernel, rarely, select
 from fastact.kernels.pairs import two_diff
 from fastact.kernels.parameter_slopes32 import CELU_LAST, celu_slope32
@@ -55,6 +56,13 @@ OVERFLOWN = {32: 2.0**100, 64: 2.0**900}
 HIGHEST = {32: 130.0, 64: 1050.0}
 # e^t itself is infinite here.
 HIGHEST_SLOPE = {32: 100.0, 64: 750.0}
+# An |alpha| of celu outside of these, and the powers of two that bring those below and above them inside.
+ORDINARY = {32: (2.0**-40, 2.0**90), 64: (2.0**-400, 2.0**700)}
+INSIDE = {32: (2.0**90, 2.0**-40), 64: (2.0**700, 2.0**-600)}
+# From here on e^t - 1 is e^t, and where that alone decides that alpha e^t is infinite.
+ALONE = {32: (40.0, 300.0), 64: (80.0, 2200.0)}
+# The largest |alpha| for which alpha e^-limit is 0.
+SLOPE_ALPHA = {32: 2.0**99, 64: 2.0**800}
 # Up to here e^t (1 - t) - 1 comes from a series, scaled by SERIES_SCALE^2 so that t^2 is normal.
 SERIES_LIMIT = 0.7
 SERIES_SCALE = {32: 2.0**48, 64: 2.0**400}
@@ -146,10 +154,18 @@ def one_minus_exp(x: Lanes) -> Lanes:
 
 @kernel
 def elu(x: Lanes, alpha: Lanes) -> Lanes:
-    """x if x > 0 else alpha * (e^x - 1). Error 0.59 ULP, 0.53 in float64."""
+    """x if x > 0 else alpha * (e^x - 1). Error 0.59 ULP, 0.53 in float64, 0.92 where alpha makes it subnormal."""
     h, low = expm1_negative(x)
     y = fma(alpha, h, alpha * low)
-    return select(x > 0.0, x, copysign(y, times_sign(x, alpha)))
+    y = select(x > 0.0, x, copysign(y, times_sign(x, alpha)))
+    (y,) = rarely(fabs(alpha) > format_of(x).largest, _elu_of_infinite, (x, alpha), (y,))
+    return y
+
+
+@kernel
+def _elu_of_infinite(x: Lanes, alpha: Lanes) -> tuple[Lanes]:
+    """The limit, and of 0 the zero that it is for every other alpha."""
+    return (select(x > 0.0, x, select(x == 0.0, times_sign(x, alpha), x * alpha)),)
 
 
 @kernel
@@ -169,7 +185,11 @@ def elu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
     # A positive x costs no exponential of a large number, which may be subnormal.
     hi, lo = exp_scaled(clamp_above(clamp_below(x, -format_of(x).limit), 0.0), x.const(0.0))
     c, scale = factor_scaled(alpha)
-    return _unless_of_one(x, alpha, select(x > 0.0, 1.0, fma(hi, c, lo * c) * scale))
+    y = _unless_of_one(x, alpha, select(x > 0.0, 1.0, fma(hi, c, lo * c) * scale))
+    # A large alpha wants more of the exponential than there is, and of alpha = -0 the sign is lost.
+    extreme = (fabs(alpha) > SLOPE_ALPHA[x.width]) | (alpha == 0.0)
+    (y,) = rarely(extreme, elu_derivative_of_extreme, (x, alpha), (y,))
+    return y
 
 
 @kernel
@@ -258,12 +278,7 @@ def _quotient(x: Lanes, alpha: Lanes, lowest: float, highest: float) -> tuple[La
 
 
 @kernel
-def celu(x: Lanes, alpha: Lanes) -> Lanes:
-    """max(x, 0) + min(0, alpha * (e^(x/alpha) - 1)).
-
-    A negative alpha is allowed, as the formula has it; alpha = 0 gives NaN for x <= 0, and so may
-    an |alpha| beyond 2^95. Error 0.53 ULP in both dtypes, 0.59 in float32 if alpha is 1.
-    """
+def _celu(x: Lanes, alpha: Lanes) -> Lanes:
     half = HALF[x.width]
     t, t_low = _quotient(x, alpha, LOWEST[x.width], HIGHEST[x.width])
     s, r, q = _parts(t, t_low, -2 * half)
@@ -275,9 +290,48 @@ def celu(x: Lanes, alpha: Lanes) -> Lanes:
     # Where even this overflows, perhaps to the other sign, c h alone is infinite.
     rest = select(fabs(rest) > OVERFLOWN[x.width], 0.0, rest)
     y = fma(c, h, rest) * 2.0**half
-    y = select((x > 0.0) | (fabs(t) < TINY[x.width]), x, y)
+    return select((x > 0.0) | (fabs(t) < TINY[x.width]), x, y)
+
+
+@kernel
+def celu(x: Lanes, alpha: Lanes) -> Lanes:
+    """max(x, 0) + min(0, alpha * (e^(x/alpha) - 1)).
+
+    A negative alpha is allowed, as the formula has it; alpha = 0 gives the limit, which depends on its sign.
+    Error 0.53 ULP in both dtypes, 0.59 in float32 if alpha is 1.
+    """
+    y = _celu(x, alpha)
+    (y,) = rarely(_is_extreme(alpha), _celu_of_extreme, (x, alpha), (y,))
     (y,) = rarely(alpha == 1.0, _elu_of_one, (x,), (y,))  # the bits that celu(x) has
     return y
+
+
+@kernel
+def _is_extreme(alpha: Lanes) -> Lanes:
+    low, high = ORDINARY[alpha.width]
+    return (fabs(alpha) < low) | (fabs(alpha) > high)
+
+
+@kernel
+def _inside(x: Lanes, alpha: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """(p x, p alpha, p), p a power of two that brings alpha next to 1: p celu(x, alpha) = celu(p x, p alpha).
+
+    A p x that is subnormal or infinite has bits that do not count: its quotient is next to 0 or far from it.
+    """
+    up, down = INSIDE[x.width]
+    power = select(fabs(alpha) < 1.0, x.const(up), down)
+    return x * power, alpha * power, power
+
+
+@kernel
+def _celu_of_extreme(x: Lanes, alpha: Lanes) -> tuple[Lanes]:
+    z, c, power = _inside(x, alpha)
+    from_, to = ALONE[x.width]
+    t, t_low = _quotient(z, c, -1.0, to)  # which is above 0 for a negative alpha
+    y = select(t > from_, times_exp(alpha, t, t_low), _celu(z, c) * (1.0 / power))
+    y = select((x > 0.0) | (fabs(z) < fabs(c) * TINY[x.width]) | (fabs(alpha) > format_of(x).largest), x, y)
+    limit = select(times_sign(x.const(1.0), alpha) > 0.0, x.const(-0.0), -inf)
+    return (select((alpha == 0.0) & ~(x > 0.0), select(x < 0.0, limit, x), y),)
 
 
 @kernel
@@ -292,9 +346,24 @@ def _exp_of_quotient(t: Lanes, t_low: Lanes, alpha: Lanes) -> tuple[Lanes, Lanes
 @kernel
 def celu_derivative(x: Lanes, alpha: Lanes) -> Lanes:
     """1 if x > 0 else e^(x/alpha). Error 0.77 ULP, where it is subnormal, in both dtypes."""
+    y = _unless_of_one(x, alpha, _celu_slope(x, alpha))
+    (y,) = rarely(_is_extreme(alpha), _celu_slope_of_extreme, (x, alpha), (y,))
+    return y
+
+
+@kernel
+def _celu_slope(x: Lanes, alpha: Lanes) -> Lanes:
     t, t_low = _quotient(x, alpha, -format_of(x).limit, HIGHEST_SLOPE[x.width])
     hi, lo, unit, _ = _exp_of_quotient(t, t_low, alpha)
-    return _unless_of_one(x, alpha, select(x > 0.0, 1.0, (hi + lo) * unit))
+    return select(x > 0.0, 1.0, (hi + lo) * unit)
+
+
+@kernel
+def _celu_slope_of_extreme(x: Lanes, alpha: Lanes) -> tuple[Lanes]:
+    z, c, _ = _inside(x, alpha)
+    limit = select(x < 0.0, select(times_sign(x.const(1.0), alpha) > 0.0, x.const(0.0), inf), 1.0)
+    y = select(alpha == 0.0, limit, select(fabs(alpha) > format_of(x).largest, 1.0, _celu_slope(z, c)))
+    return (select(x == x, y, x),)
 
 
 @kernel
@@ -336,6 +405,16 @@ def _celu_slope_of_negative_alpha(t: Lanes, t_low: Lanes, alpha: Lanes) -> tuple
 
 
 @kernel
+def _celu_alpha_slope_of_extreme(x: Lanes, alpha: Lanes) -> tuple[Lanes]:
+    z, c, _ = _inside(x, alpha)
+    t, t_low = _quotient(z, c, -format_of(x).limit, HIGHEST_SLOPE[x.width])
+    limit = select(times_sign(x.const(1.0), alpha) > 0.0, x.const(-1.0), -inf)
+    y = select(fabs(alpha) > format_of(x).largest, -0.0, _celu_alpha_slope(t, t_low, c))
+    y = select(alpha == 0.0, limit, y)
+    return (select(x >= 0.0, 0.0, select(x == x, y, x)),)
+
+
+@kernel
 def _celu_derivative_alpha32(x: Lanes, alpha: Lanes) -> Lanes:
     """The derivative by alpha: e^t (1 - t) - 1 with t = x/alpha if x < 0, else 0.
 
@@ -344,13 +423,17 @@ def _celu_derivative_alpha32(x: Lanes, alpha: Lanes) -> Lanes:
     t, t_low = _quotient(x, alpha, -CELU_LAST, HIGHEST_SLOPE[32])
     y = celu_slope32(t, t_low, alpha == 1.0)
     (y,) = rarely(alpha < 0.0, _celu_slope_of_negative_alpha, (t, t_low, alpha), (y,))
-    return select(x >= 0.0, 0.0, y)
+    y = select(x >= 0.0, 0.0, y)
+    (y,) = rarely(_is_extreme(alpha), _celu_alpha_slope_of_extreme, (x, alpha), (y,))
+    return y
 
 
 @kernel
 def _celu_derivative_alpha64(x: Lanes, alpha: Lanes) -> Lanes:
     t, t_low = _quotient(x, alpha, -format_of(x).limit, HIGHEST_SLOPE[64])
-    return select(x >= 0.0, 0.0, _celu_alpha_slope(t, t_low, alpha))
+    y = select(x >= 0.0, 0.0, _celu_alpha_slope(t, t_low, alpha))
+    (y,) = rarely(_is_extreme(alpha), _celu_alpha_slope_of_extreme, (x, alpha), (y,))
+    return y
 
 
 celu_derivative_alpha = by_dtype(_celu_derivative_alpha32, _celu_derivative_alpha64)

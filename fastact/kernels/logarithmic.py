@@ -10,8 +10,14 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from fastact.kernels.exp32 import clamp_below
+from fastact.kernels.exp32 import clamp_above, clamp_below
 from fastact.kernels.exponential import one_minus_exp
+from fastact.kernels.extremes import (
+    at_infinity,
+    softplus_derivative_at_infinity,
+    softplus_derivative_beta_of_extreme,
+    softplus_of_extreme,
+)
 from fastact.kernels.language import by_dtype, fabs, fma, kernel, rarely, select
 from fastact.kernels.logistic_parts import FORMATS, bounded_product, logistic
 from fastact.kernels.mish_slope64 import mish_derivative64
@@ -46,8 +52,7 @@ Lanes = Any
 def _bound(beta: Lanes) -> Lanes:
     """The largest |x| for which e^-|beta x| matters."""
     f = format_of(beta)
-    bound = f.limit / fabs(beta)
-    return select(bound < f.largest, bound, f.largest)
+    return clamp_above(f.limit / fabs(beta), f.largest)  # NaN for NaN
 
 
 @kernel
@@ -82,6 +87,8 @@ def _softplus32(x: Lanes, beta: Lanes) -> Lanes:
     s = large + small
     y = (s + ((small - (s - large)) + g_low)) * scale
     y = times_sign(select(fabs(x) > _bound(beta), ramp, y), beta)
+    extreme = (fabs(beta) < 2.0**-90) | (fabs(beta) > format_of(x).largest)
+    (y,) = rarely(extreme, softplus_of_extreme, (x, beta), (y,))
     (y,) = rarely(beta == 1.0, _softplus_of_one32, (x,), (y,))  # the bits that softplus(x) has
     return y
 
@@ -97,15 +104,13 @@ softplus_of_one = by_dtype(softplus_of_one32, softplus_of_one64)
 
 @kernel
 def softplus_derivative(x: Lanes, beta: Lanes) -> Lanes:
-    """sigmoid(beta x), with the bits and the errors of `sigmoid` where the product is a float.
-
-    A beta so small that its product with the largest x is below 113 (float64: 765) counts as times that x where x is
-    infinite.
-    """
+    """sigmoid(beta x), with the bits and the errors of `sigmoid` where the product is a float."""
     f = FORMATS[x.width]
     p, p_low, _ = bounded_product(x, beta, f.limit)
     sign = -times_sign(x, beta)
-    return logistic(clamp_below(times_sign(p, sign), -f.one_from), times_sign(p_low, sign))
+    y = logistic(clamp_below(times_sign(p, sign), -f.one_from), times_sign(p_low, sign))
+    (y,) = rarely(at_infinity(beta), softplus_derivative_at_infinity, (x, beta, y), (y,))
+    return y
 
 
 @kernel
@@ -125,7 +130,10 @@ def _softplus_derivative_beta64(x: Lanes, beta: Lanes) -> Lanes:
     e = e + (g_low - h_low)
     c, c_low, scale = reciprocal_square_scaled(beta)
     y = fma(s, c, fma(e, c, s * c_low)) * scale
-    return select(fabs(x) > _bound(beta), -0.0, y)
+    y = select(fabs(x) > _bound(beta), -0.0, y)
+    extreme = (fabs(beta) < 2.0**-390) | (fabs(beta) > 2.0**480)
+    (y,) = rarely(extreme, softplus_derivative_beta_of_extreme, (x, beta), (y,))
+    return y
 
 
 softplus_derivative_beta = by_dtype(softplus_derivative_beta32, _softplus_derivative_beta64)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastact.kernels.exp32 import ROUND, clamp_above, clamp_below
+from fastact.kernels.extremes import softplus_derivative_beta_of_extreme, swish_derivative_beta_of_extreme
 from fastact.kernels.language import bits, fabs, fma, from_bits, kernel, rarely, select
 from fastact.kernels.logistic_parts import FORMATS, bounded_product
 from fastact.kernels.scaled import exp_scaled32, format_of, reciprocal_square_scaled
@@ -334,8 +335,7 @@ def _softplus_beyond(x: Lanes, beta: Lanes, c: Lanes, c_low: Lanes, scale: Lanes
 def softplus_derivative_beta32(x: Lanes, beta: Lanes) -> Lanes:
     """(z sigmoid(z) - log(1 + e^z)) / beta^2 with z = beta x, which is the same for -z.
 
-    Error 0.78 ULP, 0.85 where a |beta| of 1e18 makes it subnormal. For |beta| < 1e-14 values below e^-173 / beta^2 are
-    given as 0.
+    Error 0.78 ULP, 0.85 where a |beta| of 1e18 makes it subnormal.
     """
     usual = beta == 1.0
     a, a_low, _ = bounded_product(x, beta, REACH)
@@ -346,6 +346,8 @@ def softplus_derivative_beta32(x: Lanes, beta: Lanes) -> Lanes:
     up = format_of(x).up
     y = select(usual, y, fma(y, c * up, fma(rest, c * up, y * (c_low * up))) * scale)
     (y,) = rarely(fabs(beta) * fabs(x) > LAST, _softplus_beyond, (x, beta, c, c_low, scale), (y,))
+    extreme = (fabs(beta) < 2.0**-40) | (fabs(beta) > 2.0**60)
+    (y,) = rarely(extreme, softplus_derivative_beta_of_extreme, (x, beta), (y,))
     return y
 
 
@@ -394,4 +396,5 @@ def swish_derivative_beta32(x: Lanes, beta: Lanes) -> Lanes:
     v_low = fma(u, slope_low, fma(u, slope, -v))
     y = fma(u, v, u * v_low) * select(tiny, x.const(2.0**-120), 1.0)
     (y,) = rarely(steepness * fabs(x) > LAST, _swish_beyond, (x, steepness), (y,))
+    (y,) = rarely(steepness < 2.0**-60, swish_derivative_beta_of_extreme, (x, beta), (y,))
     return y

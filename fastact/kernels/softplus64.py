@@ -10,7 +10,8 @@ from typing import Any
 
 from fastact.kernels.exp32 import clamp_below
 from fastact.kernels.exp64 import exp_steps64
-from fastact.kernels.language import bits, copysign, fabs, fma, from_bits, kernel, select
+from fastact.kernels.extremes import softplus_of_extreme
+from fastact.kernels.language import bits, copysign, fabs, fma, from_bits, kernel, rarely, select
 from fastact.kernels.log64 import DOWN, LIMIT, UP, log1p_exp64
 from fastact.kernels.logistic_parts import FORMATS, bounded_product
 from fastact.kernels.pairs import two_prod, two_sum
@@ -54,7 +55,10 @@ def softplus64(x: Lanes, beta: Lanes) -> Lanes:
     inverse, inverse_low, scale, _ = reciprocal_scaled(beta)
     g = y * inverse
     g_low = fma(y, inverse_low, fma(y_low, inverse, fma(y, inverse, -g)))
-    return times_sign(select(fabs(x) > bound, clamp_below(z, 0.0), (g + g_low) * scale), beta)
+    y = times_sign(select(fabs(x) > bound, clamp_below(z, 0.0), (g + g_low) * scale), beta)
+    extreme = (fabs(beta) < 2.0**-360) | (fabs(beta) > FORMATS[64].largest)
+    (y,) = rarely(extreme, softplus_of_extreme, (x, beta), (y,))
+    return y
 
 
 @kernel

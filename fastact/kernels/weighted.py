@@ -1,8 +1,7 @@
 """silu, x sigmoid(x), and swish, x sigmoid(beta x), with their derivatives.
 
 Errors are the largest measured: of silu as in `sigmoidal`; of swish on every 489th float32, and every one near the zero
-of the derivative, for ten values of beta from 1e-20 to 100. A smaller |beta| matters only where |x| > 1e22, and there
-swish_derivative_beta may be wrong.
+of the derivative, for ten values of beta from 1e-20 to 100.
 """
 
 from __future__ import annotations
@@ -12,6 +11,12 @@ from typing import Any
 
 from fastact.kernels import exp32, exp64
 from fastact.kernels.exp32 import clamp_above, clamp_below, power_of_steps
+from fastact.kernels.extremes import (
+    at_infinity,
+    swish_at_infinity,
+    swish_derivative_at_infinity,
+    swish_derivative_beta_of_extreme,
+)
 from fastact.kernels.language import bits, by_dtype, fabs, fma, from_bits, kernel, rarely, select
 from fastact.kernels.logistic_parts import (
     FORMATS,
@@ -21,7 +26,7 @@ from fastact.kernels.logistic_parts import (
     quotient,
     reciprocal,
 )
-from fastact.kernels.pairs import two_sum
+from fastact.kernels.pairs import two_diff, two_sum
 from fastact.kernels.parameter_slopes32 import swish_derivative_beta32
 from fastact.kernels.polynomials import polynomial
 from fastact.kernels.silu_slope32 import silu_derivative32
@@ -46,10 +51,10 @@ def silu(x: Lanes) -> Lanes:
 # The zero of silu' is at -(1 + w), w = e^-(1 + w). ROOT_W is w rounded so that 1 + ROOT_W is a float too, ROOT_W_LOW
 # the rest of w. For silu' the rest is left out and the exponential is centred at -log(ROOT_W), which is nearly the
 # zero; what that costs shows only 2^-26 from the zero, closer than any float but not than a product beta x.
+# tools/polynomials/weighted.py computes everything down to ROOT_SERIES.
 ROOT_W = {32: 0.27846455574035645, 64: 0.2784645427610737}
 ROOT_W_LOW = {32: -1.2979282537628478e-08, 64: 1.0946994183093437e-16}
 ROOT_W_LOWEST = {32: -1.1257466239192657e-16, 64: 3.907766676128665e-33}  # and the rest of that
-NEXT_TO_ROOT = {32: 2.0**-22, 64: 2.0**-51}  # e^t - 1 - t is negligible
 ROOT_W_INVERSE = {32: 3.591121196746826, 64: 3.5911214766686235}
 # a - centre = (k log(2)/16 + r), k counted from ROOT_STEPS: r = a - k log(2)/16 + ROOT_SHIFT + ROOT_SHIFT_LOW_EXACT
 ROOT_STEPS = 30.0
@@ -58,18 +63,24 @@ ROOT_SHIFT_LOW_EXACT = -4.647129969725938e-08  # with the centre at the zero
 ROOT_SHIFT64 = 0.021186420788823268  # the same in float64
 ROOT_SHIFT_LOW64 = -1.14067557217248e-18
 ROOT_SHIFT_LOW_EXACT64 = 3.919791835865608e-16
+# silu'(-(1 + w) - t) = t (c1 + c1_low + c2 t), but for a part of t^2/11; NEXT_TO_ROOT is where that is used.
+ROOT_SERIES = {
+    32: (-0.2178117036819458, -2.0378543297283613e-09, 0.14664879441261292),
+    64: (-0.2178117057198001, 3.974332795880862e-18, 0.1466487969969469),
+}
+NEXT_TO_ROOT = {32: 2.0**-20, 64: 2.0**-46}
 
 
 @kernel
 def _root_exp32(a: Lanes, a_low: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
     shifted = fma(a + ROOT_SHIFT, exp32.STEPS_PER_LOG, exp32.ROUND - ROOT_STEPS)
     k = shifted - (exp32.ROUND - ROOT_STEPS)
-    shift_low = ROOT_SHIFT_LOW_EXACT + a_low
-    # Exact at the zero but for the last addition.
-    r = (fma(k, -exp32.STEP_HIGH, a) + ROOT_SHIFT) + fma(k, -exp32.STEP_LOW, shift_low)
+    # Exact.
+    r = fma(k, -exp32.STEP_HIGH, a) + ROOT_SHIFT
     power, power_low = power_of_steps(shifted)
+    rest = fma(k, -exp32.STEP_LOW, ROOT_SHIFT_LOW_EXACT + a_low) + power_low
     tail = exp32.TAIL_FINE
-    m = fma(r, fma(r, fma(r, fma(r, tail[2], tail[1]), tail[0]), 1.0), power_low)
+    m = r + fma(r, fma(r, fma(r, fma(r, tail[2], tail[1]), tail[0]), rest), rest)
     w = ROOT_W[32] * exp32.SCALE
     d = fma(power, m, power + w)
     return power, m, d, fma(power, m, w - (d - power))
@@ -116,11 +127,9 @@ def _silu_slope(a: Lanes, a_low: Lanes | None) -> Lanes:
         rest = select(near, rest + d_low, rest)
     else:
         remainder = fma(-q, d_low + w_low * scale, fma(-q, d, w) + w_low)
-        s_low, lowest = two_sum(select(near, -w_low, s_low), a_low)
-        lowest = lowest - ROOT_W_LOWEST[a.width]
-        # d - a = e^t - 1 - t, where little of the zero's position is left to be rounded; next to the zero, nothing.
+        s_low = select(near, -w_low, s_low) + a_low
+        # d - a = e^t - 1 - t, where little of the zero's position is left to be rounded.
         excess = fma(s_low, -scale, fma(power, m, fma(s, -scale, power - scale)))
-        excess = select(fabs(s) < NEXT_TO_ROOT[a.width], 0.0, excess)
         rest = select(near, excess, a * -scale)
     error = remainder * ROOT_W_INVERSE[a.width]
     rest = fma(q, rest, s_low)
@@ -129,10 +138,24 @@ def _silu_slope(a: Lanes, a_low: Lanes | None) -> Lanes:
     again = fma(2.0, rest, s)
     rest = fma(error, again if a_low is None else again - s_low, rest)
     if a_low is not None:
-        # A product may be much closer to the zero than a float: s and rest cancel, and the sum is exact.
-        s, rest = two_sum(s, rest)
-        rest = rest + lowest
+        s, rest = two_sum(s, rest)  # so that what is rounded in q times the rest does not show
     return fma(q, s, q * rest) * -scale
+
+
+@kernel
+def _silu_slope_next_to_root(x: Lanes, beta: Lanes) -> tuple[Lanes]:
+    """silu'(beta x) for a product nearer to the zero than `NEXT_TO_ROOT`, however near.
+
+    t = |beta x| - (1 + w) is made as a pair: what s + u lose of it is all there is if they cancel.
+    """
+    c, steepness, width = fabs(x), fabs(beta), x.width
+    a = steepness * c
+    s = (a - 1.0) - ROOT_W[width]  # exact
+    u, v = two_diff(fma(steepness, c, -a), x.const(ROOT_W_LOW[width]))
+    t, rest = two_sum(s, u)
+    rest = rest + (v - ROOT_W_LOWEST[width])
+    slope, slope_low, bend = ROOT_SERIES[width]
+    return (fma(t, slope, fma(t, fma(t, bend, slope_low), rest * slope)),)
 
 
 @kernel
@@ -168,7 +191,7 @@ def swish(x: Lanes, beta: Lanes) -> Lanes:
 
     Error 0.77 ULP (float32), 1.4 ULP (float64).
     """
-    f = format_of(x)
+    f, given = format_of(x), beta
     beta = _finite(beta)
     c = _clamp_product(x, beta, f.far_reach)
     z = beta * c
@@ -182,21 +205,27 @@ def swish(x: Lanes, beta: Lanes) -> Lanes:
     y = select(large, y, y * f.scale)
     y = select(tiny, y * f.scale, y)
     y = select(far, y * f.far_scale, y)
-    return select((z > f.one_from) | (z == 0.0), select(z == 0.0, 0.5 * x, x), y)
+    y = select((z > f.one_from) | (z == 0.0), select(z == 0.0, 0.5 * x, x), y)
+    (y,) = rarely(at_infinity(given), swish_at_infinity, (x, given, y), (y,))
+    return y
 
 
 @kernel
 def swish_derivative(x: Lanes, beta: Lanes) -> Lanes:
     """silu'(beta x).
 
-    Error 0.97 ULP (float32), 0.9 ULP (float64), but 1.96 ULP where beta x is nearer to the zero than any float.
+    Error 0.89 ULP (float32), 0.9 ULP (float64).
     """
-    beta = _finite(beta)
+    given, beta = beta, _finite(beta)
     c = fabs(_clamp_product(x, beta, format_of(x).limit_times))
     steepness = fabs(beta)
     a = steepness * c
     slope = _silu_slope(a, fma(steepness, c, -a))
-    y = select((bits(x) ^ bits(beta)) >= 0, 1.0 - slope, slope)
+    positive = (bits(x) ^ bits(beta)) >= 0
+    y = select(positive, 1.0 - slope, slope)
+    next_to_root = ~positive & (fabs(a - (1.0 + ROOT_W[x.width])) < NEXT_TO_ROOT[x.width])
+    (y,) = rarely(next_to_root, _silu_slope_next_to_root, (x, beta), (y,))
+    (y,) = rarely(at_infinity(given), swish_derivative_at_infinity, (x, given, y), (y,))
     (y,) = rarely(beta == 1.0, _swish_derivative_of_one, (x,), (y,))  # the bits that swish_derivative(x) has
     return y
 
@@ -230,7 +259,9 @@ def _swish_derivative_beta64(x: Lanes, beta: Lanes) -> Lanes:
     power = from_bits(i & ~f.mantissa) * select(far, x.const(root * f.far_scale**0.5), root)
     square = mantissa * mantissa
     y = fma(square, slope, fma(square, slope_low, fma(mantissa, mantissa, -square) * slope))
-    return y * power * power
+    y = y * power * power
+    (y,) = rarely(fabs(beta) < 2.0**-510, swish_derivative_beta_of_extreme, (x, beta), (y,))
+    return y
 
 
 swish_derivative_beta = by_dtype(swish_derivative_beta32, _swish_derivative_beta64)

@@ -23,6 +23,19 @@ def rounded(bits: int) -> Any:
     return mp.nint(W * 2**bits) / mpf(2) ** bits
 
 
+def silu_slope(a: Any) -> Any:
+    """silu'(-a)."""
+    q = 1 / (1 + mp.exp(a))
+    return q * (1 - a * (1 - q))
+
+
+def series(dtype: str) -> tuple[float, float, float]:
+    """The slope of silu' at its zero as a pair, and half of how that changes, seen from there to the left."""
+    _, slope, bend = mp.taylor(silu_slope, 1 + W, 2)
+    high = round_to(slope, dtype)
+    return float(high), float(round_to(slope - high, dtype)), float(round_to(bend, dtype))
+
+
 def constants() -> dict[str, Any]:
     w32, w64 = rounded(23), rounded(52)
     centre = -mp.log(w32)
@@ -47,6 +60,7 @@ def constants() -> dict[str, Any]:
         "ROOT_SHIFT64": float(round_to(shift64, "float64")),
         "ROOT_SHIFT_LOW64": float(shift64 - round_to(shift64, "float64")),
         "ROOT_SHIFT_LOW_EXACT64": float(shift_exact - round_to(shift64, "float64")),
+        "ROOT_SERIES": {32: series("float32"), 64: series("float64")},
     }
 
 
