@@ -13,7 +13,8 @@ import json
 import sys
 from pathlib import Path
 
-from fastact.accuracy.bits import bit_digest, subjects
+from fastact.accuracy.bits import belongs_to, bit_digest, subjects
+from fastact.activation import Unfinished
 
 FILE = Path(__file__).parents[1] / "tests" / "bits.json"
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -29,7 +30,7 @@ def digests(dtypes: list[str], names: list[str], left_out: set[str]) -> dict[str
     chosen = [
         (name, parameters)
         for name, parameters in subjects()
-        if name not in left_out and (not names or any(f"{name}_".startswith(f"{n}_") for n in names))
+        if name not in left_out and (not names or any(belongs_to(name, n) for n in names))
     ]
     if not chosen:
         raise SystemExit(f"no function has a name like {', '.join(names)}")
@@ -64,4 +65,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Unfinished as error:
+        sys.exit(f"tools/bits.py: {error}")

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import fastact
 from fastact.accuracy.judges import Measurement
 from fastact.accuracy.row_cases import FUNCTIONS
-from fastact.accuracy.samples import PARAMETERS
+from fastact.accuracy.samples import other_parameters
 
 __all__ = ["Key", "Results", "Row", "environment"]
 
@@ -63,7 +63,8 @@ class Row:
         record = fastact.CATALOGUE.get(self.found.name)
         if not self.given or record is None:
             return not self.given
-        return any(p.default is None for p in record.parameters) and self.found.parameters == PARAMETERS[record.name][0]
+        lacking = any(p.default is None for p in record.parameters)
+        return lacking and self.found.parameters == other_parameters(record)[0]
 
     def as_dict(self) -> dict[str, Any]:
         found = self.found

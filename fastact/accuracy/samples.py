@@ -16,8 +16,20 @@ import numpy.typing as npt
 
 from fastact.accuracy.arithmetic import require
 from fastact.accuracy.ulp import FORMATS
+from fastact.activation import Activation, Unfinished
 
-__all__ = ["PARAMETERS", "POINTS", "curated", "exponents", "neighbours", "numpy_dtype", "samples", "specials", "walk"]
+__all__ = [
+    "PARAMETERS",
+    "POINTS",
+    "curated",
+    "exponents",
+    "neighbours",
+    "numpy_dtype",
+    "other_parameters",
+    "samples",
+    "specials",
+    "walk",
+]
 
 Floats = npt.NDArray[Any]
 
@@ -69,6 +81,15 @@ PARAMETERS: Mapping[str, Sequence[tuple[float, ...]]] = {
     "hard_tanh": ((0.0, 6.0), (-2.5, 0.75), (1.0, 2.0)),
 }
 """Parameter values beside the defaults, by function."""
+
+
+def other_parameters(record: Activation) -> Sequence[tuple[float, ...]]:
+    """Those of one function; none where it has no parameter."""
+    if not record.parameters:
+        return ()
+    if record.name not in PARAMETERS:
+        raise Unfinished(record.name, "values of its parameters", "PARAMETERS", "fastact/accuracy/samples.py")
+    return PARAMETERS[record.name]
 
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from fastact.activation import Unfinished
 from fastact.bench.arrays import BARS_OF_ROWS, DTYPES, FORMS, LAYOUTS, Setting, numpy_dtype, parse_shape
 from fastact.bench.sizes import parse_size, size_name
 
@@ -165,7 +166,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _chosen_functions(wanted: tuple[str, ...] | None, rows: bool) -> tuple[str, ...]:
     import fastact as fa
+    from fastact.api import ROWS
     from fastact.bench.cases import functions
+    from fastact.bench.peers import PEERS
 
     known = functions(rows=True) if rows else functions()
     if wanted is None:
@@ -178,6 +181,9 @@ def _chosen_functions(wanted: tuple[str, ...] | None, rows: bool) -> tuple[str, 
     for name in chosen:
         if name not in known:
             import difflib
+
+            if name in ROWS and not name.endswith("_vjp"):
+                PEERS[name]  # says what is missing of a new one
 
             close = difflib.get_close_matches(name, known, 3, 0.5)
             hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
@@ -255,7 +261,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print and write. The exit status is 0, 1 where fastact failed, 2 for a bad argument."""
     try:
         return _run(args)
-    except (_BadArgument, ImportError) as error:
+    except (_BadArgument, Unfinished, ImportError) as error:
         print(f"fastact bench: error: {error}", file=sys.stderr)
         return 2
 

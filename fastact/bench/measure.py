@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastact.activation import Unfinished
 from fastact.bench.cases import Missing, Setting, inputs, measuring, prepare_on
 from fastact.bench.libraries import Case, public_name
 from fastact.bench.limits import Bound, NoBound, bound_of, clock, copies, in_cache
@@ -199,6 +200,8 @@ def _prepared(report: Report, name: str, form: str, x: Array, g: Array, axis: in
         except Missing:
             if library == "fastact":  # nothing to compare: say, softmax has no elementwise derivative
                 return {}
+        except Unfinished:
+            raise
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             report.note(f"{library} {name} ({form}, {x.dtype}): {reason[0][:120]}")
