@@ -1,4 +1,4 @@
-"""A function that was added by half says what is missing and where, and what follows from one that is done is written."""
+"""A function that is added by half says what is missing, and where; what follows from a whole one is written."""
 
 from __future__ import annotations
 
