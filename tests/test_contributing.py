@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -112,3 +118,58 @@ def test_digests_of_row_calls_belong_to_their_functions() -> None:
     assert all(any(belongs_to(call, name) for name in (*ROWS, *LOSSES)) for call in ROW_CALLS)
     assert belongs_to("swish_vjp", "swish")
     assert not belongs_to("softmax", "soft")
+
+
+# --- the guide
+
+
+def _steps() -> list[tuple[Path, str, str, str]]:
+    """The code of the guide: file, "in" or "above", the start of a line there, and what is to be put in."""
+    text = (ROOT / "docs" / "contributing.rst").read_text("utf-8")
+    found = re.findall(r"   :caption: (\S+), (in|above) (.*)\n\n((?:   .*\n|\n(?=\n*   ))+)", text)
+    return [(Path(file), how, line, textwrap.dedent(code)) for file, how, line, code in found]
+
+
+def _put(lines: list[str], how: str, start: str, code: str) -> list[str]:
+    """`lines` with `code` above the one that starts so, or within what begins there, as far indented as that needs."""
+    (at,) = [
+        k for k, line in enumerate(lines) if re.match(rf"\s*{re.escape(start)}(?!\w)", line) and line[-1:] in "({[:"
+    ]
+    indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())] + (how == "in") * "    "
+    put = textwrap.indent(code, indent).splitlines()
+    return [*lines[: at + 1], *put, *lines[at + 1 :]] if how == "in" else [*lines[:at], *put, "", *lines[at:]]
+
+
+def test_the_guide_can_be_followed(tmp_path: Path) -> None:
+    """Every step of both functions, from a blank tree: then they can be called and are right."""
+    shutil.copytree(ROOT / "fastact", tmp_path / "fastact", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    steps = _steps()
+    assert len(steps) == code_blocks(), "each block of Python in the guide has a caption that says where it goes"
+    for file, how, start, code in steps:
+        lines = (tmp_path / file).read_text("utf-8").splitlines()
+        (tmp_path / file).write_text("\n".join([*_put(lines, how, start, code), ""]), "utf-8")
+    code = """
+import numpy as np, fastact as fa
+from fastact.__main__ import main
+from fastact.accuracy.bits import bit_digest
+from tests.test_special_values import AT_LIMITS_AND_ZEROS, bits_equal
+x = np.float64([-np.inf, -0.0, 0.0, np.inf])
+for name in ("relu_squared", "relu_squared_derivative"):
+    assert bits_equal(getattr(fa, name)(x), np.float64(AT_LIMITS_AND_ZEROS[name])), name
+    bit_digest(name, (), "float16")
+assert main(["accuracy", "relu_squared", "--dtype", "float16", "--quiet"]) == 0
+assert main(["accuracy", "log_softmin", "--quiet"]) == 0
+for name in ("relu_squared", "log_softmin"):
+    assert main(["bench", "--functions", name, "--sizes", "1", "--quick", "--libraries", "numpy"]) == 0
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "FASTACT_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("all within their bounds") == 2
+
+
+def code_blocks() -> int:
+    return (ROOT / "docs" / "contributing.rst").read_text("utf-8").count(".. code-block:: python")
