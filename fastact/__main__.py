@@ -18,6 +18,7 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit status."""
     from . import __version__
+    from .activation import Unfinished
 
     parser = argparse.ArgumentParser(prog="fastact", description=__doc__)
     parser.add_argument("--version", action="version", version=f"fastact {__version__}")
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))
+    except Unfinished as error:
+        print(f"fastact {options.command}: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

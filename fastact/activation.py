@@ -9,6 +9,15 @@ from typing import Any
 Kernel = Callable[..., Any]
 
 
+class Unfinished(LookupError):
+    """A function is in the catalogue, and something is not yet that belongs to it: the message says what, and where."""
+
+    def __init__(self, name: str, what: str, table: str, file: str) -> None:
+        super().__init__(
+            f"{name} is not finished: add {what} to {table} in {file} (docs/contributing.rst has the steps)"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A parameter of an activation, after the array it is applied to."""
@@ -122,4 +131,15 @@ def all_forms(record: Activation) -> Iterator[Form]:
         yield Form(f"derivative_{parameter}", f"{name}_derivative_{parameter}", kernel, ("x",), ("dy",))
 
 
-__all__ = ["Activation", "Contract", "Form", "Kernel", "Parameter", "all_forms", "both", "forms", "times_g"]
+__all__ = [
+    "Activation",
+    "Contract",
+    "Form",
+    "Kernel",
+    "Parameter",
+    "Unfinished",
+    "all_forms",
+    "both",
+    "forms",
+    "times_g",
+]

@@ -8,7 +8,7 @@ from typing import Any
 
 from .activation import Activation, Form, Parameter, all_forms, both, times_g
 from .documentation import docstring
-from .documentation_rows import ROW_DOCS
+from .documentation_rows import row_doc
 from .kernels import row_gradients, row_options, rows, sparse
 from .kernels.catalogue import CATALOGUE
 from .kernels.language import public
@@ -122,8 +122,8 @@ def find(name: str) -> Any:
 
         function = ROWS[name]
         if isinstance(function, sparse.Projection):
-            return ufunc.projection(function, ROW_DOCS[name])
-        made = ufunc.rows(function, ROW_DOCS[name])
+            return ufunc.projection(function, row_doc(name))
+        made = ufunc.rows(function, row_doc(name))
         if name in WITH_OPTIONS:
             from . import row_options as options
 

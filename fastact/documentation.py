@@ -76,12 +76,18 @@ def _parameter(form: Form) -> str:
     return form.kind.removeprefix("derivative_")
 
 
+def _times_g(formula: str) -> str:
+    """g times a formula, which may say at its end what its symbols stand for."""
+    formula, *meaning = formula.split(" with ", 1)
+    return " with ".join([f"g * ({formula})", *meaning])
+
+
 def _formulas(record: Activation, form: Form) -> Sequence[str]:
     return {
         "forward": (record.formula,),
         "derivative": (record.derivative_formula,),
-        "vjp": (f"g * ({record.derivative_formula})",),
-        "vjp_from_output": (f"g * ({record.output_formula})",),
+        "vjp": (_times_g(record.derivative_formula),),
+        "vjp_from_output": (_times_g(record.output_formula),),
         "with_derivative": (f"y = {record.formula}", f"dy = {record.derivative_formula}"),
     }.get(form.kind) or (record.parameter_formulas[_parameter(form)],)
 

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 import fastact
-from fastact.accuracy.samples import PARAMETERS, numpy_dtype, walk
+from fastact.accuracy.samples import numpy_dtype, other_parameters, walk
 from fastact.accuracy.ulp import FORMATS
 from fastact.activation import all_forms
-from fastact.api import ROWS
+from fastact.api import LOSSES, ROWS
 
-__all__ = ["ROW_CALLS", "bit_digest", "inputs", "subjects"]
+__all__ = ["ROW_CALLS", "belongs_to", "bit_digest", "inputs", "subjects"]
 
 Floats = npt.NDArray[Any]
 
@@ -59,6 +59,15 @@ ROW_CALLS: Mapping[str, Callable[[Floats], Any]] = {
 """What functions along an axis are called with besides rows."""
 
 
+def belongs_to(subject: str, name: str) -> bool:
+    """Whether what `subjects` has as `subject` follows from the kernels of the function `name`: a form of it, or a row
+    call of it.
+    """
+    if subject in ROW_CALLS:
+        return name in LOSSES if subject.startswith("cross entropy") else name == subject.split(maxsplit=1)[0]
+    return f"{subject}_".startswith(f"{name}_")
+
+
 def inputs(dtype: str) -> Floats:
     """All 65,536 numbers of a narrow dtype; else twenty thousand of every exponent, most where functions bend."""
     form = FORMATS[dtype]
@@ -75,7 +84,7 @@ def inputs(dtype: str) -> Floats:
 def subjects() -> Iterator[tuple[str, tuple[float, ...]]]:
     """Every public function with the parameters it is called with: its defaults, and one other set."""
     for record in fastact.CATALOGUE.values():
-        grid = PARAMETERS[record.name][:1] if record.parameters else ()
+        grid = other_parameters(record)[:1]
         complete = all(p.default is not None for p in record.parameters)
         for form in all_forms(record):
             for values in [*([()] if complete else []), *grid]:

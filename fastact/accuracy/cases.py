@@ -10,7 +10,7 @@ import numpy as np
 
 import fastact
 from fastact.accuracy.digest import elementwise_digest
-from fastact.accuracy.samples import PARAMETERS, numpy_dtype
+from fastact.accuracy.samples import numpy_dtype, other_parameters
 from fastact.activation import Activation, forms
 
 __all__ = ["Case", "cases"]
@@ -83,7 +83,7 @@ def cases(records: Iterable[Activation], wanted: Iterable[str] | None = None, gr
         defaults = [p.default for p in record.parameters]
         known = tuple(float(d) for d in defaults if d is not None)
         complete = len(known) == len(defaults)
-        others = PARAMETERS.get(record.name, ()) if record.parameters else ()
+        others = other_parameters(record) if grid or not complete else ()
         for form, public in forms(record):
             if form == "vjp_from_output" or (chosen is not None and form not in chosen):
                 continue  # that one is no function of x

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastact.accuracy.arithmetic import Real, Scaled, evaluate, evaluate_all, namespaces, require, scaled
+from fastact.activation import Unfinished
 
 __all__ = ["FROM_OUTPUT", "ORACLES", "ZERO_SIGNS", "Truth", "formula_of", "truth", "truth_at", "truth_from_output"]
 
@@ -294,11 +295,11 @@ class Truth(NamedTuple):
 
 
 def formula_of(name: str, form: str) -> Formula:
-    """The oracle of one form of one function, or a KeyError saying where to add it."""
+    """The oracle of one form of one function; `Unfinished` where there is none."""
     try:
         return ORACLES[name][form]
     except KeyError:
-        raise KeyError(f"no oracle for {name}, {form}: add it to ORACLES in fastact/accuracy/oracles.py") from None
+        raise Unfinished(name, form, "ORACLES", "fastact/accuracy/oracles.py") from None
 
 
 FAR = 4000
@@ -379,6 +380,8 @@ def _many(name: str, form: str, points: Sequence[float], parameters: tuple[float
 
 def truth_from_output(name: str, y: npt.ArrayLike) -> Truth:
     """The derivative where the function's result is `y`, whatever x that came from."""
+    if name not in FROM_OUTPUT:
+        raise Unfinished(name, "the derivative as a function of y", "FROM_OUTPUT", "fastact/accuracy/oracles.py")
     values = [scaled(evaluate(FROM_OUTPUT[name], point)) for point in np.asarray(y, np.float64).ravel().tolist()]
     hi, lo, exponent = zip(*values, strict=True)
     return Truth(np.array(hi), np.array(lo), np.array(exponent, np.int64))

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fastact.accuracy.arithmetic import namespaces, require
 from fastact.accuracy.formulas import REFERENCES, Array, Scalar
 from fastact.accuracy.oracles import formula_of, truth_at
+from fastact.activation import Unfinished
 
 __all__ = ["ROOTS", "compiled", "filler", "reference64", "root_of"]
 
@@ -121,8 +122,7 @@ def filler(name: str, form: str, parameters: tuple[float, ...]) -> Callable[[Arr
     try:
         formula, argument, primitive = REFERENCES[name][form]
     except KeyError:
-        message = f"no float64 reference for {name}, {form}: add it to REFERENCES in fastact/accuracy/formulas.py"
-        raise KeyError(message) from None
+        raise Unfinished(name, form, "REFERENCES", "fastact/accuracy/formulas.py") from None
     values, special = _values(formula), _special(name, form, parameters)
     arguments = None if argument is None else _arguments(argument)
     root = _taylor(*ROOTS[name, form]) if (name, form) in ROOTS else None

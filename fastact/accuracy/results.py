@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import fastact
 from fastact.accuracy.judges import Measurement
 from fastact.accuracy.row_cases import FUNCTIONS
-from fastact.accuracy.samples import PARAMETERS
+from fastact.accuracy.samples import other_parameters
 
 __all__ = ["Key", "Results", "Row", "environment"]
 
@@ -63,7 +63,8 @@ class Row:
         record = fastact.CATALOGUE.get(self.found.name)
         if not self.given or record is None:
             return not self.given
-        return any(p.default is None for p in record.parameters) and self.found.parameters == PARAMETERS[record.name][0]
+        lacking = any(p.default is None for p in record.parameters)
+        return lacking and self.found.parameters == other_parameters(record)[0]
 
     def as_dict(self) -> dict[str, Any]:
         found = self.found
@@ -71,6 +72,8 @@ class Row:
         if found.parameters or self.given:
             content |= {"parameters": list(found.parameters), "given": self.given}
         content |= {"max_ulp": found.max_ulp, "at": float(found.at).hex(), "wrong": found.wrong}
+        if found.row:
+            content["row"] = found.row
         content |= {"inputs": found.inputs, "exhaustive": self.exhaustive}
         content |= {"correctly_rounded": found.correctly_rounded, "share": round(found.share, 9)}
         if self.same_bits_as:
@@ -89,6 +92,7 @@ class Row:
             float.fromhex(content["at"]),
             content["correctly_rounded"],
             dict(content["wrong"]),
+            row=content.get("row", ""),
         )
         return cls(
             found,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fastact.accuracy.arithmetic import AGREE, CAP, START, Real, Scaled, namespaces, require, scaled
 from fastact.accuracy.oracles import Truth
 from fastact.accuracy.sparse import SPARSE, SPARSE_VJPS
+from fastact.activation import Unfinished
 
 __all__ = ["ROWS", "cross_entropy_truth", "row_truth"]
 
@@ -86,6 +87,12 @@ ROWS: Mapping[str, Formula] = {
 """name -> formula(m, *rows): the result of one row."""
 
 
+def _formula(name: str) -> Formula:
+    if name not in ROWS:
+        raise Unfinished(name, "a formula", "ROWS, or a case to row_truth,", "fastact/accuracy/rows.py")
+    return ROWS[name]
+
+
 def _evaluate(formula: Formula, *rows: Sequence[float]) -> list[Scaled]:
     fast, slow = namespaces()
     if fast is not None:
@@ -127,7 +134,7 @@ def row_truth(name: str, *rows: npt.ArrayLike) -> Truth:
         return _truth(SPARSE_VJPS[name](*columns))
     if name in ("softmax_vjp", "log_softmax_vjp"):
         g, y = columns
-        formula = ROWS[name]
+        formula = _formula(name)
         if name == "log_softmax_vjp":
             # e^-inf = 0 leaves g alone.
             y = [max(v, -1e15) for v in y]
@@ -144,7 +151,7 @@ def row_truth(name: str, *rows: npt.ArrayLike) -> Truth:
         return _truth([value] * (1 if one else len(x)))
     if name in SPARSE:
         return _truth(SPARSE[name](x))
-    formula = ROWS[name]
+    formula = _formula(name)
     found = iter(_evaluate(formula, kept, *others))
     if one:
         return _truth(list(found))

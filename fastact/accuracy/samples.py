@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from fastact.accuracy.arithmetic import require
 from fastact.accuracy.ulp import FORMATS
+from fastact.activation import Activation, Unfinished
 
 __all__ = [
     "PARAMETERS",
@@ -25,6 +26,7 @@ __all__ = [
     "exponents",
     "neighbours",
     "numpy_dtype",
+    "other_parameters",
     "samples",
     "specials",
     "walk",
@@ -81,6 +83,15 @@ PARAMETERS: Mapping[str, Sequence[tuple[float, ...]]] = {
     "hard_tanh": ((0.0, 6.0), (-2.5, 0.75), (1.0, 2.0)),
 }
 """Parameter values beside the defaults, by function."""
+
+
+def other_parameters(record: Activation) -> Sequence[tuple[float, ...]]:
+    """Those of one function; none where it has no parameter."""
+    if not record.parameters:
+        return ()
+    if record.name not in PARAMETERS:
+        raise Unfinished(record.name, "values of its parameters", "PARAMETERS", "fastact/accuracy/samples.py")
+    return PARAMETERS[record.name]
 
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:

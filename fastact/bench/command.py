@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+from fastact.activation import Unfinished
 from fastact.bench.arrays import BARS_OF_ROWS, DTYPES, FORMS, LAYOUTS, Setting, numpy_dtype, parse_shape
 from fastact.bench.sizes import parse_size, size_name
+from fastact.command_options import KnownWords, add_dtype, words
 
 __all__ = ["add_arguments", "run"]
 
 SIZES = "1,100,10000,64Ki,1M,16M"
 QUICK_SIZES = "1,64Ki"
+BUSY = 0.5
+"""What the rest of the machine may do, as a share of its cores, before it is said."""
 
 
 class _BadArgument(ValueError):
@@ -36,19 +40,6 @@ def _shapes(text: str) -> tuple[Setting, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _some_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    """A type for argparse: one or several of the `known` words, with commas between them."""
-
-    def chosen(text: str) -> tuple[str, ...]:
-        words = _names(text)
-        for word in words or ("",):
-            if word not in known:
-                raise argparse.ArgumentTypeError(f"invalid choice: {word!r} (choose from {', '.join(known)})")
-        return words
-
-    return chosen
-
-
 def _positive(text: str) -> int:
     number = int(text) if text.strip().isdecimal() else 0
     if not 1 <= number <= 1024:
@@ -56,15 +47,11 @@ def _positive(text: str) -> int:
     return number
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``fastact bench``; nothing heavy is imported for them."""
     parser.add_argument(
         "--functions",
-        type=_names,
+        type=words,
         metavar="A,B",
         help="functions to measure, elementwise or rows for all of a kind (default: all)",
     )
@@ -85,21 +72,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--layout",
-        type=_some_of(tuple(LAYOUTS)),
+        action=KnownWords,
+        const=tuple(LAYOUTS),
         default=("contiguous",),
         metavar="A,B",
         help=f"how the input lies in memory: {', '.join(LAYOUTS)}; the result is contiguous (default: contiguous)",
     )
-    parser.add_argument(
-        "--dtype",
-        type=_some_of(DTYPES),
-        default=("float32",),
-        metavar="A,B",
-        help=f"{', '.join(DTYPES)} (default: float32)",
-    )
+    add_dtype(parser, DTYPES, ("float32",))
     parser.add_argument(
         "--form",
-        type=_some_of(FORMS),
+        action=KnownWords,
+        const=FORMS,
         default=("forward",),
         metavar="A,B",
         help="forward, derivative, vjp (gradient times derivative), backward (a vjp from what the forward pass saves, "
@@ -123,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--libraries",
-        type=_names,
+        type=words,
         metavar="A,B",
         help="peers to measure beside fastact (default: all that are installed)",
     )
@@ -165,7 +148,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _chosen_functions(wanted: tuple[str, ...] | None, rows: bool) -> tuple[str, ...]:
     import fastact as fa
+    from fastact.api import ROWS
     from fastact.bench.cases import functions
+    from fastact.bench.peers import PEERS
 
     known = functions(rows=True) if rows else functions()
     if wanted is None:
@@ -178,6 +163,9 @@ def _chosen_functions(wanted: tuple[str, ...] | None, rows: bool) -> tuple[str, 
     for name in chosen:
         if name not in known:
             import difflib
+
+            if name in ROWS and not name.endswith("_vjp"):
+                PEERS[name]  # says what is missing of a new one
 
             close = difflib.get_close_matches(name, known, 3, 0.5)
             hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
@@ -251,11 +239,19 @@ def _check_files(args: argparse.Namespace) -> None:
             require_matplotlib()
 
 
+def _busy(cores: int) -> str:
+    """What is to be said of a machine that has work already."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # Windows has none
+    if load < BUSY * cores:
+        return ""
+    return f"{load:.1f} other programs or threads share the {cores} cores: figures of several threads mean little now"
+
+
 def run(args: argparse.Namespace) -> int:
     """Measure, print and write. The exit status is 0, 1 where fastact failed, 2 for a bad argument."""
     try:
         return _run(args)
-    except (_BadArgument, ImportError) as error:
+    except (_BadArgument, Unfinished, ImportError) as error:
         print(f"fastact bench: error: {error}", file=sys.stderr)
         return 2
 
@@ -272,7 +268,7 @@ def _run(args: argparse.Namespace) -> int:
     from fastact.bench.files import to_csv, to_json
     from fastact.bench.libraries import available_cores
     from fastact.bench.measure import Plan, Report, measure
-    from fastact.bench.report import accuracy_tables, group_table, summary, tables
+    from fastact.bench.report import accuracy_tables, disturbed, group_table, summary, tables
     from fastact.bench.screen import Screen
 
     threads = args.threads or available_cores()
@@ -295,6 +291,9 @@ def _run(args: argparse.Namespace) -> int:
     screen = Screen()
     beside = ", ".join(libraries[1:]) or "nothing: no peer is chosen"
     screen.line(f"fastact beside {beside}; times are the best of up to {plan.rounds} rounds")
+    busy = _busy(available_cores())
+    if busy:
+        screen.line(f"note: {busy}")
     start = time.monotonic()
     set_threads(threads, list(libraries))
     status = 0
@@ -312,6 +311,9 @@ def _run(args: argparse.Namespace) -> int:
         screen.table(overview)
     for note in report.notes:
         screen.line(f"note: {note}")
+    doubt = disturbed(report)
+    if doubt:
+        screen.line(f"note: {doubt}")
     if args.json:
         to_json(report, args.json, date)
     if args.csv:

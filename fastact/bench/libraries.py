@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastact.activation import Unfinished
 from fastact.bench.arrays import aligned
 from fastact.bench.formulas import Binary, targets
 from fastact.bench.onnx_model import DTYPE_CODES, one_node_model
 from fastact.bench.peers import CONSTANTS, PEERS, PRELU, Formula
 
-__all__ = ["BUILDERS", "Case", "installed", "measuring", "public_name", "set_threads"]
+__all__ = ["BUILDERS", "Case", "installed", "measuring", "public_name", "required", "set_threads"]
 
 Array = NDArray[Any]
 Call = Callable[..., Any]
@@ -34,6 +35,16 @@ Call = Callable[..., Any]
 REQUIRED = {"prelu": (PRELU,)}
 """What fastact's functions get for parameters that have no default; the peers' rows use the same
 values."""
+
+
+def required(name: str) -> tuple[float, ...]:
+    """Values for the parameters of a function, none where all have defaults."""
+    import fastact as fa
+
+    lacking = [p.name for p in fa.CATALOGUE[name].parameters if p.default is None] if name in fa.CATALOGUE else []
+    if lacking and name not in REQUIRED:
+        raise Unfinished(name, f"values for {', '.join(lacking)}", "REQUIRED", "fastact/bench/libraries.py")
+    return REQUIRED.get(name, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +133,7 @@ def _fastact(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case |
     function = getattr(fa, public, None)
     if function is None:
         return None
-    parameters = REQUIRED.get(name, ())
+    parameters = required(name)
     if PEERS[name].rows and axis != -1:
         function = partial(function, axis=axis)
     if PEERS[name].targets:  # a loss checks its classes and allocates its result

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from fastact.activation import Unfinished
 from fastact.bench import formulas as f
 
 __all__ = ["CONSTANTS", "PEERS", "PRELU", "Onnx", "Peers"]
@@ -177,7 +178,14 @@ _SILU = Peers(
     onnxruntime=Onnx("QuickGelu", {"alpha": 1.0}, domain="com.microsoft"),
 )
 
-PEERS: dict[str, Peers] = {
+
+class _Table(dict[str, Peers]):
+    def __missing__(self, name: str) -> Peers:
+        raise Unfinished(name, "an entry, Peers() if no library has it,", "PEERS", "fastact/bench/peers.py")
+
+
+PEERS = _Table()
+PEERS |= {
     "binary_step": Peers(
         numpy=(_STEP, None),
         numexpr=("where(x>0,one,zero)", None),

@@ -469,8 +469,10 @@ RECORDS = (
         name="selu",
         family="exponential",
         summary="The self-normalising exponential linear unit, its two constants at full precision.",
-        formula="lambda (x if x > 0 else alpha (exp(x) - 1)), lambda = 1.0507009873554805, alpha = 1.6732632423543772",
-        derivative_formula="lambda if x > 0 else lambda * alpha * exp(x)",
+        formula="lambda (x if x > 0 else alpha (exp(x) - 1)) with lambda = 1.0507009873554805, "
+        "alpha = 1.6732632423543772",
+        derivative_formula="lambda if x > 0 else lambda * alpha * exp(x) with lambda = 1.0507009873554805, "
+        "alpha = 1.6732632423543772",
         forward=selu,
         derivative=selu_derivative,
         limits=(-1.7580993408473769, inf),

@@ -77,8 +77,9 @@ RECORDS = (
         name="gelu",
         family="gaussian",
         summary="The Gaussian error linear unit, in its exact form.",
-        formula="x * Phi(x) = x * erfc(-x / sqrt(2)) / 2",
-        derivative_formula="Phi(x) + x * phi(x)",
+        formula="x * Phi(x) with Phi(x) = erfc(-x / sqrt(2)) / 2",
+        derivative_formula="Phi(x) + x * phi(x) with Phi(x) = erfc(-x / sqrt(2)) / 2, "
+        "phi(x) = exp(-x^2 / 2) / sqrt(2 pi)",
         forward=gelu,
         derivative=gelu_derivative,
         limits=(-0.0, inf),
@@ -94,7 +95,8 @@ RECORDS = (
         family="gaussian",
         summary="The tanh form of the Gaussian error linear unit.",
         formula="x * sigmoid(2 u) with u = sqrt(2/pi) * (x + 0.044715 x^3)",
-        derivative_formula="sigmoid(2 u) * (1 + 2 x u' sigmoid(-2 u))",
+        derivative_formula="sigmoid(2 u) * (1 + 2 x u' sigmoid(-2 u)) with u = sqrt(2/pi) * (x + 0.044715 x^3), "
+        "u' = sqrt(2/pi) * (1 + 0.134145 x^2)",
         forward=gelu_tanh,
         derivative=gelu_tanh_derivative,
         limits=(-0.0, inf),

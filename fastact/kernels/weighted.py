@@ -280,7 +280,7 @@ RECORDS = (
         derivative_at_defaults=silu_derivative,
         parameters=(Parameter("beta", 1.0, "The factor of x inside the sigmoid; 0 gives x/2."),),
         parameter_derivatives={"beta": swish_derivative_beta},
-        parameter_formulas={"beta": "x^2 * sigmoid'(beta x)"},
+        parameter_formulas={"beta": "x^2 s (1 - s) with s = sigmoid(beta x)"},
         parameter_limits={"beta": (0.0, 0.0)},
         limits=(-0.0, inf),
         derivative_limits=(-0.0, 1.0),
