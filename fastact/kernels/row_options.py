@@ -184,7 +184,8 @@ def _further_parts(row: State, values: State, position: Lanes, known: tuple[Stat
 
 def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     """As `OTHERS`: the largest entry is counted apart."""
-    s, m, here = _parts_down_to(*known[0][3:5], row, values, position, known)
+    k, bottom = known[0][3:5]
+    s, m, here = _parts_down_to(k, bottom, row, values, position, known)
     count, *total = state
     return (select(here, count + 1.0, count), *add_exp(tuple(total), select(here, 0.0, s), select(here, 0.0, m)))
 
