@@ -32,7 +32,7 @@ html_css_files = ["site.css"]
 html_theme_options = {
     "description": "Activation functions as NumPy ufuncs",
     "fixed_sidebar": True,
-    "page_width": "1260px",
+    "page_width": "900px",  # up to here the navigation stands above the page; site.css makes wider ones wider
     "body_max_width": "none",  # the theme's 800px are narrower than the code and the tables
     "sidebar_width": "230px",
 }

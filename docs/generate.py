@@ -253,10 +253,10 @@ def cuda_table() -> str:
     """The instructions an element takes on a GPU, for the functions and their derivatives."""
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
     dtypes = ("float32", "bfloat16", "float16")
-    rows = [["", *dtypes, "derivative, float32", *dtypes[1:]]]
+    rows = [["function", *dtypes, *(f"derivative, {dtype}" for dtype in dtypes)]]
     for name in fa.CATALOGUE:
         found = [recorded.get(form, {}) for form in (name, f"{name}_derivative")]
-        rows.append([name, *(str(f[d]["instructions"]) if d in f else "" for f in found for d in dtypes)])
+        rows.append([code(name), *(str(f[d]["instructions"]) if d in f else "" for f in found for d in dtypes)])
     return table(rows)
 
 
@@ -267,7 +267,7 @@ def cuda_above_table() -> str:
     """
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
     kinds = next((f["kinds"] for row in recorded.values() for f in row.values() if "kinds" in f), {})
-    rows = [["", "", "instructions", "limit", "share of a copy, %", *kinds]]
+    rows = [["function", "dtype", "instructions", "limit", "share of a copy, %", *kinds]]
     for record in fa.CATALOGUE.values():
         for form in all_forms(record):
             arrays = len(form.arrays) + len(form.outputs)
@@ -276,7 +276,7 @@ def cuda_above_table() -> str:
                 if found is not None and found["instructions"] > limit:
                     share = f"{100 * limit / found['instructions']:.0f}"
                     counts = [f"{found['kinds'][kind]:g}" for kind in kinds] if "kinds" in found else [""] * len(kinds)
-                    rows.append([form.name, dtype, f"{found['instructions']:g}", f"{limit:g}", share, *counts])
+                    rows.append([code(form.name), dtype, f"{found['instructions']:g}", f"{limit:g}", share, *counts])
     return table(rows)
 
 
@@ -318,11 +318,13 @@ def accuracy_table(kind: str) -> str:
         public = {f.kind: f.name for f in all_forms(fa.CATALOGUE[name])} if name in fa.CATALOGUE else {"rows": name}
         values = ", ".join(f"{value:.6g}" for value in found.parameters)
         at = f"{found.at:.9g}" if found.max_ulp and about != "rows" else ""
-        cells = [code(public[found.form]), values, found.dtype, f"{found.inputs:,}"]
-        cells += [f"{math.ceil(1000 * found.max_ulp) / 1000:.3f}", at, f"{int(10**5 * found.share) / 1000:.3f} %"]
-        rows.append([*cells, sum(found.wrong.values())])
-    header = ["function", "parameters", "dtype", "elements" if kind == "rows" else "inputs"]
-    header += ["largest error in ULP", "at", "correctly rounded", "wrong"]
+        cells = [code(public[found.form]), found.dtype, f"{math.ceil(1000 * found.max_ulp) / 1000:.3f}"]
+        cells += [f"{int(10**5 * found.share) / 1000:.3f} %", sum(found.wrong.values()), at, f"{found.inputs:,}"]
+        rows.append([*cells[:1], values, *cells[1:]] if kind == "parameters" else [*cells, values])
+    # what was found comes first: on a phone the rest is beyond the edge
+    header = ["function", "dtype", "largest error in ULP", "correctly rounded", "wrong", "at"]
+    header += ["elements" if kind == "rows" else "inputs"]
+    header = ["function", "parameters", *header[1:]] if kind == "parameters" else [*header, "parameters"]
     said = {k for k, name in enumerate(header) if name in SAID and len({row[k] for row in rows}) == 1}
     return table([cell for k, cell in enumerate(row) if k not in said] for row in [header, *rows])
 

@@ -12,7 +12,7 @@ from .kernels.cross_entropy import LOSSES
 from .kernels.rows import RowFunction
 from .loss_arguments import check_loss
 
-FEW = 16  # class indices that Python compares faster than NumPy
+FEW_CLASSES = 16  # class indices that Python compares faster than NumPy
 
 
 @cache
@@ -54,7 +54,7 @@ def _check_indices(
     ignored = None if ignore_index is None else targets == ignore_index
     if ignored is None and targets.size:  # the usual case, at the least cost
         index = targets.astype(np.int64, copy=False)
-        if index.size <= FEW:
+        if index.size <= FEW_CLASSES:
             numbers = index.ravel().tolist()
             within = min(numbers) >= 0 and max(numbers) < classes
         else:  # what is negative is large if its bits are taken to have no sign

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from .command_options import SeveralWords, add_dtype
+
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.add_argument("--functions", metavar="A,B", help="only these public names (default: all)")
-    parser.add_argument("--dtypes", metavar="A,B", help=f"some of {','.join(DTYPES)} (default: all there are)")
+    add_dtype(parser, DTYPES, None, SeveralWords)
     parser.add_argument(
         "--lengths",
         metavar="A,B-C",
@@ -73,24 +75,25 @@ def run(options: argparse.Namespace) -> int:
     known = [*elementwise_forms(), *ROWS, *LOSSES]
     names = options.functions.split(",") if options.functions else known
     there = [name for _, name in known_dtypes()]
-    dtypes = options.dtypes.split(",") if options.dtypes else there
-    for argument, given, possible in (("--functions", names, known), ("--dtypes", dtypes, DTYPES)):
+    dtypes = options.dtype or there
+    for argument, given, possible in (("--functions", names, known), ("--dtype", dtypes, DTYPES)):
         wrong = [g for g in given if g not in possible]
         if wrong:
-            print(f"fastact warmup: {argument}: unknown {wrong[0]!r}")
+            print(f"fastact warmup: {argument}: unknown {wrong[0]!r}", file=sys.stderr)
             return 2
     if not set(dtypes) <= set(there):
-        print("fastact warmup: --dtypes: bfloat16 needs the package ml_dtypes: pip install ml_dtypes")
+        print("fastact warmup: --dtype: bfloat16 needs the package ml_dtypes: pip install ml_dtypes", file=sys.stderr)
         return 2
     if options.jobs < 1:
-        print(f"fastact warmup: --jobs must be at least 1, not {options.jobs}")
+        print(f"fastact warmup: --jobs must be at least 1, not {options.jobs}", file=sys.stderr)
         return 2
     try:
         lengths = row_lengths(options.lengths)
     except ValueError:
         lengths = [-1]
     if any(not SHORTEST <= n <= LONGEST for n in lengths):
-        print(f"fastact warmup: --lengths: from {SHORTEST} to {LONGEST}, as in 2-8,10, not {options.lengths!r}")
+        wanted = f"from {SHORTEST} to {LONGEST}, as in 2-8,10"
+        print(f"fastact warmup: --lengths: {wanted}, not {options.lengths!r}", file=sys.stderr)
         return 2
     started = time.perf_counter()
     warm(names[0], dtypes[:1], ())  # the driver, which all share, is compiled once

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import fastact
 from fastact.__main__ import main
+
+ROOT = Path(__file__).parents[1]
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -81,3 +86,33 @@ print("numba" in sys.modules)
     environment = {**os.environ, **directory}
     used = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert used.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("option", ["--dtype", "--dtypes"])
+@pytest.mark.parametrize(
+    "command",
+    ["fastact accuracy", "fastact bench", "fastact warmup", "tools/bits.py", "tools/cuda_budget.py"],
+)
+def test_dtypes_are_given_alike(command: str, option: str) -> None:
+    """Under both names, with commas or again."""
+    if command.startswith("fastact"):
+        module = {"accuracy": "accuracy.command", "bench": "bench.command", "warmup": "warmup"}[command.split()[1]]
+        parser = argparse.ArgumentParser()
+        import_module(f"fastact.{module}").add_arguments(parser)
+        seen = vars(parser.parse_args([option, "float64,float16", option, "float32"]))
+        assert seen["dtype"] == ("float64", "float16", "float32")
+        return
+    arguments = [sys.executable, command, "relu", option, "float64,int8"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "invalid choice: 'int8' (choose from float" in done.stderr
+
+
+def test_the_place_of_the_largest_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a function along an axis it is an entry of a row, and where there is no error there is no place."""
+    assert main(["accuracy", "cross_entropy_with_logits_with_gradient", "relu", "--stride", "100003", "--quiet"]) == 0
+    head, relu, *_, row, _ = capsys.readouterr().out.splitlines()
+    place = head.index("  at") + 2
+    assert re.fullmatch(r"entry \d+ of '[a-z0-9/, ]+'", row[place:])
+    assert len(relu) < place

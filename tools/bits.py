@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastact.accuracy.bits import belongs_to, bit_digest, subjects
 from fastact.activation import Unfinished
+from fastact.command_options import add_dtype
 
 FILE = Path(__file__).parents[1] / "tests" / "bits.json"
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -25,7 +27,7 @@ def title(name: str, parameters: tuple[float, ...]) -> str:
     return name + (f"({', '.join(f'{p:g}' for p in parameters)})" if parameters else "")
 
 
-def digests(dtypes: list[str], names: list[str], left_out: set[str]) -> dict[str, dict[str, str]]:
+def digests(dtypes: Sequence[str], names: list[str], left_out: set[str]) -> dict[str, dict[str, str]]:
     """dtype -> function -> digest, on this machine."""
     chosen = [
         (name, parameters)
@@ -42,13 +44,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="functions, with their derivatives (default: all)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a result differs")
-    parser.add_argument("--dtype", action="append", choices=DTYPES, help="may be repeated; all if not given")
+    add_dtype(parser, DTYPES, DTYPES)
     parser.add_argument("--except", dest="left_out", metavar="A,B", help="with --check: functions not looked at")
     args = parser.parse_args()
     if args.left_out and not args.check:
         parser.error("--except goes with --check")
     stored = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
-    found = digests(args.dtype or list(DTYPES), args.names, set((args.left_out or "").split(",")))
+    found = digests(args.dtype, args.names, set((args.left_out or "").split(",")))
     if args.check:
         different = [
             f"{function} {dtype}"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fastact.api import elementwise_forms
+from fastact.command_options import add_dtype
 from fastact.cuda.compiler import compile_cubin
 from fastact.cuda.functions import source, variant
 from fastact.cuda.sass import Code, disassemble, kinds
@@ -98,16 +99,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--missing", action="store_true", help="only the functions that are not on record yet")
     parser.add_argument("--arch", nargs="*", type=int, default=[90])
     parser.add_argument("--all-dtypes", action="store_true", help="the same as naming all four")
-    parser.add_argument("--dtypes", nargs="*", choices=DTYPES, default=("float16", "bfloat16", "float32"))
+    add_dtype(parser, DTYPES, ("float16", "bfloat16", "float32"))
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in elementwise_forms()]
+    if unknown:
+        parser.error(f"unknown function {unknown[0]!r}")
     recorded: dict[str, dict[str, Any]] = json.loads(TARGET.read_text("utf-8")) if TARGET.exists() else {}
     names = options.names or [n for n in elementwise_forms() if not (options.missing and n in recorded)]
     table = {name: recorded.get(name, {}) for name in elementwise_forms()}
     failed = 0
     for name in names:
         row: dict[str, Any] = {}
-        for dtype in DTYPES if options.all_dtypes else options.dtypes:
+        for dtype in DTYPES if options.all_dtypes else options.dtype:
             for arch in options.arch:
                 cost = measure(name, dtype, (arch // 10, arch % 10))
                 over = cost.usual > limit(name, dtype)

@@ -27,6 +27,7 @@ from fastact.accuracy.ulp import FORMATS
 from fastact.activation import Unfinished
 from fastact.api import LOSSES, ROWS
 from fastact.bench.plot import SUFFIXES, require_matplotlib
+from fastact.command_options import SeveralWords, add_dtype
 from fastact.cpu import cache
 
 __all__ = ["add_arguments", "run"]
@@ -44,12 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to `parser`."""
     parser.add_argument("functions", nargs="*", metavar="NAME", help="functions, or --all")
     parser.add_argument("--all", action="store_true", help="every function, elementwise or along an axis")
-    parser.add_argument("--dtype", action="append", choices=DTYPES, help="may be repeated; float32 if not given")
+    add_dtype(parser, DTYPES, ("float32",))
     parser.add_argument(
         "--form",
-        action="append",
-        metavar="FORM",
-        help="forward, derivative, with_derivative, derivative_PARAMETER or rows; may be repeated; all if not given",
+        action=SeveralWords,
+        metavar="A,B",
+        help="forward, derivative, with_derivative, derivative_PARAMETER or rows (default: all)",
     )
     parser.add_argument(
         "--exhaustive",
@@ -113,8 +114,9 @@ def run(args: argparse.Namespace) -> int:
     found: list[tuple[Measurement, float]] = []
     peers: list[tuple[str, Measurement]] = []
     machine_readable = args.json == "-"
+    width = max(17, *(len(case.name) + 2 for case, _ in jobs))
     if not machine_readable:
-        print(HEAD)
+        print(f"{'function':{width}}{HEAD}")
     with _progress(len(jobs), shown=not args.quiet) as start:
         for case, dtype in jobs:
             bound = case.bound(dtype)
@@ -122,11 +124,11 @@ def run(args: argparse.Namespace) -> int:
             measured, kept = _measure(args, case, dtype, results, told)
             found.append((measured, bound))
             if not machine_readable:
-                print(_line(measured, bound) + ("  (kept)" if kept else ""), flush=True)
+                print(_line(measured, bound, width) + ("  (kept)" if kept else ""), flush=True)
             for library, theirs in measure_peers(case, dtype) if args.peers and isinstance(case, Case) else ():
                 peers.append((library, theirs))
                 if not machine_readable:
-                    print(_line(theirs, math.inf, library), flush=True)
+                    print(_line(theirs, math.inf, width, library), flush=True)
     broken = [measured for measured, bound in found if not measured.holds(bound)]
     if args.plot is not None:
         first = jobs[0][1]
@@ -190,27 +192,37 @@ def _jobs(args: argparse.Namespace, names: Sequence[str]) -> Iterator[tuple[Case
     """Cases and dtypes. A vjp has no error of its own: it is the derivative times g, rounded once more."""
     records = [fastact.CATALOGUE[name] for name in names if name in fastact.CATALOGUE]
     rows = [RowCase(name) for name in names if name in FUNCTIONS and "rows" in (args.form or ["rows"])]
-    for dtype in args.dtype or ["float32"]:
+    for dtype in args.dtype:
         yield from ((case, dtype) for case in cases(records, args.form, args.grid) if case.form != "vjp")
         yield from ((case, dtype) for case in rows if dtype in ("float32", "float64"))
 
 
-HEAD = f"{'function':17}{'form':21}{'parameters':13}{'dtype':9}{'inputs':>14}{'max ULP':>11}{'rounded':>10}  at"
+HEAD = f"{'form':21}{'parameters':13}{'dtype':9}{'inputs':>14}{'max ULP':>11}{'rounded':>10}  at"
 
 
-def _line(found: Measurement, bound: float, library: str = "") -> str:
+def _line(found: Measurement, bound: float, width: int, library: str = "") -> str:
     """One row of the table; that of a peer has the library's name for the function's."""
     parameters = ", ".join(f"{p:.4g}" for p in found.parameters)
+    title = f"  {library}" if library else found.name
     line = (
-        f"{'  ' + library if library else found.name:17}{found.form:21}{parameters:13}{found.dtype:9}{found.inputs:14,}"
-        f"{found.max_ulp:11.4g}{_percent(found.share):>10}  {found.at!r}"
-    )
+        f"{title:{width}}{found.form:21}{parameters:13}{found.dtype:9}{found.inputs:14,}"
+        f"{found.max_ulp:11.4g}{_percent(found.share):>10}  {_place(found)}"
+    ).rstrip()
     if found.wrong:
         kinds = [f"{n:,} {kind}" + _example(found, kind) for kind, n in found.wrong.items()]
         line += "  WRONG " + ", ".join(kinds)
     elif not found.holds(bound):
         line += f"  ABOVE {bound:g}"
     return line
+
+
+def _place(found: Measurement) -> str:
+    """Where the largest error is; nothing where there is none."""
+    if not found.max_ulp:
+        return ""
+    if found.form != "rows":
+        return repr(found.at)
+    return f"entry {found.at:.0f}" + (f" of {found.row!r}" if found.row else "")
 
 
 def _example(found: Measurement, kind: str) -> str:

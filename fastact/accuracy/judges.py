@@ -45,6 +45,8 @@ class Measurement:
     """how many results have a wrong "nan", "inf", "zero" or "sign"; empty if none"""
     examples: dict[str, float] = field(default_factory=dict)
     """for each kind of wrong one input"""
+    row: str = ""
+    """of a function along an axis, whose input is no number: the row in which entry `at` has the largest error"""
 
     def __add__(self, other: Measurement) -> Measurement:
         worse = other if other.max_ulp > self.max_ulp or math.isnan(self.at) else self
@@ -54,6 +56,7 @@ class Measurement:
             inputs=self.inputs + other.inputs,
             max_ulp=worse.max_ulp,
             at=worse.at,
+            row=worse.row,
             correctly_rounded=self.correctly_rounded + other.correctly_rounded,
             wrong={kind: self.wrong.get(kind, 0) + other.wrong.get(kind, 0) for kind in kinds},
             examples={**other.examples, **self.examples},

@@ -72,6 +72,8 @@ class Row:
         if found.parameters:
             content |= {"parameters": list(found.parameters), "given": self.given}
         content |= {"max_ulp": found.max_ulp, "at": float(found.at).hex(), "wrong": found.wrong}
+        if found.row:
+            content["row"] = found.row
         content |= {"inputs": found.inputs, "exhaustive": self.exhaustive}
         content |= {"correctly_rounded": found.correctly_rounded, "share": round(found.share, 9)}
         if self.same_bits_as:
@@ -90,6 +92,7 @@ class Row:
             float.fromhex(content["at"]),
             content["correctly_rounded"],
             dict(content["wrong"]),
+            row=content.get("row", ""),
         )
         return cls(
             found,

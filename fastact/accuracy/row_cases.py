@@ -214,14 +214,14 @@ class RowCase:
         return "-".join(row_digest(function, dtype) for function in KERNELS[self.name])
 
     def measure(self, dtype: str) -> Measurement:
-        """What the errors are on all the rows; `at` is the element's place in its row."""
+        """What the errors are on all the rows; `at` is the place of the worst element in `row`."""
         total = Measurement(self.name, self.form, dtype)
-        for x in adversarial_rows(dtype).values():
+        for row, x in adversarial_rows(dtype).items():
             for result, true, terms in FUNCTIONS[self.name](x):
                 error, wrong = difference(result, true, terms)
                 sized = np.where(np.isfinite(error), error, 0.0)
                 worst = int(np.argmax(sized))
                 rounded = int(np.count_nonzero(error <= 0.5))
                 found = Measurement(self.name, self.form, dtype, (), result.size, float(sized[worst]), worst, rounded)
-                total = total + replace(found, wrong=wrong)
+                total = total + replace(found, wrong=wrong, row=row)
         return total

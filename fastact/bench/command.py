@@ -6,12 +6,12 @@ import argparse
 import datetime
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from fastact.activation import Unfinished
 from fastact.bench.arrays import BARS_OF_ROWS, DTYPES, FORMS, LAYOUTS, Setting, numpy_dtype, parse_shape
 from fastact.bench.sizes import parse_size, size_name
+from fastact.command_options import KnownWords, add_dtype, words
 
 __all__ = ["add_arguments", "run"]
 
@@ -37,19 +37,6 @@ def _shapes(text: str) -> tuple[Setting, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _some_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    """A type for argparse: one or several of the `known` words, with commas between them."""
-
-    def chosen(text: str) -> tuple[str, ...]:
-        words = _names(text)
-        for word in words or ("",):
-            if word not in known:
-                raise argparse.ArgumentTypeError(f"invalid choice: {word!r} (choose from {', '.join(known)})")
-        return words
-
-    return chosen
-
-
 def _positive(text: str) -> int:
     number = int(text) if text.strip().isdecimal() else 0
     if not 1 <= number <= 1024:
@@ -57,15 +44,11 @@ def _positive(text: str) -> int:
     return number
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``fastact bench``; nothing heavy is imported for them."""
     parser.add_argument(
         "--functions",
-        type=_names,
+        type=words,
         metavar="A,B",
         help="functions to measure, elementwise or rows for all of a kind (default: all)",
     )
@@ -86,21 +69,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--layout",
-        type=_some_of(tuple(LAYOUTS)),
+        action=KnownWords,
+        const=tuple(LAYOUTS),
         default=("contiguous",),
         metavar="A,B",
         help=f"how the input lies in memory: {', '.join(LAYOUTS)}; the result is contiguous (default: contiguous)",
     )
-    parser.add_argument(
-        "--dtype",
-        type=_some_of(DTYPES),
-        default=("float32",),
-        metavar="A,B",
-        help=f"{', '.join(DTYPES)} (default: float32)",
-    )
+    add_dtype(parser, DTYPES, ("float32",))
     parser.add_argument(
         "--form",
-        type=_some_of(FORMS),
+        action=KnownWords,
+        const=FORMS,
         default=("forward",),
         metavar="A,B",
         help="forward, derivative, vjp (gradient times derivative), backward (a vjp from what the forward pass saves, "
@@ -124,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--libraries",
-        type=_names,
+        type=words,
         metavar="A,B",
         help="peers to measure beside fastact (default: all that are installed)",
     )

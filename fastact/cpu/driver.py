@@ -15,6 +15,7 @@ import numba
 
 from .compiler import jit_enabled
 from .layout import EVERY_SECOND, KINDS, MAX_OPERANDS, PAST_CACHES, SCALARS, SLOTS, Loop, Pool, UFunc, offset
+from .layout import LINE as LINE  # noqa: PLC0414  row_driver finds it here
 from .memory import (
     atomic_add,
     atomic_load,
@@ -45,7 +46,6 @@ def jit(function: F) -> F:
 
 BUFFERS = 40960  # bytes of all operands that are in flight when an operand has to be gathered or scattered
 BUFFER = 8192  # and of one at most: these stay in the first cache, and what is between two parts costs little
-LINE = 64
 ALIGN = 512  # elements from which on it pays to begin with a few that bring the rest to whole cache lines
 CHUNK = 1 << 13  # elements a thread takes at a time at least: taking them is free, and work is balanced
 CHUNKS = 16  # for each thread, so that none waits long for the last, though some have less of their core than others

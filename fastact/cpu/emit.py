@@ -11,7 +11,7 @@ from typing import Any
 from llvmlite import ir
 
 from .lanes import Builder, Lanes, Target, call_intrinsic, concatenate, shuffle, splat, split, suffix, vector
-from .layout import EVERY_SECOND, PAST_CACHES
+from .layout import EVERY_SECOND, LINE, PAST_CACHES
 
 POINTER = ir.IntType(8).as_pointer()
 INTP = ir.IntType(64)
@@ -288,7 +288,6 @@ def narrow(value: Lanes, dtype: str) -> Any:
     return builder.trunc(rounded.value, stored)
 
 
-LINE = 64
 WRITE_AHEAD = 512
 """Bytes ahead of a store that its cache line is asked for."""
 PAGE = 4096

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 
+LINE = 64  # bytes of a cache line
 MAX_OPERANDS = 12
 MAX_CORE_DIMS = 7
 SLOTS = 64

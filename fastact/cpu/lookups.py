@@ -14,10 +14,10 @@ from typing import Any
 from llvmlite import ir
 
 from .lanes import FLOAT, Builder, Lanes, concatenate
-from .transpose import PIECE, exchange
+from .layout import LINE
+from .transpose import SHUFFLED, exchange
 
 _OFFSET, _BYTE = ir.IntType(64), ir.IntType(8)
-_LINE = 64  # bytes of a cache line
 _LONGEST = 32  # bytes of a vector that is loaded in pieces; for longer ones there are instructions that look up
 
 
@@ -25,7 +25,7 @@ def in_rows(i: Lanes, tables: Sequence[Sequence[float]]) -> list[Lanes]:
     """``i.lookup(table)`` for each of the tables, which are equally long; the lanes are one, or whole pieces."""
     builder, size = i.builder, i.width // 8
     element = FLOAT[i.width]
-    side = PIECE // size
+    side = SHUFFLED // size
     columns = max(1 << (len(tables) - 1).bit_length(), side)  # a power of two, so that a shift makes an offset
     rows = _stored(builder, element, tables, columns)
     offsets = _apart((i & (len(tables[0]) - 1)) << (columns * size).bit_length() - 1)
@@ -38,7 +38,7 @@ def in_rows(i: Lanes, tables: Sequence[Sequence[float]]) -> list[Lanes]:
         part: list[Any] = []
         for first in range(0, len(tables), side):
             pieces = [
-                builder.load(_place(builder, rows, offset, first * size, ir.VectorType(element, side)), align=PIECE)
+                builder.load(_place(builder, rows, offset, first * size, ir.VectorType(element, side)), align=SHUFFLED)
                 for offset in offsets[start : start + native]
             ]
             part += exchange(builder, [concatenate(builder, pieces[k::side]) for k in range(side)], side)
@@ -76,5 +76,5 @@ def _stored(builder: Builder, element: ir.Type, tables: Sequence[Sequence[float]
         array = ir.ArrayType(element, len(entries))
         stored = ir.GlobalVariable(builder.module, array, name)
         stored.initializer = ir.Constant(array, entries)
-        stored.global_constant, stored.linkage, stored.align = True, "internal", _LINE
+        stored.global_constant, stored.linkage, stored.align = True, "internal", LINE
     return builder.bitcast(stored, _BYTE.as_pointer())

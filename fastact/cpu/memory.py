@@ -19,7 +19,7 @@ from .emit import INTP, POINTER, load_at, store_at
 from .lanes import call_intrinsic
 from .machine import target
 from .strides import emit_copy_rows, emit_fill_rows, emit_gather, emit_pack_rows, emit_scatter
-from .transpose import PIECE, emit_matrices, turned_in_registers
+from .transpose import SHUFFLED, emit_matrices, turned_in_registers
 
 types: Any = numba_types  # its names are made at run time
 _FLAGS, _INEXACT = 0x3F, 0x20  # of the MXCSR register
@@ -86,7 +86,7 @@ def _transpose(builder: Any, to: Any, source: Any, step: Any, n: Any, rows: Any,
     columns, results = (_pointer(builder, p, POINTER.pointee) for p in (source, to))
     sides = (columns, step), (results, builder.mul(n, itemsize))
     for size in (4, 8, 2):
-        least = PIECE // size
+        least = SHUFFLED // size
         side, tall = turned_in_registers(size, target())
         with builder.if_then(builder.icmp_signed("==", itemsize, INTP(size))):
             fits = builder.icmp_signed(">=", n, INTP(tall)), builder.icmp_signed(">=", rows, INTP(side))

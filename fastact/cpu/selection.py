@@ -20,6 +20,7 @@ from ..kernels.language import select
 from ..kernels.sparse import ROUNDING, Projection, State, larger
 from .emit import INTP, ITEMSIZE, POINTER, element, loop, narrow, widen
 from .lanes import Builder, Lanes, Target, call_intrinsic, splat, split
+from .layout import LINE
 from .row_arena import LONG, STRIDED
 from .row_frame import arena_in
 from .support import Variable, find_support, result
@@ -27,7 +28,6 @@ from .transpose import emit_transpose
 
 BLOCK = 128  # bytes of a block, and of the lanes for short rows
 LIST = 1 << 14  # bytes of the list of entries
-LINE = 64
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from numba.core import cgutils
 
 from .emit import INTP, counted, load_at, repeat, store_at, store_masked
 from .lanes import Builder, Target
+from .layout import LINE
 
 _SIZES = (4, 8, 2)
-_LINE = 64
 # Distances, in elements, that are worth code of their own: beyond, one load an element is as fast as the shuffles.
 _NEAR = (1, 2, -1, -2, 3, 4)
 _AT_ONCE = 8
@@ -38,7 +38,7 @@ def emit_pack_rows(builder: Builder, to: Any, source: Place, size: Any, rows: An
 
     Most of what is written is whole aligned lines. What is written beyond a row, the next one writes again.
     """
-    kind = ir.VectorType(_integer(1), _LINE)
+    kind = ir.VectorType(_integer(1), LINE)
 
     def each(row: Any) -> None:
         start, origin = builder.add(to, builder.mul(row, size)), builder.add(source[0], builder.mul(row, source[1]))
@@ -47,8 +47,8 @@ def emit_pack_rows(builder: Builder, to: Any, source: Place, size: Any, rows: An
             store_at(builder, builder.add(start, at), load_at(builder, builder.add(origin, at), kind))
 
         line(INTP(0))
-        aligned = builder.sub(INTP(_LINE), builder.and_(start, INTP(_LINE - 1)))
-        counted(builder, aligned, size, _LINE, line)
+        aligned = builder.sub(INTP(LINE), builder.and_(start, INTP(LINE - 1)))
+        counted(builder, aligned, size, LINE, line)
 
     counted(builder, INTP(0), builder.sub(rows, INTP(1)), 1, each)
 
@@ -58,7 +58,7 @@ def emit_fill_rows(builder: Builder, to: Place, source: Place, n: Any, rows: Any
 
     def begin(size: int, row: Any) -> Callable[[Any, int], None]:
         start, origin = (builder.add(p, builder.mul(row, step)) for p, step in (to, source))
-        line = repeat(builder, load_at(builder, origin, _integer(size)), _LINE // size)
+        line = repeat(builder, load_at(builder, origin, _integer(size)), LINE // size)
 
         def move(at: Any, width: int) -> None:
             first = ir.Constant(ir.VectorType(ir.IntType(32), width // size), list(range(width // size)))
@@ -80,9 +80,9 @@ def _cover(
     """
 
     def long(row: Any) -> None:
-        move, last = begin(row), builder.sub(size, INTP(_LINE))
-        counted(builder, INTP(0), last, _LINE, lambda at: move(at, _LINE))
-        move(last, _LINE)
+        move, last = begin(row), builder.sub(size, INTP(LINE))
+        counted(builder, INTP(0), last, LINE, lambda at: move(at, LINE))
+        move(last, LINE)
 
     def short(width: int, row: Any) -> None:
         move = begin(row)
@@ -92,9 +92,9 @@ def _cover(
     def exact(width: int, row: Any) -> None:
         begin(row)(INTP(0), width)
 
-    with builder.if_then(builder.icmp_signed(">=", size, INTP(_LINE))):
+    with builder.if_then(builder.icmp_signed(">=", size, INTP(LINE))):
         counted(builder, INTP(0), rows, 1, long)
-    width = _LINE // 2
+    width = LINE // 2
     while width >= least:
         with _when_equal(builder, size, INTP(width)):
             counted(builder, INTP(0), rows, 1, partial(exact, width))
@@ -108,7 +108,7 @@ def emit_gather(builder: Builder, to: Any, source: Any, stride: Any, n: Any, ite
     """Append code that copies `n` elements, `stride` bytes apart from `source` on, to consecutive places from `to`."""
 
     def group(size: int, ratio: int, i: Any) -> None:
-        count = _LINE // size
+        count = LINE // size
         kind = ir.VectorType(_integer(size), count * abs(ratio))
         window = load_at(builder, _window(builder, source, i, size, ratio), kind)
         undefined = ir.Constant(window.type, ir.Undefined)
@@ -126,7 +126,7 @@ def emit_scatter(builder: Builder, to: Any, stride: Any, source: Any, n: Any, it
     """Append code that copies `n` consecutive elements from `source` on to places `stride` bytes apart from `to` on."""
 
     def group(size: int, ratio: int, i: Any) -> None:
-        count = _LINE // size
+        count = LINE // size
         value = load_at(builder, _plus(builder, source, i, size), ir.VectorType(_integer(size), count))
         undefined = ir.Constant(value.type, ir.Undefined)
         places, wide = _places(size, ratio), count * abs(ratio)
@@ -154,14 +154,14 @@ def _plus(builder: Builder, address: Any, i: Any, size: int) -> Any:
 
 def _places(size: int, ratio: int) -> list[int]:
     """Where in a window the elements of a group are."""
-    count, apart = _LINE // size, abs(ratio)
+    count, apart = LINE // size, abs(ratio)
     return [apart * k if ratio > 0 else apart * (count - k) - 1 for k in range(count)]
 
 
 def _window(builder: Builder, start: Any, i: Any, size: int, ratio: int) -> Any:
     """The lowest address of a group of elements and of what lies between them up to the element after the group."""
     first = builder.add(start, builder.mul(i, INTP(ratio * size)))
-    return first if ratio > 0 else builder.add(first, INTP(size + ratio * _LINE))
+    return first if ratio > 0 else builder.add(first, INTP(size + ratio * LINE))
 
 
 def _emit(
@@ -176,7 +176,7 @@ def _emit(
     done = cgutils.alloca_once_value(builder, INTP(0))
     for size in _SIZES:
         with _when_equal(builder, itemsize, INTP(size)):
-            count = _LINE // size
+            count = LINE // size
             for ratio in near:
                 # a window ends just before the element after the group: there must be one, to load nothing beyond it
                 grouped = builder.and_(builder.sub(n, INTP(int(abs(ratio) > 1))), INTP(-count))

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import numba
 
-from .driver import ALIGN, L_INPUTS, L_ITEMSIZE, L_POOL, LINE, P_COLLECT, P_PIECE, P_SPREAD, WORD, jit, operands
-from .layout import Pool, offset
+from .driver import ALIGN, L_INPUTS, L_ITEMSIZE, L_POOL, P_COLLECT, P_PIECE, P_SPREAD, WORD, jit, operands
+from .layout import LINE, Pool, offset
 from .memory import call, call_void, copy_rows, fence, fill_rows, pack_rows, peek, poke, stack, transpose
 
 AXES = 32
 ROOM = 40960  # bytes of all operands of a tile
 MOST = 16384  # and of one: what is in buffers at once shall stay in the first cache
 ALONE = 1024  # bytes of a row from which on it costs less to call the block for it than to copy it
-PIECE = 16  # bytes of a row and of a column from which on they can be transposed in registers
+LEAST_TURNED = 16  # bytes of a row and of a column from which on they can be transposed in registers
 NEAR = 4  # elements apart that shuffles bring together
 P_COLLECT_ROWS, P_SPREAD_ROWS = offset(Pool, "collect_rows"), offset(Pool, "spread_rows")
 
@@ -55,7 +55,7 @@ def collect_rows(to: int, source: int, step: int, n: int, jump: int, rows: int, 
     elif abs(jump) > NEAR * itemsize or abs(jump) >= abs(step) or rows == 1:
         for k in range(rows):
             call_void(one, to + k * size, source + k * jump, step, n, itemsize)
-    elif min(size, high) >= PIECE:
+    elif min(size, high) >= LEAST_TURNED:
         columns, apart = source, step
         if jump != itemsize:
             columns, apart = column_room(), high

@@ -10,7 +10,7 @@ from llvmlite import ir
 from .emit import INTP, counted, load_at, store_at
 from .lanes import Builder, Target, concatenate, shuffle
 
-PIECE = 16  # bytes that shuffles need not leave
+SHUFFLED = 16  # bytes that shuffles need not leave: those of the shortest register
 
 Side = tuple[Any, Any]  # a pointer, and how many bytes further the next row or column is
 
@@ -20,8 +20,8 @@ def turned_in_registers(size: int, target: Target) -> tuple[int, int]:
 
     A row of it is half a vector: loads bring two to one, and what remains for shuffles is a level less.
     """
-    whole = max(PIECE, target.vector_bytes)
-    return max(PIECE, whole // 2) // size, whole // size
+    whole = max(SHUFFLED, target.vector_bytes)
+    return max(SHUFFLED, whole // 2) // size, whole // size
 
 
 def emit_transpose(
@@ -32,7 +32,7 @@ def emit_transpose(
     Returns, as a bit, whether it was done: a matrix with too few rows or columns is left to the caller.
     """
     size = _bytes(kind)
-    side = PIECE // size  # elements of a piece, and how many columns go at once
+    side = SHUFFLED // size  # elements of a piece, and how many columns go at once
     tall = 4 * side  # how many rows
     (rows_at, row_step), (columns_at, column_step) = by_row, by_column
 
@@ -148,7 +148,7 @@ def _bytes(kind: ir.Type) -> int:
 def _turn(builder: Builder, lines: list[Any]) -> list[Any]:
     """The columns of a matrix whose rows are `lines`, of a shape that `turned_in_registers` knows."""
     side, tall = lines[0].type.count, len(lines)
-    within = PIECE // _bytes(lines[0].type.element)
+    within = SHUFFLED // _bytes(lines[0].type.element)
     together = tall // (side // within)  # lines that have their pieces in the same vectors
     groups = []
     for first in range(0, tall, together):

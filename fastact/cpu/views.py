@@ -14,7 +14,6 @@ from .driver import (
     L_INPUTS,
     L_ITEMSIZE,
     L_SCALARS,
-    LINE,
     P_SHARE,
     P_STREAM,
     P_WHOLE,
@@ -26,7 +25,7 @@ from .driver import (
     operands,
     record,
 )
-from .layout import MAX_OPERANDS, PAST_CACHES, Pool, offset
+from .layout import LINE, MAX_OPERANDS, PAST_CACHES, Pool, offset
 from .memory import call, call_void, enter, leave, peek, poke, stack, store_rounded
 from .quick import (
     A_DATA,
@@ -75,7 +74,7 @@ from .tiles import (
 )
 
 P_NEW_ARRAY, P_WALK_CHUNK = offset(Pool, "new_array"), offset(Pool, "walk_chunk")
-LONG = 2048  # bytes of a row from which on it is taken by itself
+LONG_ROW = 2048  # bytes of a row from which on it is taken by itself
 TURNED = 64  # bytes of a tile along the axis along which an input is contiguous: a cache line
 APART = 256  # and if the elements of that input are only near each other
 
@@ -260,7 +259,7 @@ def _plan(walk: int, arrays: int, axes: int, fresh: bool, size: int, pool: int) 
         # as many for each tile, but whole lines of the result
         tiles, most = (wide * rows + room - 1) // room, room // rows
         columns = min(wide, ((wide + tiles - 1) // tiles + line - 1) & -line, most & -line if most > line else most)
-    elif wide * itemsize < LONG:
+    elif wide * itemsize < LONG_ROW:
         columns = wide
         rows = room // wide
         rows = min(high, rows & -line if rows > line else rows)

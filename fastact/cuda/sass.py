@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 
-_LINE = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(.*?);", re.MULTILINE)
+_INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(.*?);", re.MULTILINE)
 _LABEL = re.compile(r"^(\.L_x_\d+):")
 _TARGET = re.compile(r"`\((\.L_x_\d+)\)")
 _REGISTER = re.compile(r"\bR(\d+)\b")
@@ -91,7 +91,7 @@ def disassemble(cubin: bytes) -> Code:
         if label is not None:
             labels[label[1]] = len(instructions)
             continue
-        found = _LINE.match(line)
+        found = _INSTRUCTION.match(line)
         if found is not None and operation(found[1]) != "NOP":
             instructions.append(found[1])
     return Code(tuple(instructions), labels)

@@ -11,8 +11,8 @@ from .source import FLOAT_NAMES, Tables, device_function
 
 THREADS = 256
 # Operations of a kernel that gets more registers, and words of one for a single result that gets still more: with fewer
-# it would spill. Of 16-bit arrays a thread has most elements, and LONG takes longer than memory does.
-LONG, LONGEST = 44, 120
+# it would spill. Of 16-bit arrays a thread has most elements, and LONG_KERNEL takes longer than memory does.
+LONG_KERNEL, LONGEST_KERNEL = 44, 120
 LOADS = 2  # of 16 bytes that a thread has in flight for each input
 MANY_LOADS = 4  # where a kernel is slower than memory, or looks results up, so that more elements share a beginning
 MAX_DIMS = 8
@@ -323,10 +323,10 @@ def contiguous(kernel: Kernel, graph: Graph, cheap: Mapping[int, str] | None = N
     results = ", ".join(f"w{k}[{per_load}]" for k in range(kernel.outputs))
     stored = "\n".join(f"      ((uint4 *)(y{k} + base))[{place}] = pack16(w{k});" for k in range(kernel.outputs))
     operations = sum(graph.nodes[k].op != "const" for k in graph.used())
-    blocks = "FEWER_BLOCKS" if operations > LONG or kernel.outputs > 1 else "BLOCKS"
+    blocks = "FEWER_BLOCKS" if operations > LONG_KERNEL or kernel.outputs > 1 else "BLOCKS"
     words, half = operations * kernel.width // 32, ITEMSIZE[kernel.dtype] == 2
-    long = usual is not None or operations > LONG
-    if kernel.loads > LOADS or (long and half) or (words > LONGEST and kernel.outputs == 1):
+    long = usual is not None or operations > LONG_KERNEL
+    if kernel.loads > LOADS or (long and half) or (words > LONGEST_KERNEL and kernel.outputs == 1):
         blocks = "FEWEST_BLOCKS"  # of which each has more under way
     return f"""{prologue(kernel.dtype)}
 {tables.definition()}
