@@ -39,8 +39,12 @@ class Calls:
     def time_call(self, way: str) -> None:
         self.call()
 
+    time_call.pretty_name = "A call on one element"
+
     def time_numpy_exp(self, way: str) -> None:
         self.beside()
+
+    time_numpy_exp.pretty_name = "np.exp called in the same way"
 
 
 def measure() -> list[dict[str, Any]]:

@@ -32,6 +32,8 @@ class Catalogue(Prepared):
     def time_forward(self, name: str) -> None:
         self.call()
 
+    time_forward.pretty_name = "Forward in cache, every function"
+
 
 class Limits:
     """What the machine allows: a copy of as many bytes, and what the arithmetic needs if llvm-mca is there."""
@@ -47,8 +49,12 @@ class Limits:
     def time_memcpy(self, n: int) -> None:
         self.ways[0]()
 
+    time_memcpy.pretty_name = "What the machine allows: memcpy of input and result"
+
     def time_copying_loop(self, n: int) -> None:
         self.ways[1]()
+
+    time_copying_loop.pretty_name = "What the machine allows: a compiled copy of input and result"
 
 
 class Arithmetic:
@@ -64,6 +70,8 @@ class Arithmetic:
         except NoBound:
             return float("nan")
 
+    track_cycles.pretty_name = "Arithmetic: least cycles an element (llvm-mca)"
+
 
 class Forms(Prepared):
     """Derivatives, and the fused forms that save a pass over memory."""
@@ -76,6 +84,8 @@ class Forms(Prepared):
 
     def time_form(self, name: str, form: str) -> None:
         self.call()
+
+    time_form.pretty_name = "Derivatives and fused forms, in cache"
 
 
 class Sizes(Prepared):
@@ -90,6 +100,8 @@ class Sizes(Prepared):
     def time_size(self, name: str, n: int) -> None:
         self.call()
 
+    time_size.pretty_name = "From one element to past the caches"
+
 
 class Dtypes(Prepared):
     """Half as wide, twice as wide."""
@@ -103,6 +115,8 @@ class Dtypes(Prepared):
     def time_dtype(self, name: str, dtype: str) -> None:
         self.call()
 
+    time_dtype.pretty_name = "Other dtypes, in cache"
+
 
 class Layouts(Prepared):
     """Inputs that are not one contiguous block."""
@@ -115,6 +129,8 @@ class Layouts(Prepared):
 
     def time_layout(self, name: str, layout: str) -> None:
         self.call()
+
+    time_layout.pretty_name = "Inputs that are not contiguous, in cache"
 
 
 class Masked:
@@ -132,6 +148,8 @@ class Masked:
     def time_where(self, name: str) -> None:
         self.function(self.x, out=self.out, where=self.mask)
 
+    time_where.pretty_name = "Half of the elements asked for with where="
+
 
 class Rows(Prepared):
     """Along an axis: many short rows, few long ones, one, and rows that lie across memory."""
@@ -146,6 +164,8 @@ class Rows(Prepared):
     def time_rows(self, name: str, shape: str) -> None:
         self.call()
 
+    time_rows.pretty_name = "Functions along an axis, by shape"
+
 
 class RowGradients(Prepared):
     """From the saved output."""
@@ -158,3 +178,5 @@ class RowGradients(Prepared):
 
     def time_rows(self, name: str, shape: str) -> None:
         self.call()
+
+    time_rows.pretty_name = "Gradients along an axis from the saved output"

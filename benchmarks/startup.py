@@ -25,14 +25,22 @@ class Startup:
     def timeraw_import_numpy(self) -> str:
         return "import numpy"
 
+    timeraw_import_numpy.pretty_name = "Start-up: import numpy"
+
     def timeraw_import_numpy_and_numba(self) -> str:
         return "import numpy, numba"
+
+    timeraw_import_numpy_and_numba.pretty_name = "Start-up: import numpy and numba"
 
     def timeraw_import(self) -> str:
         return "import fastact"
 
+    timeraw_import.pretty_name = "Start-up: import fastact"
+
     def timeraw_first_call(self) -> str:
         return "import numpy, fastact; fastact.gelu(numpy.ones(4, 'f4'))"
+
+    timeraw_first_call.pretty_name = "Start-up: first result, code on disk"
 
 
 EMPTY = """
@@ -54,11 +62,17 @@ class Compiling:
     def timeraw_first_of_all(self) -> tuple[str, str]:
         return "fastact.relu(x)", EMPTY
 
+    timeraw_first_of_all.pretty_name = "Empty cache: the first function of all"
+
     def timeraw_one_more(self) -> tuple[str, str]:
         return "fastact.gelu(x)", EMPTY + "fastact.relu(x)"
 
+    timeraw_one_more.pretty_name = "Empty cache: one more elementwise function"
+
     def timeraw_one_more_along_rows(self) -> tuple[str, str]:
         return "fastact.softmax(x)", EMPTY + "fastact.relu(x)"
+
+    timeraw_one_more_along_rows.pretty_name = "Empty cache: softmax after an elementwise function"
 
 
 ROUNDS = 15
