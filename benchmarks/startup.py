@@ -105,5 +105,22 @@ def measure() -> list[dict[str, Any]]:
     ]
 
 
+FIRST_OF_ALL = {"relu": [], "softmax": [], "gelu, after relu": ["relu"], "softmax, after relu": ["relu"]}
+"""What is called first in a cache -> what was called before."""
+
+
+def measure_empty() -> list[dict[str, Any]]:
+    """The first results of all: each in a process of its own, with an empty cache."""
+    results = []
+    for what, before in FIRST_OF_ALL.items():
+        calls = "".join(f"fastact.{name}(x)\n" for name in before)
+        name = what.partition(",")[0]
+        program = f"{EMPTY}{calls}from time import perf_counter\nstart = perf_counter()\nfastact.{name}(x)\n"
+        command = [sys.executable, "-c", f"{program}print(perf_counter() - start)"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        results.append({"what": what, "seconds": float(done.stdout)})
+    return results
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(), indent=1))
+    print(json.dumps(measure_empty() if "--empty" in sys.argv[1:] else measure(), indent=1))

@@ -434,3 +434,44 @@ def test_formulas_leave_their_input_alone() -> None:
             with np.errstate(all="ignore"):
                 call(x, out, np.empty_like(x))
             np.testing.assert_array_equal(x, before, err_msg=name)
+
+
+# --- a machine that does something else ------------------------------------------------------------
+
+
+def test_disturbed_figures_are_named() -> None:
+    made = _made_up({"fastact": 1.0, "torch": 2.0}, {})
+    assert report.disturbed(made) == ""
+    made.cells[0].times["torch"] = Time(2.0, 3.1, 5)
+    assert report.disturbed(made).startswith("the machine did something else during 1 of 2 figures")
+    assert report.disturbed(made).endswith(": relu at 1 (torch)")
+
+
+@pytest.mark.parametrize(("later", "rounds"), [(1.0, 3), (2.0, 6)])
+def test_a_disturbed_cell_gets_as_many_rounds_again(later: float, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = iter([1.0, *[later] * 99])
+    monkeypatch.setattr(measure, "_calls_a_batch", lambda call, seconds: 1)
+    monkeypatch.setattr(measure, "_batch", lambda call, number: 1e-6 * next(batches))
+    settings = (Setting(1),)
+    plan = Plan(("relu",), settings, ("fastact",), ("float32",), ("forward",), 1, 3, 1e-4, 1.0, accuracy=False)
+    made = Report(plan)
+    measure.measure(made, lambda what: None)
+    assert made.cells[0].times["fastact"].rounds == rounds
+
+
+def test_a_busy_machine_is_said_so_first(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [*SHORT, "--libraries", "numpy", "--functions", "relu", "--threads", "1", "--no-accuracy"]
+    for load, said in ((0.0, False), (1e3, True)):
+        monkeypatch.setattr(command.os, "getloadavg", lambda load=load: (load, load, load), raising=False)
+        assert bench(*arguments) == 0
+        assert ("1000.0 other programs or threads share the" in capsys.readouterr().out) == said
+
+
+def test_every_row_function_has_an_error_in_the_sample() -> None:
+    """A cell without a figure says nothing."""
+    pytest.importorskip("gmpy2")
+    for name, row in PEERS.items():
+        if row.rows:
+            true = truth(name, "forward", "float32")
+            assert true is not None, name
+            assert measure_error(cases.prepare_on(name, "forward", "fastact", true.x, true.g), true).max_ulp < 2, name

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import doctest
 import importlib.util
+import io
+import itertools
 import os
 import re
 import shutil
@@ -35,6 +38,34 @@ def generate() -> ModuleType:
 def test_every_public_name_is_on_exactly_one_page(generate: ModuleType) -> None:
     listed = [name for page in generate.contents().values() for name in page]
     assert sorted(listed) == names(), "docs/generate.py: contents() must list every public name once"
+
+
+def test_every_column_has_a_name_of_its_own(generate: ModuleType) -> None:
+    tables = [generate.cuda_table(), generate.cuda_above_table(), *map(generate.accuracy_table, generate.KEPT)]
+    heads = [next(csv.reader(io.StringIO(table))) for table in tables]
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    above = [head for head, line in itertools.pairwise(lines) if re.fullmatch(r"\|(-+\|)+", line)]
+    heads += [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in above if line.strip("| ")]
+    for head in heads:
+        assert "" not in head, head
+        assert len(set(head)) == len(head), head
+
+
+def test_formulas_say_what_their_symbols_stand_for() -> None:
+    """A word in a formula is a function or a parameter of the library, of mathematics, or said after "with"."""
+    known = {"x", "y", "z", "exp", "log", "sqrt", "erfc", "max", "min", "if", "else", "with", "pi", *fa.CATALOGUE}
+    for record in fa.CATALOGUE.values():
+        parameters = {p.name for p in record.parameters}
+        formulas = [
+            record.formula,
+            record.derivative_formula,
+            record.output_formula,
+            *record.parameter_formulas.values(),
+        ]
+        for formula in formulas:
+            said = set(re.findall(r"(?:with|,) (\w+'?)(?:\(x\))? =", formula))
+            used = set(re.findall(r"[A-Za-z_]\w*'?", formula))
+            assert used <= known | parameters | said, f"{record.name}: {formula}: {used - known - parameters - said}"
 
 
 def test_the_contents_need_neither_sphinx_nor_matplotlib() -> None:

@@ -45,7 +45,7 @@ def table(name: str, command: str) -> str:
     lines = [
         f"`{command}`, {run['date'][:10]}, {machine}; {versions}. Best of the rounds, ns per element.",
         "",
-        "| function | fastact | fastest peer | fastact is faster by | largest error, ULP: fastact | torch |",
+        "| function | fastact | fastest peer | fastact is faster by | error of fastact, ULP | error of torch, ULP |",
         "|---|---|---|---|---|---|",
     ]
     times = {(r["function"], r["library"]): r for r in run["results"]}
@@ -80,8 +80,8 @@ def accuracy() -> str:
         f"{len(rows)} sweeps of {every:,} inputs in all, {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}, "
         f"{' or '.join(sorted(versions))}. Wrong zeros, NaNs, infinities and signs: {wrong}.",
         "",
-        "| largest error, ULP | float32: f | f′ | by parameters | correctly rounded: f | f′ "
-        "| float64: f | f′ | by parameters | float16, bfloat16 |",
+        "| largest error, ULP | float32: f | float32: f′ | float32: by parameters | f correctly rounded "
+        "| f′ correctly rounded | float64: f | float64: f′ | float64: by parameters | float16, bfloat16 |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in fa.CATALOGUE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,8 @@ __all__ = ["add_arguments", "run"]
 
 SIZES = "1,100,10000,64Ki,1M,16M"
 QUICK_SIZES = "1,64Ki"
+BUSY = 0.5
+"""What the rest of the machine may do, as a share of its cores, before it is said."""
 
 
 class _BadArgument(ValueError):
@@ -236,6 +239,14 @@ def _check_files(args: argparse.Namespace) -> None:
             require_matplotlib()
 
 
+def _busy(cores: int) -> str:
+    """What is to be said of a machine that has work already."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # Windows has none
+    if load < BUSY * cores:
+        return ""
+    return f"{load:.1f} other programs or threads share the {cores} cores: figures of several threads mean little now"
+
+
 def run(args: argparse.Namespace) -> int:
     """Measure, print and write. The exit status is 0, 1 where fastact failed, 2 for a bad argument."""
     try:
@@ -257,7 +268,7 @@ def _run(args: argparse.Namespace) -> int:
     from fastact.bench.files import to_csv, to_json
     from fastact.bench.libraries import available_cores
     from fastact.bench.measure import Plan, Report, measure
-    from fastact.bench.report import accuracy_tables, group_table, summary, tables
+    from fastact.bench.report import accuracy_tables, disturbed, group_table, summary, tables
     from fastact.bench.screen import Screen
 
     threads = args.threads or available_cores()
@@ -280,6 +291,9 @@ def _run(args: argparse.Namespace) -> int:
     screen = Screen()
     beside = ", ".join(libraries[1:]) or "nothing: no peer is chosen"
     screen.line(f"fastact beside {beside}; times are the best of up to {plan.rounds} rounds")
+    busy = _busy(available_cores())
+    if busy:
+        screen.line(f"note: {busy}")
     start = time.monotonic()
     set_threads(threads, list(libraries))
     status = 0
@@ -297,6 +311,9 @@ def _run(args: argparse.Namespace) -> int:
         screen.table(overview)
     for note in report.notes:
         screen.line(f"note: {note}")
+    doubt = disturbed(report)
+    if doubt:
+        screen.line(f"note: {doubt}")
     if args.json:
         to_json(report, args.json, date)
     if args.csv:

@@ -47,6 +47,8 @@ __all__ = [
 ]
 
 FEWEST_ROUNDS = 2
+DISTURBED = 1.5
+"""By what factor half of a library's rounds took longer than the best, where something else was going on."""
 SETTLE_SECONDS, SETTLE_TURNS = 0.01, 5
 TURNS = 1000
 """Elements from which the loop turns often enough for its throughput to matter."""
@@ -88,6 +90,16 @@ class Time:
     best: float
     median: float
     rounds: int
+
+    @classmethod
+    def of(cls, taken: list[float]) -> Time:
+        """What is kept of the rounds."""
+        return cls(min(taken), statistics.median(taken), len(taken))
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the best is not to be trusted: it may have been disturbed as well, only less."""
+        return self.median > DISTURBED * self.best
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +272,13 @@ def _measure_cell(report: Report, name: str, form: str, dtype: str, setting: Set
         numbers = {key: _calls_a_batch(call, plan.batch_seconds) for key, call in calls.items()}
         taken: dict[str, list[float]] = {key: [] for key in calls}
         order, shuffle = list(calls), random.Random(x.size).shuffle
-        for turn in range(plan.rounds):
+        for turn in range(2 * plan.rounds):
+            if turn == plan.rounds and not any(Time.of(taken[library]).disturbed for library in cases):
+                break  # else all get as many rounds again
             shuffle(order)
             for key in order:
                 spent = sum(taken[key]) * numbers[key]
-                if turn < FEWEST_ROUNDS or spent < plan.case_seconds:
+                if turn % plan.rounds < FEWEST_ROUNDS or spent < plan.case_seconds:
                     if plan.threads > 1:
                         _settle(calls[key])
                     else:
@@ -272,7 +286,7 @@ def _measure_cell(report: Report, name: str, form: str, dtype: str, setting: Set
                     taken[key].append(_batch(calls[key], numbers[key]))
             if bound is not None:
                 hertz = max(hertz, clock())
-    times = {key: Time(min(t), statistics.median(t), len(t)) for key, t in taken.items()}
+    times = {key: Time.of(t) for key, t in taken.items()}
     beside = {key: time for key, time in times.items() if key not in cases}
     ways = [key for key in beside if key.startswith(f"{COPY} ")]
     if ways:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastact.bench.measure import CONTIGUOUS, COPY, FROM_X, IN_CACHE, RELU, Cell, Report
+from fastact.bench.measure import CONTIGUOUS, COPY, DISTURBED, FROM_X, IN_CACHE, RELU, Cell, Report
 
 __all__ = [
     "SHORT",
@@ -16,6 +16,7 @@ __all__ = [
     "accuracy_tables",
     "behind_limit",
     "behind_loop",
+    "disturbed",
     "geometric_mean",
     "group_table",
     "groups",
@@ -315,6 +316,21 @@ def group_table(report: Report) -> Table | None:
         return None
     header = ("dtype, form, size", "ahead in", "geometric mean", "worst", "where", *(("/limit",) * limits))
     return Table(f"against the fastest peer, {_threads(report)}", header, tuple(rows), "", frozenset(behind))
+
+
+def disturbed(report: Report) -> str:
+    """Which figures are in doubt, because half of the rounds took much longer than the best; nothing if none are."""
+    found = [
+        f"{cell.function}{kind_of(report, cell.form, cell.dtype)} at {cell.setting.name} ({_short(library)})"
+        for cell in report.cells
+        for library, time in cell.times.items()
+        if time.disturbed
+    ]
+    if not found:
+        return ""
+    every = sum(len(cell.times) for cell in report.cells)
+    why = f"half of their rounds took {DISTURBED:g} times as long as the best, or longer"
+    return f"the machine did something else during {len(found)} of {every} figures ({why}): {_names(found)}"
 
 
 def summary(report: Report) -> dict[str, Any]:
