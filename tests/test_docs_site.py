@@ -56,13 +56,8 @@ def test_formulas_say_what_their_symbols_stand_for() -> None:
     known = {"x", "y", "z", "exp", "log", "sqrt", "erfc", "max", "min", "if", "else", "with", "pi", *fa.CATALOGUE}
     for record in fa.CATALOGUE.values():
         parameters = {p.name for p in record.parameters}
-        formulas = [
-            record.formula,
-            record.derivative_formula,
-            record.output_formula,
-            *record.parameter_formulas.values(),
-        ]
-        for formula in formulas:
+        formulas = [record.formula, record.derivative_formula, record.output_formula]
+        for formula in [*formulas, *record.parameter_formulas.values()]:
             said = set(re.findall(r"(?:with|,) (\w+'?)(?:\(x\))? =", formula))
             used = set(re.findall(r"[A-Za-z_]\w*'?", formula))
             assert used <= known | parameters | said, f"{record.name}: {formula}: {used - known - parameters - said}"
