@@ -30,6 +30,7 @@ from fastact.bench.libraries import REQUIRED, required
 from fastact.bench.peers import PEERS
 from fastact.documentation_rows import ROW_DOCS, row_doc
 from tools import follow
+from tools.stub import shared
 
 ROOT = Path(__file__).parents[1]
 FILES = "fastact/accuracy/", "fastact/bench/", "fastact/documentation_rows.py"
@@ -118,6 +119,15 @@ def test_digests_of_row_calls_belong_to_their_functions() -> None:
     assert all(any(belongs_to(call, name) for name in (*ROWS, *LOSSES)) for call in ROW_CALLS)
     assert belongs_to("swish_vjp", "swish")
     assert not belongs_to("softmax", "soft")
+
+
+def test_two_defaults_of_one_name_are_two_classes_of_the_stub() -> None:
+    """Say, `threshold`, which is 0 in one function and has no default in another."""
+    usual = ("_x_threshold", "class _x_threshold(Protocol): threshold = 0.0")
+    other = ("_x_threshold", "class _x_threshold(Protocol): threshold")
+    found, classes = shared({"step": usual, "step_vjp": usual, "shrink": other})
+    assert [kind for kind, _ in found.values()] == ["_x_threshold", "_x_threshold", "_shrink"]
+    assert classes == {"_x_threshold": usual[1], "_shrink": "class _shrink(Protocol): threshold"}
 
 
 # --- the guide

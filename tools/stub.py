@@ -155,14 +155,25 @@ def row_function(name: str) -> tuple[str, str]:
     return called, f"class {called}{UFUNC}\n{calls}\n"
 
 
+def shared(kinds: Mapping[str, tuple[str, str]]) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
+    """What functions called alike have in common: each function's class, and the classes.
+
+    A function whose parameters have the names of another's, and other defaults, has a class of its own.
+    """
+    classes: dict[str, str] = {}
+    found = {}
+    for name, (usual, text) in kinds.items():
+        kind = usual if classes.get(usual, text) == text else f"_{name}"
+        classes[kind] = text.replace(f"class {usual}(", f"class {kind}(", 1)
+        found[name] = (kind, classes[kind])
+    return found, classes
+
+
 def stub() -> str:
     """The text of the stub."""
     kinds = {name: elementwise(record, form) for name, (record, form) in elementwise_forms().items()}
     kinds |= {name: row_function(name) for name in ROWS}
-    classes: dict[str, str] = {}
-    for kind, text in kinds.values():
-        if classes.setdefault(kind, text) != text:
-            raise ValueError(f"functions called alike have other defaults: give them names of their own\n{text}")
+    kinds, classes = shared(kinds)
     kinds |= {alias: kinds[name] for alias, name in aliases().items()}
     return HEAD + "\n".join(classes.values()) + "\n" + "".join(f"{name}: {kind}\n" for name, (kind, _) in kinds.items())
 
