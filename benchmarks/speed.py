@@ -70,7 +70,7 @@ class Arithmetic:
         except NoBound:
             return float("nan")
 
-    track_cycles.pretty_name = "Arithmetic: least cycles an element (llvm-mca)"
+    track_cycles.pretty_name = "Arithmetic: cycles an element (llvm-mca)"
 
 
 class Forms(Prepared):
