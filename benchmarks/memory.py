@@ -22,14 +22,14 @@ class Memory:
     def peakmem_nothing(self) -> None:
         pass
 
-    peakmem_nothing.pretty_name = "Peak memory: before a call on 16 million elements"
+    peakmem_nothing.pretty_name = "Peak memory: before the call"
 
     def peakmem_gelu(self) -> None:
         fa.gelu(self.x, out=self.out)
 
-    peakmem_gelu.pretty_name = "Peak memory: gelu of 16 million elements"
+    peakmem_gelu.pretty_name = "Peak memory: gelu of 16M elements"
 
     def peakmem_gelu_strided(self) -> None:
         fa.gelu(self.x[::2], out=self.out[: N // 2])
 
-    peakmem_gelu_strided.pretty_name = "Peak memory: gelu of every second of 16 million elements"
+    peakmem_gelu_strided.pretty_name = "Peak memory: gelu of every second of them"

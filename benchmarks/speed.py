@@ -49,12 +49,12 @@ class Limits:
     def time_memcpy(self, n: int) -> None:
         self.ways[0]()
 
-    time_memcpy.pretty_name = "What the machine allows: memcpy of input and result"
+    time_memcpy.pretty_name = "Limit: memcpy of input and result"
 
     def time_copying_loop(self, n: int) -> None:
         self.ways[1]()
 
-    time_copying_loop.pretty_name = "What the machine allows: a compiled copy of input and result"
+    time_copying_loop.pretty_name = "Limit: compiled copy of the same"
 
 
 class Arithmetic:
@@ -70,7 +70,7 @@ class Arithmetic:
         except NoBound:
             return float("nan")
 
-    track_cycles.pretty_name = "Arithmetic: least cycles an element (llvm-mca)"
+    track_cycles.pretty_name = "Arithmetic: cycles an element (llvm-mca)"
 
 
 class Forms(Prepared):

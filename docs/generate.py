@@ -181,6 +181,7 @@ def bounds(contract: Contract) -> str:
 def rows_page() -> str:
     lines = [*heading("Functions along an axis"), ".. py:currentmodule:: fastact", ""]
     lines += ["These are NumPy gufuncs: ``axis=`` is any single axis, the last one by default.", ""]
+    lines += [", ".join(f"`{name}`" for name in ROWS), ""]
     for name in ROWS:
         operands = re.findall(r"^(\w+) : array_like", ROW_DOCS[name], re.MULTILINE)
         given = ["temperature=1.0", "where=True", "causal=False"] if name in WITH_OPTIONS else []

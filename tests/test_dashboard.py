@@ -36,6 +36,7 @@ def test_every_benchmark_has_a_name_of_its_own() -> None:
     names = [function.pretty_name for _, measured in suites().values() for function in measured]
     assert len(names) > 20
     assert len(set(names)) == len(names)
+    assert all(len(name) <= 45 for name in names), "the grid cuts longer ones off"
 
 
 def test_no_error_is_not_available() -> None:

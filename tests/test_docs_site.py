@@ -52,13 +52,13 @@ def test_every_column_has_a_name_of_its_own(generate: ModuleType) -> None:
 
 
 def test_formulas_say_what_their_symbols_stand_for() -> None:
-    """A word in a formula is a function or a parameter of the library, of mathematics, or said after "with"."""
+    """A word in a formula is a function or a parameter of the library, of mathematics, or stands left of an "="."""
     known = {"x", "y", "z", "exp", "log", "sqrt", "erfc", "max", "min", "if", "else", "with", "pi", *fa.CATALOGUE}
     for record in fa.CATALOGUE.values():
         parameters = {p.name for p in record.parameters}
         formulas = [record.formula, record.derivative_formula, record.output_formula]
         for formula in [*formulas, *record.parameter_formulas.values()]:
-            said = set(re.findall(r"(?:with|,) (\w+'?)(?:\(x\))? =", formula))
+            said = set(re.findall(r"(\w+'?)(?:\(x\))? =", formula))
             used = set(re.findall(r"[A-Za-z_]\w*'?", formula))
             assert used <= known | parameters | said, f"{record.name}: {formula}: {used - known - parameters - said}"
 

@@ -77,7 +77,7 @@ RECORDS = (
         name="gelu",
         family="gaussian",
         summary="The Gaussian error linear unit, in its exact form.",
-        formula="x * Phi(x) with Phi(x) = erfc(-x / sqrt(2)) / 2",
+        formula="x * Phi(x) = x * erfc(-x / sqrt(2)) / 2",
         derivative_formula="Phi(x) + x * phi(x) with Phi(x) = erfc(-x / sqrt(2)) / 2, "
         "phi(x) = exp(-x^2 / 2) / sqrt(2 pi)",
         forward=gelu,
