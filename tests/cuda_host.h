@@ -59,9 +59,15 @@ static inline float nudged(double exact, unsigned seed) {
   float x = (float)exact;
   if (!(fabsf(x) >= 0x1p-126f && fabsf(x) < INFINITY)) return fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x;
   const unsigned step = (seed * 2654435761u >> 16) % 3;
-  return step == 0 ? x : nextafterf(x, step == 1 ? INFINITY : -INFINITY);
+  const float y = step == 0 ? x : nextafterf(x, step == 1 ? INFINITY : -INFINITY);
+  return fabs(y - exact) <= nextafterf(fabsf(x), INFINITY) - fabsf(x) ? y : x;
 }
-static inline float ptx_rcp_approx_ftz_f32(float d) { return nudged(1.0 / d, cast<unsigned>(d)); }
+static inline float ptx_rcp_approx_ftz_f32(float d) {
+  const unsigned bits = cast<unsigned>(d);
+  const float r = nudged(1.0 / d, bits);
+  // 1/2 for the float below 2 would stay in a Newton step: NVIDIA's own division relies on its not being the result, too.
+  return (bits & 0x7fffff) == 0x7fffff && !(cast<unsigned>(r) & 0x7fffff) ? nextafterf(r, copysignf(INFINITY, r)) : r;
+}
 static inline float ptx_rsqrt_approx_ftz_f32(float d) { return nudged(1.0 / sqrt((double)d), cast<unsigned>(d)); }
 
 static inline unsigned ptx_and_b32(unsigned a, unsigned b) { return a & b; }

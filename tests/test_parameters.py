@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 import fastact as fa
+from fastact import cuda
 from fastact.accuracy.oracles import truth, truth_at
 from fastact.accuracy.reference import ROOTS, root_of
 from fastact.accuracy.ulp import compare
 from fastact.accuracy.varied import VariedCase, next_to, pairs, varied_cases
 
+from .cuda_host import Array, HostDriver, needs_compiler, same
 from .functions import same_bits
 
 WIDE = ["float32", "float64"]
@@ -83,6 +85,19 @@ def test_pairs_next_to_a_number_are_next_to_it(dtype: str) -> None:
 def test_parameters_of_every_size(case: VariedCase, dtype: str) -> None:
     found = case.measure(dtype)
     assert found.holds(case.bound(dtype)), found
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", VARIED, ids=lambda case: case.title)
+def test_the_same_bits_on_a_gpu(gpu: HostDriver, case: VariedCase) -> None:
+    """With parameters that are an array, and one that is a number, far from usual."""
+    for dtype in WIDE if case.form != "forward" else ["float32"]:
+        x, parameter = case.inputs(dtype)
+        x[np.isnan(x)] = NAN  # none that signals, of which a test's conversions warn
+        far = x.dtype.type(-1e-35 if dtype == "float32" else -1e-300)
+        ours, theirs = getattr(fa, case.public), getattr(cuda, case.public)
+        assert same(theirs(Array(x), Array(parameter)), ours(x, parameter))
+        assert same(theirs(Array(x), far), ours(x, far))
 
 
 @pytest.mark.parametrize("dtype", WIDE)

@@ -1,4 +1,4 @@
-"""Coefficients of fastact/kernels/exponential.py and selu32.py: prints them, or with --check measures the stored ones.
+"""Coefficients of celu_series.py, exponential.py and selu32.py: prints them, or with --check measures the stored ones.
 
 EXPM1_TAIL: (e^r - 1 - r) / r^2 for float32 on |r| <= log(2)/32, the first coefficient held at 1/2; the error is
 relative to e^r - 1.
@@ -21,8 +21,9 @@ from remez import evaluate, fit_rounded, largest_error, pair, round_to, show
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fastact.kernels import selu32
+from fastact.kernels.celu_series import CELU_TAIL, THIRD
 from fastact.kernels.exp32 import EXPM1_TAIL
-from fastact.kernels.exponential import CELU_TAIL, SCALE_ALPHA, SCALE_MINUS_1, THIRD
+from fastact.kernels.exponential import SCALE_ALPHA, SCALE_MINUS_1
 
 mp.prec = 220
 # The rounded multiple of log(2)/16 may be off a little: allow for that.
