@@ -123,6 +123,7 @@ def test_results_past_the_caches(name: str, dtype: Any, monkeypatch: pytest.Monk
 
 CHEAPER = [(r.name, r) for r in fa.CATALOGUE.values() if r.at_defaults is not None]
 CHEAPER += [(f"{r.name}_derivative", r) for r in fa.CATALOGUE.values() if r.derivative_at_defaults is not None]
+CHEAPER += [(f"{r.name}_derivative_{p}", r) for r in fa.CATALOGUE.values() for p in r.parameter_derivatives_at_defaults]
 
 
 @pytest.mark.parametrize(("name", "record"), CHEAPER, ids=[name for name, _ in CHEAPER])

@@ -22,8 +22,7 @@ from fastact.accuracy.peers import measure_peers
 from fastact.accuracy.plot import draw
 from fastact.accuracy.results import Key, Results
 from fastact.accuracy.row_cases import FUNCTIONS, RowCase
-from fastact.accuracy.sweep import sweep
-from fastact.accuracy.ulp import FORMATS
+from fastact.accuracy.sweep import count, sweep
 from fastact.bench.plot import SUFFIXES, require_matplotlib
 from fastact.cpu import cache
 
@@ -142,7 +141,7 @@ def _measure(
     digest, parameters = case.digest(dtype), case.parameters(dtype)
     exhaustive = case.form != "rows" and dtype != "float64" and (args.exhaustive or dtype != "float32")
     stride = 1 if exhaustive else args.stride or STRIDE
-    planned = args.points if dtype == "float64" else -(-(1 << FORMATS[dtype].bits) // stride)
+    planned = args.points if dtype == "float64" else count(dtype, stride)
     planned = 1 if isinstance(case, RowCase) else planned
 
     def kept(one: Case | RowCase) -> Measurement | None:
