@@ -238,7 +238,7 @@ def _if_inside(x: Lanes, slope: Lanes, offset: Lanes, value: Lanes | float) -> L
     t, t_low = two_diff(unit, c)
     below = fma(a, b, 0.0 - t) - t_low
     inside = ((bits(above) & bits(below)) < 0) & (below == below)  # it is NaN at infinities, where nothing is inside
-    return select(inside, value, _zero_or_nan(above))
+    return select(inside, value, _zero_or_nan(select(x == x, above, x)))
 
 
 @kernel
