@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastact as fa
-from fastact.accuracy.bits import ROW_CALLS, bit_digest, subjects
+from fastact.accuracy.bits import IN_PARTS, ROW_CALLS, bit_digest, subjects
 from fastact.api import ROWS
 from fastact.cpu.threads import pool
 from tools.bits import title
@@ -168,7 +168,8 @@ def bits(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 def _but(turn: int, of: int) -> str:
     """Functions along an axis, which take long to compile: all but one of so many in turn."""
-    return ",".join(name for k, name in enumerate((*ROWS, *ROW_CALLS)) if k % of != turn)
+    left_out = [name for k, name in enumerate((*ROWS, *ROW_CALLS)) if k % of != turn]
+    return ",".join([*left_out, *(name + IN_PARTS for name in left_out)])
 
 
 @pytest.mark.parametrize(

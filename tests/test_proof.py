@@ -73,6 +73,7 @@ def test_functions_along_an_axis_were_measured(name: str, dtype: str) -> None:
     how = f"fastact accuracy {name} --dtype {dtype} --save benchmarks/results/accuracy.json"
     assert row is not None, f"{name} {dtype} was never measured: run\n{how}"
     assert row.digest == case.digest(dtype), f"the kernel of {name} {dtype} was changed: run\n{how}"
+    assert row.found.inputs >= case.inputs(dtype), f"{name} {dtype}: only {row.found.inputs:,} results; run\n{how}"
     assert row.found.holds(ROW_ULP), row
 
 

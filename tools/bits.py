@@ -29,7 +29,7 @@ def digests(dtypes: list[str], names: list[str], left_out: set[str]) -> dict[str
     chosen = [
         (name, parameters)
         for name, parameters in subjects()
-        if name not in left_out and (not names or any(f"{name}_".startswith(f"{n}_") for n in names))
+        if name not in left_out and (not names or any(f"{name}_".replace(" ", "_").startswith(f"{n}_") for n in names))
     ]
     if not chosen:
         raise SystemExit(f"no function has a name like {', '.join(names)}")

@@ -142,7 +142,7 @@ def _measure(
     exhaustive = case.form != "rows" and dtype != "float64" and (args.exhaustive or dtype != "float32")
     stride = 1 if exhaustive else args.stride or STRIDE
     planned = args.points if dtype == "float64" else count(dtype, stride)
-    planned = 1 if isinstance(case, RowCase) else planned
+    planned = case.inputs(dtype) if isinstance(case, RowCase) else planned
 
     def kept(one: Case | RowCase) -> Measurement | None:
         key = Key(one.name, one.form, dtype, one.given, parameters)
