@@ -45,10 +45,10 @@ class Activation:
     `limits`, `derivative_limits` and, for each parameter, `parameter_limits` are the values at -inf and +inf at default
     parameters (0.25 for one without), `parity` is "odd", "even" or None, `monotone` says whether the function never
     decreases, `range` is the smallest interval that holds every value at default parameters,
-    `at_defaults` and `derivative_at_defaults` are cheaper kernels that give the bits of `forward` and `derivative` when
-    every parameter has its default, if there are such; `derivative_from_output` is the derivative as a function of the
-    result, where that is cheaper than from x; `kinks` are the points where the derivative jumps, `vectors` is
-    how many native vectors are in flight, more than four where registers are many.
+    `at_defaults`, `derivative_at_defaults` and `parameter_derivatives_at_defaults` are cheaper kernels that give the
+    bits of the others when every parameter has its default, if there are such; `derivative_from_output` is the
+    derivative as a function of the result, where that is cheaper than from x; `kinks` are the points where the
+    derivative jumps, `vectors` is how many native vectors are in flight, more than four where registers are many.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Activation:
     derivative_from_output: Kernel | None = None
     output_formula: str = ""
     parameter_derivatives: Mapping[str, Kernel] = field(default_factory=dict)
+    parameter_derivatives_at_defaults: Mapping[str, Kernel] = field(default_factory=dict)
     parameter_formulas: Mapping[str, str] = field(default_factory=dict)
     parameter_limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()

@@ -59,6 +59,7 @@ def default_kernel(record: Activation, form: Form) -> Callable[..., Any] | None:
         "derivative": derivative,
         "vjp": times_g(derivative),
         "with_derivative": both(forward, derivative),
+        **{f"derivative_{name}": kernel for name, kernel in record.parameter_derivatives_at_defaults.items()},
     }
     return standard.get(form.kind) or with_defaults(form.kernel, record.parameters)
 

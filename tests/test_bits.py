@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastact as fa
-from fastact.accuracy.bits import ROW_CALLS, bit_digest, subjects
+from fastact.accuracy.bits import IN_PARTS, ROW_CALLS, bit_digest, subjects
 from fastact.api import ROWS
 from fastact.cpu.threads import pool
 from tools.bits import title
@@ -123,6 +123,7 @@ def test_results_past_the_caches(name: str, dtype: Any, monkeypatch: pytest.Monk
 
 CHEAPER = [(r.name, r) for r in fa.CATALOGUE.values() if r.at_defaults is not None]
 CHEAPER += [(f"{r.name}_derivative", r) for r in fa.CATALOGUE.values() if r.derivative_at_defaults is not None]
+CHEAPER += [(f"{r.name}_derivative_{p}", r) for r in fa.CATALOGUE.values() for p in r.parameter_derivatives_at_defaults]
 
 
 @pytest.mark.parametrize(("name", "record"), CHEAPER, ids=[name for name, _ in CHEAPER])
@@ -167,7 +168,8 @@ def bits(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 def _but(turn: int, of: int) -> str:
     """Functions along an axis, which take long to compile: all but one of so many in turn."""
-    return ",".join(name for k, name in enumerate((*ROWS, *ROW_CALLS)) if k % of != turn)
+    left_out = [name for k, name in enumerate((*ROWS, *ROW_CALLS)) if k % of != turn]
+    return ",".join([*left_out, *(name + IN_PARTS for name in left_out)])
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,24 @@ def test_numba_may_be_told_not_to_compile(monkeypatch: pytest.MonkeyPatch) -> No
     assert numba.config.DISABLE_JIT == 1
 
 
+def test_numba_may_be_told_not_to_optimise(tmp_path: Path) -> None:
+    """What is compiled is as good, and apart from what other processes read."""
+    code = "import numpy as np, fastact as fa; print(fa.relu(np.float32([1, -2])))"
+    assert python(code, NUMBA_OPT="0", FASTACT_CACHE_DIR=str(tmp_path)).strip() == "[1. 0.]"
+
+
+@pytest.mark.parametrize("features", ["bogus", "+avx2, +fma"])
+def test_features_that_llvm_would_end_the_process_for(features: str) -> None:
+    code = """
+import fastact as fa
+try: fa.relu(1.0)
+except ValueError as error: print(error)
+"""
+    said = python(code, NUMBA_CPU_FEATURES=features)
+    assert said.startswith("NUMBA_CPU_FEATURES: each feature begins with + or -")
+    assert said.strip().endswith(features.rpartition(",")[2].strip())
+
+
 LATE = """
 import sys, numpy as np, fastact as fa
 class Late:

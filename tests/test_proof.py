@@ -13,10 +13,12 @@ import pytest
 
 import fastact as fa
 from fastact.accuracy.cases import Case, cases
+from fastact.accuracy.command import GRID_STRIDE
 from fastact.accuracy.digest import elementwise_digest, kernel_digest, row_digest
 from fastact.accuracy.judges import Measurement
 from fastact.accuracy.results import DTYPES, Key, Results
 from fastact.accuracy.row_cases import FUNCTIONS, ROW_ULP, RowCase
+from fastact.accuracy.sweep import count
 from fastact.accuracy.varied import VariedCase, varied_cases
 from fastact.api import LOSSES, ROWS
 from fastact.kernels.language import copysign, fabs, fma, from_bits, lookup, select, to_float
@@ -61,7 +63,7 @@ def test_other_parameters_were_measured() -> None:
         how = command(case)
         assert row is not None, f"{case.title} was never measured: run\n{how}"
         assert row.digest == case.digest("float32"), f"the kernel of {case.title} was changed: run\n{how}"
-        assert row.found.inputs >= (1 << 32) // 61
+        assert row.found.inputs >= count("float32", GRID_STRIDE), f"{case.title}: too few inputs; run\n{how}"
         assert row.found.holds(case.bound("float32")), row
 
 
@@ -73,6 +75,7 @@ def test_functions_along_an_axis_were_measured(name: str, dtype: str) -> None:
     how = f"fastact accuracy {name} --dtype {dtype} --save benchmarks/results/accuracy.json"
     assert row is not None, f"{name} {dtype} was never measured: run\n{how}"
     assert row.digest == case.digest(dtype), f"the kernel of {name} {dtype} was changed: run\n{how}"
+    assert row.found.inputs >= case.inputs(dtype), f"{name} {dtype}: only {row.found.inputs:,} results; run\n{how}"
     assert row.found.holds(ROW_ULP), row
 
 

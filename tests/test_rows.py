@@ -128,3 +128,19 @@ def test_losses_along_another_axis_that_need_a_second_attempt(n: int, dtype: str
             assert same_bits((loss, np.ascontiguousarray(gradient.T)), expected)
             assert same_bits(loss, fa.cross_entropy_with_logits(rows, targets))
             x[3], targets[:] = base + 40, 3
+
+
+def test_very_many_small_terms_are_added_up_again() -> None:
+    """They are as small as the low part of the sum, whose rounding errors would show: 1.04 ULP at the largest entry."""
+    n, small = 65536, np.float32(-13.25)
+    x = np.append(np.full(n - 1, small), np.float32(0))
+    share = 1 / (1 + (n - 1) * np.exp(np.float64(small)))
+    found = {
+        "softmax": fa.softmax(x),
+        "of two rows": fa.softmax(np.stack([x, x]))[1],
+        "softmin": fa.softmin(-x),
+        "logsumexp_vjp": fa.logsumexp_vjp(x, np.float32(1)),
+        "with a temperature": fa.softmax(2 * x, temperature=2),
+    }
+    for name, y in found.items():
+        assert abs(float(y[-1]) - share) < 0.6 * np.spacing(np.float32(share)), name

@@ -17,7 +17,7 @@ from fastact.accuracy.judges import Measurement, compared, measure
 from fastact.accuracy.oracles import ORACLES, Truth, formula_of, truth
 from fastact.accuracy.reference import reference64
 from fastact.accuracy.samples import PARAMETERS, curated, exponents, neighbours, samples, specials, walk
-from fastact.accuracy.sweep import BLOCK, blocks, sweep
+from fastact.accuracy.sweep import BLOCK, blocks, count, sweep
 from fastact.accuracy.ulp import FORMATS, compare, ulp_error
 
 MAX32 = float(np.finfo(np.float32).max)
@@ -253,6 +253,19 @@ def test_measurements_join() -> None:
     assert once.correctly_rounded == parts.correctly_rounded
 
 
+@pytest.mark.parametrize("x", [-0.0, math.inf, -math.inf, math.nan, 2.0**-149, -(2.0**-126), 2.0**128 - 2.0**104])
+def test_a_sweep_with_a_stride_visits_what_is_special(x: float) -> None:
+    def leaky(v: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            y = np.where(v > 0, v, v * np.float32(0.5))
+        special = v.view(np.uint32) == np.float32(x).view(np.uint32)
+        return np.where(special, 3.0 if math.isnan(x) else -y, y).astype(np.float32)
+
+    found = sweep(leaky, "leaky_relu", "forward", "float32", (0.5,), stride=1 << 21 | 1)
+    assert found.wrong
+    assert found.inputs == found.correctly_rounded + 1 == count("float32", 1 << 21 | 1)
+
+
 def test_an_interrupted_sweep_goes_on(tmp_path) -> None:  # type: ignore[no-untyped-def]
     state = tmp_path / "sweep.json"
     seen: list[int] = []
@@ -274,7 +287,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path) -> None:  # type: ignore[no-unty
     told: list[float] = []
     seen.append(-(1 << 62))
     found = sweep(tanh, "tanh", "forward", "float32", stride=256, threads=1, state=state, progress=told.append)
-    assert found.inputs == 2**32 // 256
+    assert found.inputs == count("float32", 256)
     assert 0.49 < found.max_ulp < 0.51
     assert told[-1] == 1.0
     assert len(told) == 3

@@ -19,7 +19,7 @@ from fastact.accuracy.ulp import FORMATS
 from fastact.activation import all_forms
 from fastact.api import LOSSES, ROWS
 
-__all__ = ["ROW_CALLS", "belongs_to", "bit_digest", "inputs", "subjects"]
+__all__ = ["IN_PARTS", "ROW_CALLS", "belongs_to", "bit_digest", "inputs", "subjects"]
 
 Floats = npt.NDArray[Any]
 
@@ -58,11 +58,15 @@ ROW_CALLS: Mapping[str, Callable[[Floats], Any]] = {
 }
 """What functions along an axis are called with besides rows."""
 
+IN_PARTS = " of long rows"
+"""After the name of a function along an axis: of rows that are computed in two parts or more, and by a second sum."""
+
 
 def belongs_to(subject: str, name: str) -> bool:
     """Whether what `subjects` has as `subject` follows from the kernels of the function `name`: a form of it, or a row
     call of it.
     """
+    subject = subject.removesuffix(IN_PARTS)
     if subject in ROW_CALLS:
         return name in LOSSES if subject.startswith("cross entropy") else name == subject.split(maxsplit=1)[0]
     return f"{subject}_".startswith(f"{name}_")
@@ -89,24 +93,33 @@ def subjects() -> Iterator[tuple[str, tuple[float, ...]]]:
         for form in all_forms(record):
             for values in [*([()] if complete else []), *grid]:
                 yield form.name, tuple(values)
-    for name in (*ROWS, *ROW_CALLS):
-        yield name, ()
+    for ending in ("", IN_PARTS):
+        for name in (*ROWS, *ROW_CALLS):
+            yield name + ending, ()
+
+
+def _eighths(count: int, length: int) -> Floats:
+    return ((np.arange(count * length) * 7919 % 256 - 128) / 8).reshape(count, length)
+
+
+def _long_rows(dtype: str) -> Iterator[Floats]:
+    """The same in more than one part, and a row of which small terms make up an eighth of the sum."""
+    yield (_eighths(2, 70_001) / 2).astype(numpy_dtype(dtype))
+    small = np.full((1, 65536), -13.25)
+    small[0, -1] = 0
+    yield small.astype(numpy_dtype(dtype))
 
 
 def _rows(dtype: str) -> Iterator[Floats]:
     """Rows of numbers that are exact in every dtype."""
-
-    def eighths(count: int, length: int) -> Floats:
-        return ((np.arange(count * length) * 7919 % 256 - 128) / 8).reshape(count, length)
-
     # longer than what is computed at once, and no multiple of it; half have a mask
-    x = eighths(60, 91)
+    x = _eighths(60, 91)
     x[:30, ::17] = -np.inf
     # a few entries; many; so many that a row is computed in parts
-    for rows in (x, eighths(29, 7), eighths(7, 2049) / 2, eighths(2, 140_001) / 2):
+    for rows in (x, _eighths(29, 7), _eighths(7, 2049) / 2, _eighths(2, 140_001) / 2):
         yield rows.astype(numpy_dtype(dtype))
     # the largest entry alone, and next to -0, infinities and a NaN; a row of equal entries, and one of nothing
-    special = eighths(8, 33)
+    special = _eighths(8, 33)
     special[:, 5] = [200.0, 0.0, -0.0, np.inf, -np.inf, np.nan, 16.0, 0.0]
     special[2] = -abs(special[2])
     special[6:] = [[16.0], [-np.inf]]
@@ -115,11 +128,13 @@ def _rows(dtype: str) -> Iterator[Floats]:
 
 def _operands(name: str, dtype: str) -> Iterator[list[Floats]]:
     """The arrays of every call."""
+    rows = _long_rows if name.endswith(IN_PARTS) else _rows
+    name = name.removesuffix(IN_PARTS)
     if name not in ROWS and name not in ROW_CALLS:
         x = inputs(dtype)
         yield [x[::-1], x] if "_vjp" in name else [x]
         return
-    for x in _rows(dtype):
+    for x in rows(dtype):
         if name == "logsumexp_vjp":
             yield [x, x[:, 0]]
         else:
@@ -129,7 +144,8 @@ def _operands(name: str, dtype: str) -> Iterator[list[Floats]]:
 def bit_digest(name: str, parameters: tuple[float, ...], dtype: str) -> str:
     """The digest of one public function's results for `dtype`, in hexadecimal."""
     kind = FORMATS[dtype].unsigned.newbyteorder("<")
-    function = ROW_CALLS.get(name) or getattr(fastact, name)
+    called = name.removesuffix(IN_PARTS)
+    function = ROW_CALLS.get(called) or getattr(fastact, called)
     digest = hashlib.blake2b(digest_size=8)
     with np.errstate(invalid="ignore"):  # signalling NaNs
         typed = np.array(parameters, np.float64).astype(numpy_dtype(dtype))

@@ -22,8 +22,7 @@ from fastact.accuracy.peers import measure_peers
 from fastact.accuracy.plot import draw
 from fastact.accuracy.results import Key, Results
 from fastact.accuracy.row_cases import FUNCTIONS, RowCase
-from fastact.accuracy.sweep import sweep
-from fastact.accuracy.ulp import FORMATS
+from fastact.accuracy.sweep import count, sweep
 from fastact.accuracy.varied import VariedCase, varied_cases
 from fastact.activation import Unfinished
 from fastact.api import LOSSES, ROWS
@@ -156,8 +155,10 @@ def _measure(
     sampled = not isinstance(case, Case)
     exhaustive = not sampled and dtype != "float64" and (args.exhaustive or dtype != "float32")
     stride = 1 if exhaustive else args.stride or STRIDE
-    planned = args.points if dtype == "float64" else -(-(1 << FORMATS[dtype].bits) // stride)
-    planned = 1 if sampled else planned
+    if isinstance(case, Case):
+        planned = args.points if dtype == "float64" else count(dtype, stride)
+    else:
+        planned = case.inputs(dtype) if isinstance(case, RowCase) else 1
 
     def kept(one: AnyCase) -> Measurement | None:
         key = Key(one.name, one.form, dtype, one.given, parameters)

@@ -282,7 +282,7 @@ def _relu6_1(x: float, a: float, b: float) -> float:
 
 
 def _hard_tanh(x: float, a: float, b: float, low: float, high: float) -> float:
-    return low if x < low else high if x > high else x
+    return high if max(x, low) > high else max(x, low)
 
 
 def _hard_tanh_1(x: float, a: float, b: float, low: float, high: float) -> float:
@@ -290,11 +290,11 @@ def _hard_tanh_1(x: float, a: float, b: float, low: float, high: float) -> float
 
 
 def _hard_tanh_low(x: float, a: float, b: float, low: float, high: float) -> float:
-    return 1.0 if x <= low else 0.0
+    return 1.0 if x <= low < high else 0.0
 
 
 def _hard_tanh_high(x: float, a: float, b: float, low: float, high: float) -> float:
-    return 1.0 if x >= high else 0.0
+    return 1.0 if max(x, low) >= high else 0.0
 
 
 # Both sums of `line` are exact where they are small. It is the formula's z, so the compiled loop makes it.

@@ -69,6 +69,17 @@ def adversarial_rows(dtype: npt.DTypeLike) -> dict[str, Floats]:
     return {name: row.astype(dtype) for name, row in found.items()}
 
 
+def further_rows(dtype: npt.DTypeLike) -> Iterator[Floats]:
+    """More of them than tests have time for: as they come, of any length and width, and of very many small terms."""
+    rng = np.random.default_rng(2**16 + 1)
+    yield from rng.normal(0, 5, (16, 500)).astype(dtype)
+    for _ in range(1000):
+        yield (rng.normal(size=rng.integers(1, 41)) * 10.0 ** rng.uniform(-3, 2)).astype(dtype)
+    # The small terms leave no trace in the high part of a sum, and make up an eighth of it or nearly so.
+    for small in (-13.25, -13.827865600585938):
+        yield np.append(np.full(65535, small), 0.0).astype(dtype)
+
+
 def difference(result: Floats, true: Truth, terms: Floats | None) -> tuple[npt.NDArray[np.float64], dict[str, int]]:
     """The errors of `result`, and how many of each kind are wrong; `terms` holds the larger term of a difference.
 
@@ -183,6 +194,9 @@ KERNELS: Mapping[str, tuple[RowFunction | Projection, ...]] = {
 }
 """name -> what it is computed by."""
 
+OF_ONE_NUMBER = ("logsumexp", "logmeanexp", "cross_entropy_with_logits")
+"""Those whose result is one number a row."""
+
 
 @dataclass(frozen=True)
 class RowCase:
@@ -213,10 +227,19 @@ class RowCase:
         """The fingerprint of the kernels behind it."""
         return "-".join(row_digest(function, dtype) for function in KERNELS[self.name])
 
+    def rows(self, dtype: str) -> dict[str, Floats]:
+        """The rows that it is judged on, each by a name."""
+        return {**adversarial_rows(dtype), **{f"further {k}": x for k, x in enumerate(further_rows(dtype))}}
+
+    def inputs(self, dtype: str) -> int:
+        """How many results that are at least."""
+        rows = self.rows(dtype)
+        return len(rows) if self.name in OF_ONE_NUMBER else sum(x.size for x in rows.values())
+
     def measure(self, dtype: str) -> Measurement:
         """What the errors are on all the rows; `at` is the place of the worst element in `row`."""
         total = Measurement(self.name, self.form, dtype)
-        for row, x in adversarial_rows(dtype).items():
+        for row, x in self.rows(dtype).items():
             for result, true, terms in FUNCTIONS[self.name](x):
                 error, wrong = difference(result, true, terms)
                 sized = np.where(np.isfinite(error), error, 0.0)

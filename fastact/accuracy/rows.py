@@ -24,16 +24,22 @@ Row = Sequence[Real]
 Formula = Callable[..., list[Real]]
 
 
+def _each(formula: Callable[[Real], Real], x: Row) -> list[Real]:
+    """What a formula gives for each entry; of equal ones, which rows of many have, it is computed once."""
+    found = {v: formula(v) for v in set(x)}
+    return [found[v] for v in x]
+
+
 def _shifted(m: Any, x: Row) -> tuple[Real, Real]:
     """The largest entry, and log(sum e^(x - largest)) without the 1 that would hide the other terms."""
     top = max(range(len(x)), key=lambda k: x[k])
-    others = sum((m.exp(v - x[top]) for k, v in enumerate(x) if k != top), m.number(0))
+    others = sum(_each(lambda v: m.exp(v - x[top]), [v for k, v in enumerate(x) if k != top]), m.number(0))
     return x[top], m.log1p(others)
 
 
 def _softmax(m: Any, x: Row) -> list[Real]:
     top, rest = _shifted(m, x)
-    return [m.exp(v - top - rest) for v in x]
+    return _each(lambda v: m.exp(v - top - rest), x)
 
 
 def _log_softmax(m: Any, x: Row) -> list[Real]:
@@ -49,7 +55,7 @@ def _logsumexp(m: Any, x: Row) -> list[Real]:
 def _logmeanexp(m: Any, x: Row, length: Row) -> list[Real]:
     top = max(x)
     # of e^x - 1, because the entries may be so small that 1 hides them at any precision
-    total = sum((m.expm1(v - top) for v in x), m.number(0)) - (length[0] - len(x))
+    total = sum(_each(lambda v: m.expm1(v - top), x), m.number(0)) - (length[0] - len(x))
     return [top + m.log1p(total / length[0])]
 
 
@@ -60,7 +66,7 @@ def _softmax_vjp(m: Any, g: Row, y: Row) -> list[Real]:
 
 def _log_softmax_vjp(m: Any, g: Row, y: Row) -> list[Real]:
     total = sum(g, m.number(0))
-    return [a - m.exp(b) * total for a, b in zip(g, y, strict=True)]
+    return [a - b * total for a, b in zip(g, _each(m.exp, y), strict=True)]
 
 
 def _logsumexp_vjp(m: Any, x: Row, g: Row) -> list[Real]:
@@ -72,7 +78,7 @@ def _cross_entropy(m: Any, x: Row, q: Row) -> list[Real]:
     top, rest = _shifted(m, x)
     weight = sum(q, m.number(0))
     value = sum((b * (top - a) for a, b in zip(x, q, strict=True) if b), weight * rest)
-    return [value] + [weight * m.exp(a - top - rest) - b for a, b in zip(x, q, strict=True)]
+    return [value] + [weight * a - b for a, b in zip(_each(lambda v: m.exp(v - top - rest), x), q, strict=True)]
 
 
 ROWS: Mapping[str, Formula] = {

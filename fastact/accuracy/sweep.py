@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from fastact.accuracy.judges import CHUNK, Against, Function, Judge, Measurement, SameBits
-from fastact.accuracy.samples import numpy_dtype, samples
+from fastact.accuracy.samples import Floats, numpy_dtype, samples, specials
 from fastact.accuracy.ulp import FORMATS
 
-__all__ = ["blocks", "sweep"]
+__all__ = ["blocks", "count", "sweep"]
 
 BLOCK = 1 << 22
 """Bit patterns in one unit of work."""
@@ -29,6 +29,18 @@ def blocks(dtype: str, stride: int = 1) -> list[tuple[int, int]]:
     """The bit patterns of a dtype as ranges of about `BLOCK` patterns each after striding."""
     total, step = 1 << FORMATS[dtype].bits, BLOCK * stride
     return [(start, min(start + step, total)) for start in range(0, total, step)]
+
+
+def _left_out(dtype: str, stride: int) -> Floats:
+    """The special numbers that a walk with this stride does not visit."""
+    special = specials(dtype)
+    left_out: Floats = special[special.view(FORMATS[dtype].unsigned) % stride != 0]
+    return left_out
+
+
+def count(dtype: str, stride: int = 1) -> int:
+    """How many inputs a sweep with this stride has."""
+    return -(-(1 << FORMATS[dtype].bits) // stride) + _left_out(dtype, stride).size
 
 
 def _block(judge: Judge, dtype: str, bounds: tuple[int, int], stride: int) -> Measurement:
@@ -57,6 +69,7 @@ def sweep(
 ) -> Measurement:
     """Sweep one form of one function: every `stride`-th bit pattern, or for float64 about `points` stratified points.
 
+    Zeros, infinities, NaN, the smallest and the largest numbers of both signs are always among them.
     `state` is the file that remembers finished blocks; it is removed at the end. `progress` is told the finished share.
     With `parts`, the results are only compared with those of these functions, bit for bit.
     """
@@ -81,6 +94,9 @@ def sweep(
         total = total + found
         _save(state, total, done)
         progress(len(done) / len(ranges))
+    special = judge()
+    special.look(_left_out(dtype, stride))
+    total = total + special.found()
     if state is not None:
         state.unlink(missing_ok=True)
     return total

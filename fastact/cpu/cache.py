@@ -68,6 +68,7 @@ def key() -> str:
         llvmlite.__version__,
         numpy.__version__,
         *cpu(),
+        os.environ.get("NUMBA_OPT", ""),  # how much LLVM does once the code is for a machine: not to be had by others
         sys.platform,
         sys.version,
     )

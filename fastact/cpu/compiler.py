@@ -33,12 +33,16 @@ ALLOWED_SYMBOLS = {"memcpy", "memmove", "memset"} | SYMBOLS_OF.get(sys.platform,
 
 @contextmanager
 def jit_enabled() -> Iterator[None]:
-    """NUMBA_DISABLE_JIT is for the user's own functions; the package's would not work without."""
-    disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
+    """NUMBA_DISABLE_JIT and NUMBA_OPT are for the user's own functions; the package's would not work without.
+
+    Below its usual level Numba leaves its handling of errors in the code, which a process without Numba could not run.
+    """
+    disabled, level = config.DISABLE_JIT, config.OPT
+    config.DISABLE_JIT, config.OPT = 0, max(level, type(level)(3))
     try:
         yield
     finally:
-        config.DISABLE_JIT = disabled
+        config.DISABLE_JIT, config.OPT = disabled, level
 
 
 def compile_function(

@@ -17,11 +17,17 @@ SPARE = 4 << 20  # bytes, more than LLVM needs beside a copy of the code
 
 @cache
 def cpu() -> tuple[str, str]:
-    """The CPU to compile for and its features, as Numba sees them: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES win."""
+    """The CPU to compile for and its features, as Numba sees them: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES win.
+
+    LLVM ends the process on a feature without a sign, so that is an error before it sees one.
+    """
     name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
     features = os.environ.get("NUMBA_CPU_FEATURES")
     if features is None:
         features = "" if name == "generic" else llvm.get_host_cpu_features().flatten()
+    wrong = [feature for feature in features.split(",") if feature[:1] not in ("+", "-", "")]
+    if wrong:
+        raise ValueError(f"NUMBA_CPU_FEATURES: each feature begins with + or -, as in +avx2; got {', '.join(wrong)}")
     return name, features
 
 

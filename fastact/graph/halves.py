@@ -22,7 +22,7 @@ from .trace import COMPARISONS, Graph, Node, Value
 # What an operation costs in instructions; all others cost one.
 _FREE = ("input", "const", "neg", "fabs", "bits", "from_bits")
 _COST = {**dict.fromkeys(_FREE, 0.0), "lookup": 2.0, "div": 8.0}
-_PAYLOADS = (0x7FFFFFFF, 0x7FC00000)  # of a NaN: NVIDIA's and x86's
+_PAYLOADS = (0x7FFFFFFF, 0x7FC00000, 0xFFC00000)  # of a NaN: NVIDIA's, ARM's and x86's, which is negative
 _SAMPLE = 1024  # inputs tried first
 _ERRORS = (0, 1, -1)  # of an approximate reciprocal, in units in the last place
 _RECIPROCAL = (2.0**-126, 2.0**126)  # where it has no larger ones
@@ -213,7 +213,10 @@ class _Search:
         combinations = list(product(_ERRORS, repeat=approximations))
         errors = np.array(combinations, np.float64).T.reshape(approximations, len(combinations))
         times = len(combinations)
-        nan = np.resize(np.array(_PAYLOADS, np.uint32).view(np.float32), x.shape)
+        # where there may be a NaN, any of them may come up
+        special = x[~np.isfinite(x)]
+        nan = np.repeat(np.array(_PAYLOADS, np.uint32).view(np.float32), [x.size, special.size, special.size])
+        x = np.concatenate([x, special, special])
         exact = _Values(graph, x, nan, errors)
         self.all = _Values(graph, np.tile(x, times), np.tile(nan, times), np.repeat(errors, x.size, axis=1))
         self.want = [np.tile(seen(exact.of(k)), times) for k in graph.outputs]

@@ -14,8 +14,8 @@ from math import inf
 from typing import Any
 
 from fastact.kernels.exp32 import clamp_above, clamp_below
-from fastact.kernels.language import copysign, fabs, fma, kernel, select
-from fastact.kernels.pairs import fast_two_sum
+from fastact.kernels.language import bits, copysign, fabs, fma, kernel, select
+from fastact.kernels.pairs import fast_two_sum, two_diff, two_prod, two_sum
 
 from ..activation import Activation, Parameter
 
@@ -26,8 +26,7 @@ INFINITY = float("inf")
 # 1/6 and 1/3, and what their rounding to float32 and to float64 leaves out.
 SIXTH = 1 / 6
 SIXTH_LOW = {32: float.fromhex("-0x1.555556p-28"), 64: float.fromhex("0x1.5555555555555p-57")}
-# The low part for the line through (-3, 0) and (3, 1), rounded up: so those two points are not inside.
-SIXTH_ABOVE = {32: float.fromhex("-0x1.555554p-28"), 64: float.fromhex("0x1.5555555555556p-57")}
+SCALE = 2.0**64
 THIRD = 1 / 3
 THIRD_LOW = {32: float.fromhex("-0x1.555556p-27"), 64: float.fromhex("0x1.5555555555555p-56")}
 
@@ -131,6 +130,12 @@ def prelu_derivative_a(x: Lanes, a: Lanes) -> Lanes:
 
 
 @kernel
+def _nan_if(x: Lanes, low: Lanes, high: Lanes) -> Lanes:
+    """x, or NaN where one of the limits is."""
+    return select((low <= high) | (low > high), x, low + high)
+
+
+@kernel
 def relu6(x: Lanes) -> Lanes:
     """clip(x, 0, 6), exact; relu6(-0.0) = 0.0."""
     return select(x <= 0.0, 0.0, select(x >= 6.0, 6.0, x))
@@ -145,6 +150,7 @@ def relu6_derivative(x: Lanes) -> Lanes:
 @kernel
 def hard_tanh(x: Lanes, min_val: Lanes, max_val: Lanes) -> Lanes:
     """clip(x, min_val, max_val), exact; as in numpy.clip, max_val wins where min_val > max_val."""
+    x = _nan_if(x, min_val, max_val)
     raised = select(x < min_val, min_val, x)
     return select(raised > max_val, max_val, raised)
 
@@ -152,18 +158,21 @@ def hard_tanh(x: Lanes, min_val: Lanes, max_val: Lanes) -> Lanes:
 @kernel
 def hard_tanh_derivative(x: Lanes, min_val: Lanes, max_val: Lanes) -> Lanes:
     """1 if min_val < x < max_val else 0."""
+    x = _nan_if(x, min_val, max_val)
     return select((x > min_val) & (x < max_val), 1.0, _zero_or_nan(x))
 
 
 @kernel
 def hard_tanh_derivative_min_val(x: Lanes, min_val: Lanes, max_val: Lanes) -> Lanes:
     """The derivative by min_val: 1 where that bound is active, x <= min_val < max_val, else 0."""
+    x = _nan_if(x, min_val, max_val)
     return select((x <= min_val) & (min_val < max_val), 1.0, _zero_or_nan(x))
 
 
 @kernel
 def hard_tanh_derivative_max_val(x: Lanes, min_val: Lanes, max_val: Lanes) -> Lanes:
     """The derivative by max_val: 1 where that bound is active, max_val <= max(x, min_val), else 0."""
+    x = _nan_if(x, min_val, max_val)
     active = (x >= max_val) | ((min_val >= max_val) & (fabs(x) <= INFINITY))
     return select(active, 1.0, _zero_or_nan(x))
 
@@ -172,25 +181,15 @@ def hard_tanh_derivative_max_val(x: Lanes, min_val: Lanes, max_val: Lanes) -> La
 
 
 @kernel
-def _line(x: Lanes, slope: Lanes, slope_low: Lanes, offset: Lanes) -> tuple[Lanes, Lanes]:
-    """(slope + slope_low) * x + offset as a pair, for x kept where the line is between -3 and 4.
+def _line(x: Lanes, slope: Lanes, offset: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    """(a, b, c, unit) of which ``(a b + c) / unit`` is the line, without a rounding.
 
-    Where the line crosses 0 a rounded product would lose every bit, so the product is a pair. The
-    sum is exact where |offset| is larger than the product or nearly cancels it, and has an error of
-    a quarter ULP elsewhere.
+    That is slope x + offset, or (6 offset + x) / 6 for the slope that stands for 1/6.
     """
-    bound = (2.0 * fabs(offset) + 2.0) / fabs(slope)
-    bound = select(bound < INFINITY, bound, 1.0)  # a flat line: any finite x will do
-    x = select(bound < x, bound, x)
-    x = select(-bound > x, -bound, x)
-    p = slope * x
-    s, e = fast_two_sum(offset, p)
-    return fast_two_sum(s, e + fma(slope_low, x, fma(slope, x, -p)))
-
-
-@kernel
-def _hard_sigmoid_line(x: Lanes, slope: Lanes, offset: Lanes) -> tuple[Lanes, Lanes]:
-    return _line(x, slope, select(slope == SIXTH, slope.const(SIXTH_ABOVE[x.width]), 0.0), offset)
+    sixth = slope == SIXTH
+    x = _finite_if_flat(x, slope)
+    six = slope.const(6.0)
+    return select(sixth, six, slope), select(sixth, offset, x), select(sixth, x, offset), select(sixth, six, 1.0)
 
 
 @kernel
@@ -209,27 +208,43 @@ def hard_sigmoid_at_defaults(x: Lanes) -> Lanes:
 
 @kernel
 def hard_sigmoid(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
-    """clip(slope * x + offset, 0, 1), within 0.67 ULP for the slope and the offset as given.
+    """clip(slope * x + offset, 0, 1), rounded once for the slope and the offset as given.
 
-    The default slope, the float nearest to 1/6, stands for 1/6 itself: the kinks are at -3 and 3.
+    The default slope, the float nearest to 1/6, stands for 1/6 itself: the kinks are at -3 and 3. Then the sum that is
+    divided by 6 is a pair, and the error 0.501 ULP, or 0.75 where the result is subnormal. Outside of 0 and 6 the pair
+    may overflow, but is not looked at.
     """
-    line, _ = _hard_sigmoid_line(x, slope, offset)
-    above = select(line < 0.0, 0.0, line)
-    usual = (slope == SIXTH) & (offset == 0.5)
-    return select(usual, hard_sigmoid_at_defaults(x), select(above > 1.0, 1.0, above))
+    a, b, c, _ = _line(x, slope, offset)
+    line = fma(a, b, c)
+    p, p_low = two_prod(x.const(6.0), offset)
+    t, t_low = two_sum(p, x)
+    inside = (slope == SIXTH) & (line > 0.0) & (line <= 6.0)
+    # SCALE, so that the low part of 1/6 times a small sum is no underflow
+    y = _times(*fast_two_sum(t, p_low + t_low), SCALE * SIXTH, SCALE * SIXTH_LOW[x.width]) * (1 / SCALE)
+    line = select(inside, y, line)
+    return select(line <= 0.0, 0.0, select(line > 1.0, 1.0, line))
 
 
 @kernel
-def _hard_sigmoid_inside(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
-    """Mask of 0 < slope * x + offset < 1, decided exactly."""
-    line, low = _hard_sigmoid_line(x, slope, offset)
-    return (line > 0.0) & ((line < 1.0) | ((line == 1.0) & (low < 0.0)))
+def _if_inside(x: Lanes, slope: Lanes, offset: Lanes, value: Lanes | float) -> Lanes:
+    """`value` where 0 < slope * x + offset < 1, decided exactly; else 0, and NaN for NaN.
+
+    A sum of one rounding has the sign of the true sum, also where it underflows to a zero. A sum that is 0 is +0, if
+    what is added to the product is no -0. So a sign bit says that the sum is below 0, and the sums have that sign.
+    """
+    a, b, c, unit = _line(x, slope, offset)
+    above = fma(-a, b, 0.0 - c)
+    # The rest of unit - c is 0 wherever the product may underflow, and then a +0, which leaves the sign of a zero.
+    t, t_low = two_diff(unit, c)
+    below = fma(a, b, 0.0 - t) - t_low
+    inside = ((bits(above) & bits(below)) < 0) & (below == below)  # it is NaN at infinities, where nothing is inside
+    return select(inside, value, _zero_or_nan(select(x == x, above, x)))
 
 
 @kernel
 def hard_sigmoid_derivative(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
     """slope inside the open interval, else 0."""
-    return select(_hard_sigmoid_inside(x, slope, offset), slope, _zero_or_nan(x))
+    return _if_inside(x, slope, offset, slope)
 
 
 @kernel
@@ -239,15 +254,27 @@ def hard_sigmoid_derivative_at_defaults(x: Lanes) -> Lanes:
 
 
 @kernel
+def _inside_at_defaults(x: Lanes) -> Lanes:
+    """x for |x| < 3, else 0: the derivative by slope."""
+    return select(fabs(x) < 3.0, x, _zero_or_nan(x))
+
+
+@kernel
+def _one_inside_at_defaults(x: Lanes) -> Lanes:
+    """1 for |x| < 3, else 0: the derivative by offset."""
+    return select(fabs(x) < 3.0, 1.0, _zero_or_nan(x))
+
+
+@kernel
 def hard_sigmoid_derivative_slope(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
     """The derivative by slope: x inside the open interval, else 0."""
-    return select(_hard_sigmoid_inside(x, slope, offset), x, _zero_or_nan(x))
+    return _if_inside(x, slope, offset, x)
 
 
 @kernel
 def hard_sigmoid_derivative_offset(x: Lanes, slope: Lanes, offset: Lanes) -> Lanes:
     """The derivative by offset: 1 inside the open interval, else 0."""
-    return select(_hard_sigmoid_inside(x, slope, offset), 1.0, _zero_or_nan(x))
+    return _if_inside(x, slope, offset, 1.0)
 
 
 # --- hard swish
@@ -440,6 +467,7 @@ RECORDS = (
             Parameter("offset", 0.5, "The value at 0."),
         ),
         parameter_derivatives={"slope": hard_sigmoid_derivative_slope, "offset": hard_sigmoid_derivative_offset},
+        parameter_derivatives_at_defaults={"slope": _inside_at_defaults, "offset": _one_inside_at_defaults},
         parameter_formulas={
             "slope": "x if 0 < slope * x + offset < 1 else 0",
             "offset": "1 if 0 < slope * x + offset < 1 else 0",
