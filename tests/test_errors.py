@@ -152,13 +152,36 @@ def test_weights_of_classes(weight: Any, error: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize("wrong", [3, -1, 2**62, -(2**63)])
-@pytest.mark.parametrize("place", [0, 41])
-def test_one_of_many_targets(wrong: int, place: int) -> None:
-    """They are not compared one by one as a few are."""
-    targets = np.arange(42) % 3
+@pytest.mark.parametrize(("count", "place"), [(1, 0), (42, 0), (42, 41)])
+def test_one_of_many_targets(wrong: int, count: int, place: int) -> None:
+    targets = np.arange(count) % 3
     targets[place] = wrong
-    with pytest.raises(IndexError, match=re.escape(f"target {wrong} at position ({place},)")):
-        fa.cross_entropy_with_logits(np.zeros((42, 3), np.float32), targets)
+    for options in ({}, {"axis": 1}, {"label_smoothing": 0.1}):
+        with pytest.raises(IndexError, match=re.escape(f"target {wrong} at position ({place},)")):
+            fa.cross_entropy_with_logits(np.zeros((count, 3), np.float32), targets, **options)
+
+
+def test_plain_arrays_that_do_not_fit() -> None:
+    targets = np.zeros(4, np.int64)
+    for function in (fa.cross_entropy_with_logits, fa.cross_entropy_with_logits_with_gradient):
+        for shape, axis, error in (
+            ((3, 5), -1, ValueError),
+            ((4, 0), -1, ValueError),
+            ((4, 3), 0, ValueError),
+            ((4, 3), 2, ValueError),
+            ((4, 3), -3, ValueError),
+            ((), -1, ValueError),
+        ):
+            with pytest.raises(error):
+                function(np.zeros(shape, np.float32), targets, axis)
+        with pytest.raises(TypeError, match="axis"):
+            function(np.zeros((4, 3), np.float32), targets, None)
+        with pytest.raises(TypeError, match="label_smoothing"):
+            function(np.zeros((4, 3), np.float32), targets, label_smoothing="0")
+        with pytest.raises(TypeError, match="logits"):
+            function(np.zeros((4, 3), np.complex64), targets)
+        with pytest.raises(TypeError, match="masked"):
+            function(np.ma.zeros((4, 3)), targets)
 
 
 def test_logits_where_a_long_double_is_a_double(monkeypatch: pytest.MonkeyPatch) -> None:

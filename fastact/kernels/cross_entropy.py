@@ -170,83 +170,49 @@ def _merge_weighted(a: State, b: State) -> State:
     return (*add_three(a[:3], b[:3]), *add_three(a[3:], b[3:]))
 
 
-def _result_weighted(total: State, values: State, known: tuple[State, ...]) -> State:
-    """Both sums as pairs."""
-    s, s_low = normal(total[:3])
-    infinite = fabs(total[0]) == inf
-    return select(infinite, total[0], s), select(infinite, 0.0, s_low), *normal(total[3:])
-
-
-WEIGHTED = Reduction((0.0,) * 6, _step_weighted, _merge_weighted, result=_result_weighted)
-
-
-def _weighted_again(shares: Callable[[State, State, Lanes], State]) -> Reduction:
-    """The same for shares so small that products of them lose digits, all of them times `UP`.
-
-    A sum for which that is too much stays what it was: it has lost nothing.
-    """
-
-    def step(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-        x, q = shares(row, values, position)
-        return _step_weighted(state, (x, q * UP), values, position, known)
-
-    def result(total: State, values: State, known: tuple[State, ...]) -> State:
-        new, old = _result_weighted(total, values, known), known[-1]
-        fits = fabs(new[2]) < MOST_SHARES
-        both = fits & (fabs(new[0]) < inf)
-        return tuple(select(fit, x, y) for fit, x, y in zip((both, both, fits, fits), new, old, strict=True))
-
-    def when(values: State, known: tuple[State, ...]) -> Lanes:
-        s, _, q, _ = known[-1]
-        small_sum = (fabs(s) < FEW_PRODUCTS) & (s != 0.0)
-        return small_sum | ((fabs(q) < FEW_SHARES) & (q != 0.0))
-
-    return Reduction(WEIGHTED.initial, step, _merge_weighted, result=result, when=when)
-
-
-# far above where digits are lost, and far below what targets and usual weights add up to
-FEW_SHARES = 2.0**-30
-FEW_PRODUCTS = 2.0**-60
-MOST_SHARES = 2.0**110  # times any logarithm of a sum they are finite
+WEIGHTED = Reduction((0.0,) * 6, _step_weighted, _merge_weighted)
 
 
 def _finish_distribution(values: State, known: tuple[State, ...]) -> State:
-    relative, first, (s, s_low, q, q_low), _, others = known
-    again, s_again = q != first[2], s != first[0]  # whether the sum was multiplied by `UP`
+    relative, weighted, _, others = known
     top, top_low = pair_at_largest(relative, relative[5])
     (log, log_low), lifted, small = _log_of_all(others, top, top_low)
+    s, s_low = normal(weighted[:3])
+    q, q_low = normal(weighted[3:])
     # A sum that is infinite has lost its other parts, but not whether there is NaN among the logits, as the log knows.
-    infinite, knows = s == inf, s + log
-    small = small & (fabs(s) < 1 / FEW_PRODUCTS)
+    infinite, knows = weighted[0] == inf, weighted[0] + log
+    # Beside larger products the logarithm is small enough as it is.
+    small = small & (fabs(s) < 1.0)
     log, log_low = select(small, lifted[0], log), select(small, lifted[1], log_low)
     s, s_low = (select(small, part * (1 / DOWN), part) for part in (s, s_low))
     p, rest = two_prod(log, q)
-    rest = rest + fma(log, q_low, log_low * q)
-    # Beside a sum of products for which `UP` was too much, the sum of shares is nothing.
-    nothing = s.const(0.0)
-    alone = again & ~s_again & (s != 0.0)
-    p, rest = select(alone, 0.0, p), select(alone, 0.0, rest)
     h, e = two_sum(s, p)
-    loss = select(h == inf, h, h + (e + (s_low + rest))) * select(small, s.const(DOWN), 1.0)
-    loss = loss * select(again & ~alone, s.const(1 / UP), 1.0)
+    loss = select(h == inf, h, h + (e + (s_low + (rest + fma(log, q_low, log_low * q)))))
+    loss = select(infinite, knows, loss * select(small, s.const(DOWN), 1.0))
+    nothing = s.const(0.0)
     r, r_low = inverse(*_sum_without(others, top, top_low, nothing, nothing))
+    few = fabs(q) < FEW_SHARES
+    up, down = select(few, q.const(UP), 1.0), select(few, q.const(1 / UP), 1.0)
+    q, q_low = q * up, q_low * up
     scaled, rest = two_prod(r, q)
-    up = select(again, r.const(UP), 1.0)
-    return select(infinite, knows, loss), scaled, rest + fma(r, q_low, r_low * q), up
+    return loss, scaled, rest + fma(r, q_low, r_low * q), up, down
+
+
+FEW_SHARES = 2.0**-30  # far above where their product with the inverse of a sum loses digits, and far below 1
 
 
 def _write_distribution_gradient(row: State, values: State, position: Lanes, done: State) -> State:
-    (_, q, e), (_, r, r_low, up) = row, done
+    (_, q, e), (_, r, r_low, up, down) = row, done
     p, rest = two_prod(e, r)
     hi, lo = two_diff(p, q * up)
-    return ((hi + (lo + fma(e, r_low, rest))) * select(up > 1.0, up.const(1 / UP), 1.0),)
+    return ((hi + (lo + fma(e, r_low, rest))) * down,)
 
 
 SOFT_CROSS_ENTROPY = RowFunction(
     name="soft_cross_entropy",
     signature="(n),(n)->()",
     rows=(-inf, 0.0),
-    passes=(LARGEST, WEIGHTED, _weighted_again(lambda row, *_: row), FAR_OTHERS, AGAIN),
+    passes=(LARGEST, WEIGHTED, FAR_OTHERS, AGAIN),
     finish=_finish_distribution,
     zero=SHIFT,
     results=1,
@@ -278,7 +244,7 @@ SMOOTH_CROSS_ENTROPY = replace(
     name="smooth_cross_entropy",
     signature="(n),(n),(),(),()->()",
     values=("index", "float", "float"),
-    passes=(LARGEST, replace(WEIGHTED, step=_step_smoothed), _weighted_again(_smoothed), FAR_OTHERS, AGAIN),
+    passes=tuple(replace(p, step=_step_smoothed) if p is WEIGHTED else p for p in SOFT_CROSS_ENTROPY.passes),
 )
 
 SMOOTH_CROSS_ENTROPY_WITH_GRADIENT = _with_gradient(
