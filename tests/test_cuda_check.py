@@ -118,7 +118,6 @@ def test_losses(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_compiler
 def test_corners(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_libraries, "dtypes", lambda: {"float32": np.dtype(np.float32)})  # all take a minute
-    monkeypatch.setattr(check_corners, "libraries", lambda gpu: [])
     found: dict[str, list[check.Result]] = {}
     for label, corner in check.corners(gpu, True, check.LARGE):
         results = corner()
@@ -170,6 +169,11 @@ def test_what_a_call_costs_the_host(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -
     result = check.call_time(gpu)
     assert result.unit == "us"
     assert result.value < 100
+    slow = check_libraries.Own(gpu)
+    monkeypatch.setattr(check, "CALL", 0.0)
+    assert not check.call_time(gpu, slow).passed
+    slow.name = "dlpack"
+    assert check.call_time(gpu, slow).passed
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])

@@ -38,8 +38,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
         for name in names:  # to be undone
             monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(compiler, "cubin", cubin)
-    monkeypatch.setattr(check, "torch_functions", dict)
-    monkeypatch.setattr(check_corners, "libraries", lambda gpu: [])
     yield labels
     for module in (functions, rows):
         module._kernel.cache_clear()
@@ -67,7 +65,7 @@ def test_the_same_kernels_as_the_check_asks_for(asked: set[str]) -> None:
     for module in (check, check_corners, check_rows):
         vars(module)["fastact"] = precompile.fastact
     vars(check)["patterns"] = precompile.patterns
-    for section, _, _, case in check.cases(precompile.NoGpu(), NAMES, True, {}):
+    for section, _, _, case in check.cases(precompile.NoGpu(), NAMES, True, alone=True):
         if section not in ("bits", "speed", "row-speed"):
             found = case()
             list([found] if isinstance(found, check.Result) else found)
@@ -79,7 +77,7 @@ def test_the_same_kernels_as_the_check_asks_for(asked: set[str]) -> None:
 def test_loops_are_compiled_once_each() -> None:
     """Processes that compiled the same one at the same time would do it several times."""
     groups = precompile.tasks((), True, check.SECTIONS, ("loops",))["loops"]
-    cases = list(check.cases(precompile.NoGpu(), (), True, {}))
+    cases = list(check.cases(precompile.NoGpu(), (), True, alone=True))
     about = [{cases[n][:3] for n in group} for group in groups]
     once = [next(iter(found)) for found in about if len(found) == 1]
     assert len(once) == len(set(once))

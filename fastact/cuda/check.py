@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache, partial
@@ -28,6 +28,7 @@ from .. import cuda
 from ..api import LOSSES, ROWS, elementwise_forms
 from . import driver
 from .check_corners import corners
+from .check_libraries import Own, libraries
 from .check_results import INTEGERS, Result, differences, dtypes
 from .check_rows import loss_accuracy, loss_cases, option_accuracy, option_cases, row_accuracy, row_operands
 from .rows import row_functions
@@ -179,9 +180,10 @@ def torch_functions() -> dict[str, Callable[..., Any]]:
     return {**found, "softmax": functional.softmax, "log_softmax": functional.log_softmax}
 
 
-def call_time(gpu: Any) -> Result:
-    """What a call costs the host, for one element with `out=`."""
-    x, out = gpu.upload(np.ones(1, np.float32)), gpu.empty((1,), np.float32)
+def call_time(gpu: Any, library: Any = None) -> Result:
+    """What a call costs the host, for one element with `out=`, on arrays of a library or the check's own."""
+    library = library or Own(gpu)
+    x, out = library.upload(np.ones(1, np.float32)), library.empty((1,), np.float32)
     best = float("inf")
     for _ in range(20):
         start = time.perf_counter()
@@ -189,26 +191,27 @@ def call_time(gpu: Any) -> Result:
             cuda.relu(x, out=out, stream=0)
         best = min(best, (time.perf_counter() - start) / 200)
         gpu.wait()
-    return Result("call", "relu", "float32", 1, best * 1e6, "us", best < CALL)
+    # Numba's arrays do not say where they are, and those of DLPack are handed over: they are for the record
+    passed = best < CALL or library.name in ("numba", "dlpack")
+    return Result("call", "relu", library.name, 1, best * 1e6, "us", passed)
 
 
 Case = tuple[str, str, str, Callable[[], Iterator[Result] | Result]]
 """The section, what it is about, the dtype, and the measurement."""
 
 
-def cases(
-    gpu: Any, names: Sequence[str], quick: bool, torch: Mapping[str, Callable[..., Any]] | None = None
-) -> Iterator[Case]:
-    """Everything, in the order in which a fault is easiest to understand."""
+def cases(gpu: Any, names: Sequence[str], quick: bool, alone: bool = False) -> Iterator[Case]:
+    """Everything, in the order in which a fault is easiest to understand; `alone`, with no other library."""
     count = 1 << 22 if quick else 1 << 26
-    torch = torch_functions() if torch is None else torch
+    torch = {} if alone else torch_functions()
+    others = [] if alone else list(libraries(gpu))
     rows = [name for name in row_functions() if not names or name in names]
     chosen = [
         name
         for name, (_, form) in elementwise_forms().items()
         if (name in names if names else not quick or form.kind in ("forward", "derivative"))
     ]
-    for label, corner in corners(gpu, quick, LARGE):
+    for label, corner in corners(gpu, quick, LARGE, others):
         yield "corners", label, "", corner
     for name in chosen:
         kind = elementwise_forms()[name][1].kind
@@ -226,6 +229,8 @@ def cases(
             for name, case in loss_cases(names):
                 yield "losses", name, dtype, partial(loss_accuracy, gpu, name, case, dtype, columns)
     yield "call", "relu", "float32", partial(call_time, gpu)
+    for library in others:
+        yield "call", "relu", library.name, partial(call_time, gpu, library)
     for name in chosen:
         for dtype in ("float32", *({"bfloat16"} & set(dtypes()))):
             for size in (1 << 20, LARGE, 1 << 28) if elementwise_forms()[name][1].kind == "forward" else (LARGE,):

@@ -12,7 +12,7 @@ import numpy as np
 import fastact
 
 from .. import cuda
-from .check_libraries import Own, libraries
+from .check_libraries import Own
 from .check_results import Result, differences, dtypes
 from .check_rows import APART, apart
 
@@ -220,10 +220,11 @@ def beyond_32_bits(gpu: Any) -> Iterator[Result]:
         yield _found(label, "float16", n, wrong)
 
 
-def corners(gpu: Any, quick: bool, large: int) -> Iterator[tuple[str, Callable[[], Iterator[Result] | Result]]]:
+def corners(
+    gpu: Any, quick: bool, large: int, others: Sequence[Any] = ()
+) -> Iterator[tuple[str, Callable[[], Iterator[Result] | Result]]]:
     """Each by its name, so that one that fails does not end the others."""
-    found: Sequence[Any] = [Own(gpu), *libraries(gpu)]
-    for library in found:
+    for library in (Own(gpu), *others):
         for layout, (_, _, strides) in LAYOUTS.items():
             if library.backwards or all(s > 0 for s in strides):
                 yield layout, partial(a_layout, library, layout)

@@ -47,6 +47,9 @@ class Memory:
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return self._interface
 
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0  # kDLCUDA, and the first GPU
+
     def part(self, offset: int, shape: tuple[int, ...], strides: tuple[int, ...] | None = None) -> Memory:
         """Elements from `offset` on."""
         made = Memory(shape, self.dtype, self, offset)

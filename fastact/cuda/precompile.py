@@ -118,7 +118,7 @@ def _begin(capability: tuple[int, int], names: Sequence[str], quick: bool) -> No
         launch=lambda *arguments: None,
     )
     fastact.set_num_threads(1)
-    _cases[:] = check.cases(NoGpu(), names, quick, {})
+    _cases[:] = check.cases(NoGpu(), names, quick, alone=True)
 
 
 def _prepare(what: str) -> None:
@@ -150,7 +150,7 @@ def _do(what: str, numbers: Sequence[int]) -> list[str]:
 def tasks(names: Sequence[str], quick: bool, only: Sequence[str], what: Sequence[str]) -> dict[str, list[list[int]]]:
     """The cases by what is compiled, in groups for one process each: those that share a loop go together."""
     groups: dict[tuple[str, ...], list[int]] = {}
-    for number, (section, name, dtype, _) in enumerate(check.cases(NoGpu(), names, quick, {})):
+    for number, (section, name, dtype, _) in enumerate(check.cases(NoGpu(), names, quick, alone=True)):
         if section not in only or section not in SECTIONS:
             continue
         about = (section, "" if section == "corners" else name, dtype)
