@@ -29,10 +29,13 @@ def __getattr__(name: str) -> Any:
     api = import_module(".api", __name__)
     if name not in api.names():  # Numba asks for some while it holds a lock of its own
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with _locks.compiling:  # two threads would make two objects, of which pickle knows one
+
+    def made() -> Any:
         if name not in globals():
             globals()[name] = api.find(name)
         return globals()[name]
+
+    return _locks.alone(made)  # two threads would make two objects, of which pickle knows one
 
 
 def __dir__() -> list[str]:

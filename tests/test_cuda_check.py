@@ -10,22 +10,24 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided
 
 from fastact.api import LOSSES, ROWS, WITH_OPTIONS
-from fastact.cuda import check, check_rows, driver, functions, hardware, rows
+from fastact.cuda import check, check_corners, check_libraries, check_rows, driver, functions, hardware, rows
 
 from .cuda_host import Array, HostDriver, needs_compiler
 
 
 class Memory(Array):
-    def part(self, offset: int, shape: tuple[int, ...]) -> Memory:
-        return Memory(self.array.reshape(-1)[offset : offset + int(np.prod(shape))].reshape(shape))
+    def part(self, offset: int, shape: tuple[int, ...], strides: tuple[int, ...] | None = None) -> Memory:
+        steps = None if strides is None else [s * self.array.itemsize for s in strides]
+        return Memory(as_strided(self.array.reshape(-1)[offset:], shape, steps))
 
 
 class Gpu:
     """What `fastact.cuda.hardware.Gpu` has, on the CPU."""
 
-    name, capability, stream = "CPU", (9, 0), 5
+    name, capability, stream, waiting_stream = "CPU", (9, 0), 5, 6
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Memory:
         return Memory(np.zeros(shape, dtype))
@@ -114,10 +116,51 @@ def test_losses(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_compiler
-def test_corners(gpu: Gpu) -> None:
-    found = list(check.corners(gpu, quick=True))
-    assert [r.function for r in found] == ["misaligned", "stream order", "graph"]
-    assert all(r.passed for r in found)
+def test_corners(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_libraries, "dtypes", lambda: {"float32": np.dtype(np.float32)})  # all take a minute
+    found: dict[str, list[check.Result]] = {}
+    for label, corner in check.corners(gpu, True, check.LARGE):
+        results = corner()
+        found.setdefault(label, []).extend([results] if isinstance(results, check.Result) else results)
+    assert {*check_corners.LAYOUTS, "parameters", "two_results", "rows_in_layouts", "another thread"} < {*found}
+    assert [r.function for r in found["streams and graphs"]] == ["misaligned", "stream order", "graph"]
+    assert len(found["streams"]) == 5
+    assert all(r.passed and r.value == 0 for results in found.values() for r in results), str(found)
+    assert all(r.size > 0 for label in found if label != "empty" for r in found[label])
+
+
+@needs_compiler
+def test_corners_that_are_wrong_are_found(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_libraries, "dtypes", lambda: {"float32": np.dtype(np.float32)})
+    library = check_libraries.Own(gpu)
+    monkeypatch.setattr(check_corners.fastact, "gelu", lambda x: np.nextafter(x, x.dtype.type(9)))
+    assert not check_corners.a_layout(library, "transposed").passed
+    monkeypatch.setattr(check_corners.fastact, "softmax", lambda x, axis: x)
+    assert not check_corners.rows_in_layouts(library).passed
+    monkeypatch.setattr(check_corners.fastact, "leaky_relu", lambda x, slope: x)
+    assert not check_corners.parameters(library).passed
+
+
+def test_layouts_of_torch_are_those_of_the_host() -> None:
+    pytest.importorskip("torch")
+    library = check_libraries.Torch("cpu")
+    assert set(library.dtypes) == set(check.dtypes())
+    for name in library.dtypes:
+        flat = check_corners.numbers(check.dtypes()[name])
+        for layout, where in check_corners.LAYOUTS.items():
+            if all(step > 0 for step in where[2]):
+                got = library.download(library.view(library.upload(flat), *where))
+                want = check_corners._on_host(flat, layout)
+                assert got.dtype == want.dtype
+                assert got.shape == want.shape
+                assert check.differences(got, want) == 0
+
+
+def test_libraries_that_are_not_there_are_left_out() -> None:
+    assert {library.name for library in check_libraries.libraries(Gpu())} <= {"torch", "dlpack", "cupy", "numba"}
+    shown = check_libraries.DLPack.Wrapped(np.ones(3))
+    assert not hasattr(shown, "__cuda_array_interface__")
+    assert shown.__dlpack_device__() == (1, 0)
 
 
 @needs_compiler
@@ -126,6 +169,11 @@ def test_what_a_call_costs_the_host(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -
     result = check.call_time(gpu)
     assert result.unit == "us"
     assert result.value < 100
+    slow = check_libraries.Own(gpu)
+    monkeypatch.setattr(check, "CALL", 0.0)
+    assert not check.call_time(gpu, slow).passed
+    slow.name = "dlpack"
+    assert check.call_time(gpu, slow).passed
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
@@ -168,13 +216,13 @@ def test_a_case_that_fails_is_a_miss_and_the_others_go_on(
     monkeypatch.setattr(hardware, "Gpu", Gpu)
     monkeypatch.setattr(driver, "version", lambda: "13.0")
     file = tmp_path / "check.json"
-    assert check.main(["relu", "--only", "bits", "call", "--json", str(file)]) == 1
+    assert check.main(["relu", "--only", "bits", "call", "--jobs", "1", "--json", str(file)]) == 1
     out = capsys.readouterr().out
     assert "RuntimeError: an illegal address" in out
     assert "driver 13.0" in out
     results = json.loads(file.read_text("utf-8"))["results"]
     assert [r["passed"] for r in results] == [False] * len(check.dtypes()) + [True]
-    assert check.main(["relu", "--only", "call", "--seconds", "1e-9"]) == 1
+    assert check.main(["relu", "--only", "call", "--jobs", "1", "--seconds", "1e-9"]) == 1
     assert "others left out" in capsys.readouterr().out
 
 
@@ -182,9 +230,9 @@ def test_how_far_apart_results_are() -> None:
     for dtype in (np.float16, np.float32, np.float64):
         a = np.array([1.5, -2.0, 0.0, np.nan, np.inf], dtype)
         least = np.nextafter(dtype(0), dtype(1))[None]
-        assert check_rows._apart(a, a) == 0
-        assert check_rows._apart(a, np.nextafter(a, dtype(-9))) == 1
-        assert check_rows._apart(-least, least) == 2
+        assert check_rows.apart(a, a) == 0
+        assert check_rows.apart(a, np.nextafter(a, dtype(-9))) == 1
+        assert check_rows.apart(-least, least) == 2
 
 
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,6 +131,73 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert python(code, FASTACT_CACHE_DIR=str(with_driver)) == "7"
 
 
+def test_a_function_is_named_while_numba_compiles_and_another_thread_does(tmp_path: Path) -> None:
+    """Numba asks for it while it holds its own lock: nobody may wait for that one with this package's lock in hand."""
+    code = """
+import faulthandler, threading
+faulthandler.dump_traceback_later(180, exit=True)  # a deadlock
+import numba, numpy as np, fastact as fa
+from fastact.cpu import cache
+compiling, reading = threading.Event(), threading.Event()
+
+def half(x): return x / 2
+
+@numba.extending.overload(half)
+def typed(x):
+    compiling.set()
+    reading.wait()
+    value = fa.mish(np.ones(1))[0] / 2
+    return lambda x: value * x
+
+def read(file, usual=cache._read):
+    if threading.current_thread() is first:
+        compiling.wait()
+        reading.set()
+    return usual(file)
+
+cache._read = read
+first = threading.Thread(target=lambda: fa.relu(np.ones(3)))
+first.start()
+found = numba.njit(lambda x: half(x))(1.0)
+first.join()
+print(found == fa.mish(1.0) / 2)
+"""
+    assert python(code, FASTACT_CACHE_DIR=str(tmp_path)) == "True"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_while_another_thread_compiles_with_numba(with_driver: Path) -> None:
+    """Numba's lock is free in the child, whoever had it."""
+    code = """
+import os, signal, threading
+import numba, numpy as np, fastact as fa
+x, inside = np.ones(7, np.float32), threading.Event()
+fa.relu(x)
+
+def one(x): return x
+
+@numba.extending.overload(one)
+def typed(x):
+    inside.set()
+    return lambda x: x
+
+def compiles():
+    for k in range(20): numba.njit(lambda x: one(x) + k)(1.0)
+
+other = threading.Thread(target=compiles)
+other.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(120)  # which ends it
+    fa.silu(x)
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+other.join()
+"""
+    assert python(code, FASTACT_CACHE_DIR=str(with_driver)) == "7"
+
+
 def test_a_gufunc_is_made_while_another_thread_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who compiles a loop holds this package's lock and wants Numba's: nobody may wait the other way round."""
     holding, building, free = threading.Event(), threading.Event(), []

@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from ..kernels.rows import RowFunction
 from ..kernels.sparse import Projection
+from . import locks
 from .emit import Block, emit_block
 from .machine import target
 from .rows import emit_beside, emit_rows, emit_short_rows
@@ -52,6 +53,7 @@ def compile_function(
 
     `name` must be unique among the objects one process loads: it becomes part of the symbol.
     """
+    locks.need_numba()
     with global_compiler_lock:
         symbol, library = _compiled(function, name, arguments, result)
         return symbol, bytes(library._get_compiled_object())

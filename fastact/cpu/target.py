@@ -155,7 +155,7 @@ class FastactGUFunc(GUFuncBuilder):  # type: ignore[misc]
         loops = []
         for sig in self._sigs:
             cres = self._cres[sig]
-            with global_compiler_lock:  # but not for `make_ufunc`, whose own lock a thread may hold that waits for it
+            with global_compiler_lock:  # but not for `make_ufunc`, which takes what it needs by itself
                 numbers, address, environment = self.build(cres)
             loops.append(_whole_loop(numbers, len(self.sout), address, len(names), (cres.library, environment)))
         name, doc, module = self.py_func.__name__, self.py_func.__doc__ or "", self.py_func.__module__

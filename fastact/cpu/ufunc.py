@@ -82,12 +82,14 @@ class Resolver:
 
     def code(self, kind: int) -> int:
         """Where the code of this kind is, compiled if need be."""
-        with locks.compiling:
-            found = getattr(self.loop, self.fields[kind])
-            if not found:
-                found = self.make(kind)
-                setattr(self.loop, self.fields[kind], found)
-            return int(found)
+        return locks.alone(partial(self._code, kind))
+
+    def _code(self, kind: int) -> int:
+        found = getattr(self.loop, self.fields[kind])
+        if not found:
+            found = self.make(kind)
+            setattr(self.loop, self.fields[kind], found)
+        return int(found)
 
 
 def _resolve(number: int) -> int:
@@ -148,6 +150,7 @@ _CALLS = ("choose", "choose_options", "call_ufunc", "call_rows")  # Python's, wi
 _NUMBERS = (*_CALLS, "direct", "views", "share", "piece", "whole")
 
 
+@cache
 def _load(name: str, arguments: int) -> int:
     """The address of one of them."""
 
@@ -167,8 +170,7 @@ def _load(name: str, arguments: int) -> int:
 
 def _drivers() -> dict[str, int]:
     """The addresses of the compiled functions, and the thread pool they work with."""
-    with locks.compiling:
-        return _drivers_once()
+    return locks.alone(_drivers_once)
 
 
 @cache
@@ -188,8 +190,7 @@ def _drivers_once() -> dict[str, int]:
 def load_rows() -> dict[str, int]:
     """The same for functions along an axis, and scalar formulas."""
     _drivers()
-    with locks.compiling:
-        found = {name: _load(name, arguments) for name, arguments in _ROW_DRIVERS.items()}
+    found = locks.alone(lambda: {name: _load(name, arguments) for name, arguments in _ROW_DRIVERS.items()})
     threads.pool.rows = found["rows"]
     for job in ("rows", "parts", "slabs"):
         setattr(threads.pool, f"{job}_job", found[f"{job}_chunk"])
@@ -203,10 +204,13 @@ def _address(name: str) -> int:
 def load_views() -> None:
     """Load, or compile, what takes arrays that are not contiguous past NumPy; done when the first one comes."""
     _drivers()
-    with locks.compiling:
+
+    def load() -> None:
         if not threads.pool.views:
             for name, arguments in _VIEWS.items():  # the last one says that all are there
                 setattr(threads.pool, name, _load(name, arguments))
+
+    locks.alone(load)
 
 
 def _load_views(number: int) -> int:

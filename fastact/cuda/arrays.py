@@ -195,10 +195,16 @@ def _from_interface(x: Any, name: str, allowed: Dtypes, interface: Any) -> Devic
     shape = tuple(map(int, interface["shape"]))  # a kernel takes a NumPy integer for one of its own size
     library = _NUMBA if type(x).__module__.startswith("numba") else _INTERFACE
     pointer = int(address or 0)
-    return DeviceArray(x, pointer, shape, elements, dtype, _device_of(pointer, name), bool(read_only), library)
+    return DeviceArray(x, pointer, shape, elements, dtype, _device_of(x, pointer, name), bool(read_only), library)
 
 
-def _device_of(pointer: int, name: str) -> int:
+def _device_of(x: Any, pointer: int, name: str) -> int:
+    """Where the array says it is, if it does, so that the driver need not be asked in every call."""
+    says = getattr(type(x), "__dlpack_device__", None)
+    if says is not None:
+        kind, device = says(x)
+        if int(kind) in _DLPACK_CUDA:
+            return int(device)
     from . import driver
 
     try:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -26,7 +27,9 @@ import fastact
 from .. import cuda
 from ..api import LOSSES, ROWS, elementwise_forms
 from . import driver
-from .check_results import INTEGERS, Result, dtypes
+from .check_corners import corners
+from .check_libraries import Own, libraries
+from .check_results import INTEGERS, Result, differences, dtypes
 from .check_rows import loss_accuracy, loss_cases, option_accuracy, option_cases, row_accuracy, row_operands
 from .rows import row_functions
 
@@ -38,6 +41,7 @@ LARGE = 1 << 24  # elements that fill a GPU
 SECTIONS = ("corners", "bits", "rows", "options", "losses", "call", "speed", "row-speed")
 
 
+@lru_cache(4)
 def patterns(dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
     """`count` floats of a dtype whose bit patterns are spread evenly: all of them if there are no more."""
     integer = INTEGERS[dtype.itemsize]
@@ -48,14 +52,6 @@ def patterns(dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
     # the lower bits vary too
     made: np.ndarray[Any, Any] = start + np.arange(count, dtype=integer) * integer(0x9E37) % integer(step)
     return made.view(dtype)
-
-
-def differences(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> int:
-    """How many bit patterns differ; any NaN equals any NaN."""
-    integer = INTEGERS[a.dtype.itemsize]
-    differ = a.view(integer) != b.view(integer)
-    with np.errstate(invalid="ignore"):  # signalling NaN
-        return int(np.count_nonzero(differ & ~((a != a) & (b != b))))
 
 
 def arguments(name: str) -> tuple[float, ...]:
@@ -85,8 +81,14 @@ def bits(gpu: Any, name: str, dtype_name: str, count: int) -> Result:
 
 def filled(gpu: Any, size: int, dtype: Any) -> Any:
     """An array on the GPU with numbers from a normal distribution, made there from a few."""
-    made, done = gpu.empty((size,), dtype), min(size, 1 << 16)
-    gpu.copy(made.part(0, (done,)), gpu.upload(np.random.default_rng(0).normal(size=done).astype(dtype)))
+    few = np.random.default_rng(0).normal(size=min(size, 1 << 16)).astype(dtype)
+    return repeated(gpu, few, (size,))
+
+
+def repeated(gpu: Any, few: np.ndarray[Any, Any], shape: tuple[int, ...]) -> Any:
+    """An array on the GPU made of `few` elements again and again."""
+    made, done, size = gpu.empty(shape, few.dtype), few.size, math.prod(shape)
+    gpu.copy(made.part(0, (done,)), gpu.upload(few.reshape(-1)))
     while done < size:
         n = min(done, size - done)
         gpu.copy(made.part(done, (n,)), made.part(0, (n,)))
@@ -116,7 +118,7 @@ def row_bandwidth(gpu: Any, name: str, columns: int, torch: Callable[..., Any] |
     """The same for a row function on 2^26 elements."""
     rows, dtype = 2**26 // columns, np.dtype(np.float32)
     operands = row_operands(name, (256, columns), dtype)
-    inputs = [gpu.upload(np.resize(a, (rows, *a.shape[1:]))) for a in operands]
+    inputs = [repeated(gpu, a, (rows, *a.shape[1:])) for a in operands]
     want = (rows, columns) if row_functions()[name].write is not None else (rows,)
     out, room = gpu.empty(want, dtype), gpu.empty((rows, columns), dtype)
     own = gpu.seconds(lambda stream: getattr(cuda, name)(*inputs, out=out, stream=stream))
@@ -178,9 +180,10 @@ def torch_functions() -> dict[str, Callable[..., Any]]:
     return {**found, "softmax": functional.softmax, "log_softmax": functional.log_softmax}
 
 
-def call_time(gpu: Any) -> Result:
-    """What a call costs the host, for one element with `out=`."""
-    x, out = gpu.upload(np.ones(1, np.float32)), gpu.empty((1,), np.float32)
+def call_time(gpu: Any, library: Any = None) -> Result:
+    """What a call costs the host, for one element with `out=`, on arrays of a library or the check's own."""
+    library = library or Own(gpu)
+    x, out = library.upload(np.ones(1, np.float32)), library.empty((1,), np.float32)
     best = float("inf")
     for _ in range(20):
         start = time.perf_counter()
@@ -188,96 +191,65 @@ def call_time(gpu: Any) -> Result:
             cuda.relu(x, out=out, stream=0)
         best = min(best, (time.perf_counter() - start) / 200)
         gpu.wait()
-    return Result("call", "relu", "float32", 1, best * 1e6, "us", best < CALL)
+    # Numba's arrays do not say where they are, and those of DLPack are handed over: they are for the record
+    passed = best < CALL or library.name in ("numba", "dlpack")
+    return Result("call", "relu", library.name, 1, best * 1e6, "us", passed)
 
 
-def corners(gpu: Any, quick: bool) -> Iterator[Result]:
-    """Misaligned slices, streams, graphs, and arrays of more than 2^31 elements."""
-    x = np.random.default_rng(0).normal(size=100_003).astype(np.float32)
-    room, want = gpu.upload(x), fastact.gelu(x[1:])
-    out = gpu.empty((x.size,), np.float32)
-    cuda.gelu(room.part(1, want.shape), out=out.part(1, want.shape))
-    wrong = differences(gpu.download(out)[1:], want)
-    yield Result("corner", "misaligned", "float32", want.size, wrong, "different", wrong == 0)
-
-    big = gpu.upload(np.resize(x, LARGE))
-    first, second = gpu.empty((LARGE,), np.float32), gpu.empty((LARGE,), np.float32)
-    gpu.copy(first, big, gpu.stream)
-    cuda.gelu(first, out=second, stream=gpu.stream)
-    cuda.relu(second, out=second, stream=gpu.stream)
-    wrong = differences(gpu.download(second), np.resize(fastact.relu(fastact.gelu(x)), LARGE))
-    yield Result("corner", "stream order", "float32", LARGE, wrong, "different", wrong == 0)
-
-    cuda.tanh(big, out=first)  # whose kernel is to be loaded before
-    replay = gpu.captured(lambda stream: cuda.tanh(big, out=first, stream=stream))
-    replay()
-    wrong = differences(gpu.download(first), np.resize(fastact.tanh(x), LARGE))
-    yield Result("corner", "graph", "float32", LARGE, wrong, "different", wrong == 0)
-
-    if not quick:
-        n = 2**31 + 4099
-        del big, first, second
-        large, result = gpu.empty((n,), np.float16), gpu.empty((n,), np.float16)
-        half = x[:4099].astype(np.float16)
-        for start in (0, 2**31):
-            gpu.copy(large.part(start, half.shape), gpu.upload(half))
-        cuda.gelu(large, out=result)
-        wrong = sum(
-            differences(gpu.download(result.part(start, half.shape)), fastact.gelu(half)) for start in (0, 2**31)
-        )
-        yield Result("corner", "beyond 2^31", "float16", n, wrong, "different", wrong == 0)
+Case = tuple[str, str, str, Callable[[], Iterator[Result] | Result]]
+"""The section, what it is about, the dtype, and the measurement."""
 
 
-Case = tuple[str, str, Callable[[], Iterator[Result] | Result]]
-"""The section, what it is about, and the measurement."""
-
-
-def cases(gpu: Any, names: Sequence[str], quick: bool) -> Iterator[Case]:
-    """Everything, in the order in which a fault is easiest to understand."""
+def cases(gpu: Any, names: Sequence[str], quick: bool, alone: bool = False) -> Iterator[Case]:
+    """Everything, in the order in which a fault is easiest to understand; `alone`, with no other library."""
     count = 1 << 22 if quick else 1 << 26
-    torch = torch_functions()
+    torch = {} if alone else torch_functions()
+    others = [] if alone else list(libraries(gpu))
     rows = [name for name in row_functions() if not names or name in names]
     chosen = [
         name
         for name, (_, form) in elementwise_forms().items()
         if (name in names if names else not quick or form.kind in ("forward", "derivative"))
     ]
-    yield "corners", "corners", partial(corners, gpu, quick)
+    for label, corner in corners(gpu, quick, LARGE, others):
+        yield "corners", label, "", corner
     for name in chosen:
         kind = elementwise_forms()[name][1].kind
         for dtype in dtypes():
             size = {"float64": 1 << 18}.get(dtype, count if kind == "forward" else count >> 4)
-            yield "bits", name, partial(bits, gpu, name, dtype, size)
+            yield "bits", name, dtype, partial(bits, gpu, name, dtype, size)
     for name in rows:
         for dtype in dtypes():
             for columns in (1, 77, 1000, 4096, 16384, 40_000):
-                yield "rows", name, partial(row_accuracy, gpu, name, dtype, columns)
+                yield "rows", name, dtype, partial(row_accuracy, gpu, name, dtype, columns)
     for dtype in dtypes():
         for columns in (1, 77, 1000, 4096, 40_000):
             for name, case in option_cases(names):
-                yield "options", name, partial(option_accuracy, gpu, name, case, dtype, columns)
+                yield "options", name, dtype, partial(option_accuracy, gpu, name, case, dtype, columns)
             for name, case in loss_cases(names):
-                yield "losses", name, partial(loss_accuracy, gpu, name, case, dtype, columns)
-    yield "call", "relu", partial(call_time, gpu)
+                yield "losses", name, dtype, partial(loss_accuracy, gpu, name, case, dtype, columns)
+    yield "call", "relu", "float32", partial(call_time, gpu)
+    for library in others:
+        yield "call", "relu", library.name, partial(call_time, gpu, library)
     for name in chosen:
         for dtype in ("float32", *({"bfloat16"} & set(dtypes()))):
             for size in (1 << 20, LARGE, 1 << 28) if elementwise_forms()[name][1].kind == "forward" else (LARGE,):
-                yield "speed", name, partial(bandwidth, gpu, name, dtype, size, torch.get(name))
+                yield "speed", name, dtype, partial(bandwidth, gpu, name, dtype, size, torch.get(name))
     for name in rows:
         for columns in COLUMNS:
-            yield "row-speed", name, partial(row_bandwidth, gpu, name, columns, torch.get(name))
+            yield "row-speed", name, "float32", partial(row_bandwidth, gpu, name, columns, torch.get(name))
 
 
 def run(gpu: Any, names: Sequence[str], quick: bool, only: Sequence[str] = SECTIONS) -> Iterator[Result]:
     """The results of all cases of some sections. One that fails is a miss; the others go on if the GPU does."""
-    for section, name, case in cases(gpu, names, quick):
+    for section, name, dtype, case in cases(gpu, names, quick):
         if section not in only:
             continue
         try:
             found = case()
             yield from [found] if isinstance(found, Result) else found
         except Exception as error:  # of the driver, of NVIDIA's compiler, of PyTorch
-            yield Result(section, name, "", 0, 0.0, f"{type(error).__name__}: {error}"[:500], False)
+            yield Result(section, name, dtype, 0, 0.0, f"{type(error).__name__}: {error}"[:500], False)
             gpu.wait()
 
 
@@ -291,11 +263,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", nargs="+", choices=SECTIONS, metavar="PART", help=f"only some of {', '.join(SECTIONS)}"
     )
     parser.add_argument("--seconds", type=float, help="stop after so many, and say so")
+    parser.add_argument("--jobs", type=int, help="processes that compile before; by default as many as there are CPUs")
     parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE")
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.functions) - {*elementwise_forms(), *ROWS, *LOSSES}):
         parser.error(f"there is no function {unknown[0]!r}, or not by that name")
     try:
+        from . import precompile
         from .hardware import Gpu
 
         gpu = Gpu()
@@ -307,8 +281,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = {"gpu": gpu.name, "versions": programs}
     print(", ".join(f"{name} {number}" for name, number in programs.items()), flush=True)
     found, start, saved = list[Result](), time.monotonic(), 0.0
-    left_out = False
-    for result in run(gpu, options.functions, options.quick, options.only or SECTIONS):
+    left_out, only = False, options.only or SECTIONS
+    jobs = precompile.cpus() if options.jobs is None else options.jobs
+    if jobs > 1:
+        precompile.run(gpu.capability, options.functions, options.quick, only, jobs=jobs, seconds=options.seconds)
+        print(f"compiled in {time.monotonic() - start:.1f} s", flush=True)
+    for result in run(gpu, options.functions, options.quick, only):
         found.append(result)
         print(result, flush=True)
         spent = time.monotonic() - start

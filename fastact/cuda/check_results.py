@@ -38,3 +38,12 @@ def dtypes() -> dict[str, Any]:
     except ImportError:
         return found
     return {**found, "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+
+def differences(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> int:
+    """How many bit patterns differ; any NaN equals any NaN."""
+    integer = INTEGERS[a.dtype.itemsize]
+    differ = a.view(integer) != b.view(integer)
+    a, b = a[differ], b[differ]
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        return int(np.count_nonzero(~((a != a) & (b != b))))

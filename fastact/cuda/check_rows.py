@@ -18,7 +18,7 @@ from ..api import LOSSES, WITH_OPTIONS
 from .check_results import INTEGERS, Result, dtypes
 from .rows import row_functions
 
-_APART = 4  # units in the last place, at most
+APART = 4  # units in the last place, at most
 _ROWS = 16
 Array = np.ndarray[Any, Any]
 
@@ -29,7 +29,7 @@ def row_accuracy(gpu: Any, name: str, dtype_name: str, columns: int) -> Result:
     want = np.asarray(getattr(fastact, name)(*operands))
     given = [gpu.upload(a) for a in operands]
     (got,), repeats = _twice(gpu, lambda out: getattr(cuda, name)(*given, out=out), [want.shape], dtype)
-    return _result("rows", name, dtype_name, columns, _apart(got, want), repeats)
+    return _result("rows", name, dtype_name, columns, apart(got, want), repeats)
 
 
 def row_operands(name: str, shape: tuple[int, ...], dtype: Any) -> list[np.ndarray[Any, Any]]:
@@ -52,7 +52,7 @@ def _twice(gpu: Any, function: Callable[..., Any], shapes: Sequence[tuple[int, .
     return found[0], all((a.view(integer) == b.view(integer)).all() for a, b in zip(*found, strict=True))
 
 
-def _apart(got: Array, want: Array) -> float:
+def apart(got: Array, want: Array) -> float:
     """The largest difference in units in the last place."""
     signed = np.dtype(f"i{want.dtype.itemsize}")
     a, b = (_places(np.ascontiguousarray(v).view(signed)) for v in (got, want))
@@ -69,7 +69,7 @@ def _places(bits: Array) -> Array:
 
 
 def _result(what: str, name: str, dtype: str, columns: int, apart: float, repeats: bool) -> Result:
-    return Result(what, name, dtype, columns, apart, "ulp" if repeats else "VARIES", apart <= _APART and repeats)
+    return Result(what, name, dtype, columns, apart, "ulp" if repeats else "VARIES", apart <= APART and repeats)
 
 
 def _uploaded(gpu: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def option_accuracy(gpu: Any, name: str, case: str, dtype_name: str, columns: in
         want = np.asarray(getattr(fastact, name)(x, **options))
     given, uploaded = gpu.upload(x), _uploaded(gpu, options)
     (got,), repeats = _twice(gpu, lambda out: getattr(cuda, name)(given, **uploaded, out=out), [shape], dtype)
-    return _result("options", f"{name} {case}", dtype_name, columns, _apart(got, want), repeats)
+    return _result("options", f"{name} {case}", dtype_name, columns, apart(got, want), repeats)
 
 
 def loss_cases(names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -154,12 +154,12 @@ def loss_accuracy(gpu: Any, name: str, case: str, dtype_name: str, columns: int)
     found, repeats = _twice(
         gpu, lambda out: getattr(cuda, name)(given, aims, **uploaded, out=out), [w.shape for w in want], dtype
     )
-    yield _result("losses", f"{name} {case}", dtype_name, columns, _apart(found[0], want[0]), repeats)
+    yield _result("losses", f"{name} {case}", dtype_name, columns, apart(found[0], want[0]), repeats)
     if len(want) > 1:
         a, b = found[1].astype(np.float64), want[1].astype(np.float64)
         larger = np.maximum(np.maximum(np.abs(b + q), np.abs(q)), float(_smallest(dtype)))
-        apart = float(np.max(np.abs(a - b) / (larger * _epsilon(dtype)), initial=0))
-        yield _result("losses", f"{name} {case}, gradient", dtype_name, columns, apart, repeats)
+        units = float(np.max(np.abs(a - b) / (larger * _epsilon(dtype)), initial=0))
+        yield _result("losses", f"{name} {case}, gradient", dtype_name, columns, units, repeats)
 
 
 def _epsilon(dtype: Any) -> float:

@@ -51,5 +51,4 @@ def cubin(name: str, source: Callable[[], str], capability: tuple[int, int]) -> 
     def compile() -> tuple[str, bytes]:
         return label, compile_cubin(source(), capability, label)
 
-    with locks.compiling:
-        return disk.load_or_compile(label, compile, directory())[1]
+    return locks.alone(lambda: disk.load_or_compile(label, compile, directory()))[1]

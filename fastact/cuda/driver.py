@@ -108,11 +108,14 @@ def launch(device: int, stream: int, kernel: Handle, grid: int, block: int, argu
     if current.device_id == device:
         core.launch(stream_of(stream), _config(grid, block), kernel, *arguments)
         return
+    from cuda.bindings import driver
+
+    _, before = driver.cuCtxGetCurrent()  # which may be one that the caller has made
     core.Device(device).set_current()
     try:
         core.launch(stream_of(stream), _config(grid, block), kernel, *arguments)
     finally:
-        current.set_current()
+        driver.cuCtxSetCurrent(before)
 
 
 def device_of(pointer: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from . import driver
 
@@ -21,10 +22,12 @@ def _ask(result: tuple[Any, ...]) -> Any:
 
 
 class Memory:
-    """An array in the memory of the GPU, which frees it with itself; or a part of one."""
+    """An array in the memory of the GPU, which frees it with itself; or a part of one. Strides are in elements."""
+
+    strides: tuple[int, ...] | None = None  # the elements lie one after the other
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, owner: Memory | None = None, offset: int = 0) -> None:
-        self.shape, self.dtype, self.owner = shape, np.dtype(dtype), owner
+        self.shape, self.dtype, self.owner, self.offset = shape, np.dtype(dtype), owner, offset
         self.nbytes = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
         if owner is None:
             from cuda.bindings import driver as api
@@ -44,9 +47,16 @@ class Memory:
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return self._interface
 
-    def part(self, offset: int, shape: tuple[int, ...]) -> Memory:
-        """`shape` elements from `offset` on."""
-        return Memory(shape, self.dtype, self, offset)
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0  # kDLCUDA, and the first GPU
+
+    def part(self, offset: int, shape: tuple[int, ...], strides: tuple[int, ...] | None = None) -> Memory:
+        """Elements from `offset` on."""
+        made = Memory(shape, self.dtype, self, offset)
+        if strides is not None:
+            made.strides = strides
+            made._interface["strides"] = tuple(s * self.dtype.itemsize for s in strides)
+        return made
 
 
 class Gpu:
@@ -63,6 +73,7 @@ class Gpu:
         flag = api.CUevent_flags.CU_EVENT_DEFAULT
         self._events = [_ask(api.cuEventCreate(flag)) for _ in range(2)]
         self.stream = int(_ask(api.cuStreamCreate(api.CUstream_flags.CU_STREAM_NON_BLOCKING)))
+        self.waiting_stream = int(_ask(api.cuStreamCreate(api.CUstream_flags.CU_STREAM_DEFAULT)))  # for the default one
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Memory:
         return Memory(shape, dtype)
@@ -77,6 +88,9 @@ class Gpu:
 
     def download(self, memory: Memory) -> np.ndarray[Any, Any]:
         self.wait()
+        if memory.strides is not None and memory.owner is not None:
+            whole, steps = self.download(memory.owner).reshape(-1), memory.strides
+            return as_strided(whole[memory.offset :], memory.shape, [s * whole.itemsize for s in steps])
         array = np.empty(memory.shape, memory.dtype)
         if array.size:
             _ask(self.api.cuMemcpyDtoH(array.ctypes.data, memory.pointer, memory.nbytes))

@@ -153,6 +153,7 @@ def row_kernel(function: RowFunction, dtype: str, how: Share, ways: str | None =
         + " }"
         for d in range(MAX_DIMS)
     )
+    one = " ".join(f"o_{name} = (long long)left * {name}_0;" for name in names)  # without a division
     counted = [f"v{k}" for k, way in enumerate(ways[len(function.rows) :]) if way == "c"]
     pointers = "\n".join(
         f"  auto *{name if name[0] != 'v' else 'q_' + name} = p_{name} + o_{name};"
@@ -172,7 +173,9 @@ extern "C" __global__ void __launch_bounds__({how.block}) rows({", ".join(parame
   unsigned left = blockIdx.x * {how.rows}u + threadIdx.x / {how.threads}u;
   if (left >= rows) return;
   long long {", ".join(f"o_{name} = 0" for name in names)};
+  if (dims == 1) {{ {one} }} else {{
 {steps}
+  }}
 {pointers}
 {chr(10).join(_numbers(writer))}
 {chr(10).join("  " + line for line in body)}

@@ -14,7 +14,8 @@ from typing import Any
 from ..graph.evaluate import as_bits
 from ..graph.trace import Value, trace_with
 from ..kernels.language import select
-from ..kernels.rows import RowFunction
+from ..kernels.row_sums import join_exp, larger
+from ..kernels.rows import OTHERS, RowFunction
 from .source import FLOAT_NAMES, INT_NAMES, ROUNDED, Tables, device_function, literal
 from .templates import ITEMSIZE
 
@@ -47,6 +48,10 @@ class Share:
 # Beyond a warp's 1024 elements: what a block keeps in registers.
 _LONG = (Share(128, 16), Share(256, 16), Share(512, 16), Share(512, 32))
 _ENDLESS = 512
+
+# Ways to join two states that give the same bits in either order: sums, and two_sum of what does not overflow, whose
+# error is exact. (-0 and 0 are equally large, and which of them is found shows in no result.)
+_SYMMETRIC = frozenset({larger, join_exp, OTHERS.join})
 
 
 def share(length: int, dtype: str, vector: bool = True) -> Share:
@@ -253,7 +258,8 @@ class Writer:
             ["if (start < n) {", "#pragma unroll", f"  for (int e = 0; e < {self.vector}; e++) {step}", "}"]
         )
         lines += [settle] if settle else []
-        lines += self.merged(label, state, min(self.how.threads, 32))
+        symmetric = join in _SYMMETRIC
+        lines += self.merged(label, state, min(self.how.threads, 32), symmetric)
         if self.how.threads > 32:
             warps = self.how.threads // 32
             kept = " ".join(f"room{label}[{k}][lane / 32] = {s};" for k, s in enumerate(state))
@@ -263,21 +269,23 @@ class Writer:
                 f"if ((lane & 31) == 0) {{ {kept} }}",
                 "__syncthreads();",
                 *(f"{s} = room{label}[{k}][lane & {warps - 1}];" for k, s in enumerate(state)),
-                *self.merged(label, state, warps),
+                *self.merged(label, state, warps, symmetric),
             ]
         return lines
 
-    def merged(self, label: str, state: Sequence[str], threads: int) -> list[str]:
+    def merged(self, label: str, state: Sequence[str], threads: int, symmetric: bool = False) -> list[str]:
         """Merge the states of neighbouring threads until all of `threads` have the same."""
         others = [f"o{k}" for k in range(len(state))]
-        low = [f"upper ? {o} : {s}" for o, s in zip(others, state, strict=True)]
-        high = [f"upper ? {s} : {o}" for o, s in zip(others, state, strict=True)]
+        low, high = list(state), others
+        if not symmetric:
+            low = [f"upper ? {o} : {s}" for o, s in zip(others, state, strict=True)]
+            high = [f"upper ? {s} : {o}" for o, s in zip(others, state, strict=True)]
         lines = ["#pragma unroll", f"for (int distance = 1; distance < {threads}; distance *= 2) {{"]
         lines += [
             f"  const {self.real} {o} = __shfl_xor_sync(0xffffffffu, {s}, distance);"
             for o, s in zip(others, state, strict=True)
         ]
-        lines += ["  const bool upper = lane & distance;"]
+        lines += [] if symmetric else ["  const bool upper = lane & distance;"]
         lines += [f"  merge{label}({', '.join(['table', *low, *high, *state])});", "}"]
         return lines
 
