@@ -10,7 +10,7 @@ import pytest
 
 import fastact as fa
 from fastact.accuracy.ulp import ulp_error
-from fastact.kernels.rows import LONG, PART
+from fastact.kernels.rows import LONG_ROW, PART
 
 from .functions import same_bits
 
@@ -110,7 +110,7 @@ ROWS: dict[str, Callable[[Array], Array]] = {
 @pytest.mark.parametrize("name", ROWS)
 def test_against_exact_results(name: str, dtype: Any) -> None:
     part = PART[width(dtype)]
-    for n in (LONG[width(dtype)] + 1, 7 * part - 77):
+    for n in (LONG_ROW[width(dtype)] + 1, 7 * part - 77):
         x = ROWS[name](usual(n, dtype))
         true = true_rows(x)
         with np.errstate(all="ignore"):
@@ -138,7 +138,7 @@ def test_against_exact_results(name: str, dtype: Any) -> None:
 
 @both
 def test_equal_entries_get_equal_shares(dtype: Any) -> None:
-    for n in (LONG[width(dtype)] + 1, 100_000, 1 << 17):
+    for n in (LONG_ROW[width(dtype)] + 1, 100_000, 1 << 17):
         for value in (0.0, 3.3, -71.7, 1e5, 1e30):
             x = np.full(n, value, dtype)
             assert same_bits(fa.softmax(x), np.full(n, dtype(1) / dtype(n)))

@@ -230,7 +230,7 @@ def compile_rows(
     name: str, function: RowFunction | Projection, dtype: str, length: int | None = None, beside: bool = False
 ) -> tuple[str, bytes]:
     """Compile the loop of `function`, as NumPy calls a gufunc's but for its last argument: the fields of
-    `fastact.cpu.layout.PIECE`, or 0.
+    `fastact.cpu.layout.ROW_FIELDS`, or 0.
 
     With `length`, it is for rows of that many elements, and best for those that follow on each other. A row function
     has two loops for all others: that for rows that are short or lie side by side is made with `beside`.

@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 import numba
 
 from .compiler import jit_enabled
-from .layout import EVERY_SECOND, KINDS, MAX_OPERANDS, PAST_CACHES, SCALARS, SLOTS, Loop, Pool, UFunc, offset
-from .layout import LINE as LINE  # noqa: PLC0414  row_driver finds it here
+from .layout import EVERY_SECOND, KINDS, LINE, MAX_OPERANDS, PAST_CACHES, SCALARS, SLOTS, Loop, Pool, UFunc, offset
 from .memory import (
     atomic_add,
     atomic_load,

@@ -157,7 +157,7 @@ class Loop(ctypes.Structure):
     ]
 
 
-PIECE = (  # a name and the usual value of each field, an intp, of what the loop over rows may be told
+ROW_FIELDS = (  # a name and the usual value of each field, an intp, of what the loop over rows may be told
     ("others", 0),  # rows that others do, so that a large result is known to be one
     ("phase", -1),  # only this step: 2 k for pass k, 2 k + 1 for joining its totals, or writing; -1: everything
     ("first", 0),  # the parts of the row it is done for

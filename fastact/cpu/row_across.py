@@ -16,19 +16,25 @@ from typing import Any
 from llvmlite import ir
 
 from ..kernels.language import select
-from ..kernels.rows import BLOCK, FEW, LONG, Reduction, State
+from ..kernels.rows import BLOCK, FEW_ELEMENTS, LONG_ROW, Reduction, State
 from .emit import INTP, ITEMSIZE, POINTER
 from .lanes import Lanes
+from .layout import LINE
 from .row_arena import OF_A_TILE, SMALL, STACK, TILES, keeps_terms, parts, scratches, tile
-from .row_frame import LINE, Frame, Operand
+from .row_frame import Frame, Operand
 from .row_numbers import OfTiles
 from .row_staging import Staging
 from .row_tree import Step, state_of_few, walk
 
 ROOM = 96  # vectors of elements of short rows that are in flight: they and what comes of them are in the first cache
-AHEAD = 256 << 10  # bytes of an operand up to which those of the next group are asked for: they fit in the second cache
+BYTES_AHEAD = (
+    256 << 10
+)  # bytes of an operand up to which those of the next group are asked for: they fit in the second cache
 
-AT_ONCE, SOON = 4, 8  # elements of a row, in a pass that may take them in any order; how far on they are asked for
+AT_ONCE, ELEMENTS_SOON = (
+    4,
+    8,
+)  # elements of a row, in a pass that may take them in any order; how far on they are asked for
 
 Place = tuple[Any, Any]  # where the first element is, and how many bytes on the next one
 Merge = Callable[[State, State], State]
@@ -68,11 +74,11 @@ class Across:
     def emit(self, count: Any, length: Any) -> None:
         frame, builder = self.frame, self.frame.builder
         self.length, self.blocks = length, frame.parts(length, BLOCK)
-        long = builder.icmp_signed(">", length, INTP(LONG[frame.width]))
+        long = builder.icmp_signed(">", length, INTP(LONG_ROW[frame.width]))
         self.long = long if frame.function.by_parts else ir.IntType(1)(0)  # terms are relative to parts at first
         self.zero = builder.lshr(length, INTP(63))
         self.several = builder.icmp_signed(">", self.blocks, INTP(1))
-        self.few = builder.and_(frame.is_positive(length), builder.icmp_signed("<=", length, INTP(FEW)))
+        self.few = builder.and_(frame.is_positive(length), builder.icmp_signed("<=", length, INTP(FEW_ELEMENTS)))
         self.count, size = count, frame.min(length, INTP(BLOCK))
         beside = builder.icmp_signed("==", self.arrays[0].outer, INTP(self.arrays[0].size))
         for operand in self.arrays[1:]:
@@ -100,7 +106,7 @@ class Across:
             self.tiles = builder.select(last, INTP(1), frame.min(left, most))
             self.first = frame.times(before, frame.lanes)
             self.present = frame.min(frame.times(self.tiles, frame.lanes), builder.sub(count, self.first))
-            self.fits = builder.icmp_signed("<=", builder.mul(length, self.tiles), INTP(AHEAD // self.bytes))
+            self.fits = builder.icmp_signed("<=", builder.mul(length, self.tiles), INTP(BYTES_AHEAD // self.bytes))
             self._group()
 
     def _max(self, a: Any, b: Any) -> Any:
@@ -418,7 +424,7 @@ class Across:
                 state = self._get(place, reduction)
                 for k in range(size):
                     element = builder.add(first, frame.plus(frame.times(turn, size), k))
-                    soon = self._at(source, frame.plus(element, SOON), tile)
+                    soon = self._at(source, frame.plus(element, ELEMENTS_SOON), tile)
                     for line in range(0, self.bytes, LINE):
                         frame.prefetch(frame.offset(soon, INTP(line)), False, True)
                     state = step(element, tile, state)

@@ -14,13 +14,13 @@ from typing import Any
 from llvmlite import ir
 
 from ..kernels.language import select
-from ..kernels.rows import BLOCK, LONG, PART, Reduction, State
+from ..kernels.rows import BLOCK, LONG_ROW, PART, Reduction, State
 from .emit import INTP, POINTER
 from .lanes import splat
-from .layout import NUMBERS, PIECE, SLOT, STREAM
+from .layout import LINE, NUMBERS, ROW_FIELDS, SLOT, STREAM
 from .row_arena import STACK, TERMS, keeps_terms, parts
-from .row_frame import LINE, Frame, Operand
-from .row_items import FEW, Items
+from .row_frame import Frame, Operand
+from .row_items import FEW_ITEMS, Items
 from .row_numbers import Numbers, Places
 from .row_reducing import reduce_items
 from .row_totals import leave_totals
@@ -38,8 +38,8 @@ YES, NO = ir.IntType(1)(1), ir.IntType(1)(0)
 class Along:
     """Emits the loop; `staged` says that rows are strided, and go through a buffer in `stack` block by block.
 
-    `piece` is the address of fields (`fastact.cpu.layout.PIECE`), or 0: it may say that only a part of one long row is
-    to be done, so that threads can share a row. Without it, rows are of one block at most, and not strided.
+    `piece` is the address of fields (`fastact.cpu.layout.ROW_FIELDS`), or 0: it may say that only a part of one long row
+    is to be done, so that threads can share a row. Without it, rows are of one block at most, and not strided.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Along:
         self.by_parts = function.by_parts and not self.plain
         self.slot = frame.room(frame.float, SLOT * 8 // frame.width)
         self.piece = (
-            SimpleNamespace(**{name: INTP(usual) for name, usual in PIECE}) if self.plain else self._read(piece)
+            SimpleNamespace(**{name: INTP(usual) for name, usual in ROW_FIELDS}) if self.plain else self._read(piece)
         )
         if not self.plain:
             self.beside = self.piece.arena
@@ -91,12 +91,12 @@ class Along:
     def _read(self, piece: Any) -> Any:
         """The fields at that address, or the usual ones."""
         frame, builder = self.frame, self.frame.builder
-        every = frame.room(INTP, len(PIECE))
-        for k, (_, usual) in enumerate(PIECE):
+        every = frame.room(INTP, len(ROW_FIELDS))
+        for k, (_, usual) in enumerate(ROW_FIELDS):
             builder.store(INTP(usual), frame.at(every, k))
         given = builder.icmp_signed("!=", builder.ptrtoint(piece, INTP), INTP(0))
         place = builder.select(given, builder.bitcast(piece, every.type), every)
-        return SimpleNamespace(**{name: builder.load(frame.at(place, k)) for k, (name, _) in enumerate(PIECE)})
+        return SimpleNamespace(**{name: builder.load(frame.at(place, k)) for k, (name, _) in enumerate(ROW_FIELDS)})
 
     def emit(self, count: Any, length: Any) -> None:
         frame, builder, piece = self.frame, self.frame.builder, self.piece
@@ -107,7 +107,7 @@ class Along:
             self.long = builder.icmp_signed(">", length, INTP(BLOCK))
             supers = builder.select(self.long, frame.parts(length, PART[frame.width]), INTP(1))
             self.supers = builder.select(self.everything, supers, builder.sub(piece.last, piece.first))
-            few = builder.icmp_signed("<=", length, INTP(LONG[frame.width]))
+            few = builder.icmp_signed("<=", length, INTP(LONG_ROW[frame.width]))
             self.parted = builder.not_(few) if self.by_parts else NO
             self.cached = builder.and_(few, builder.not_(self.staged))
         self._ways(builder.mul(builder.add(count, piece.others), length))
@@ -126,10 +126,10 @@ class Along:
             return builder.select(fits, INTP(so_many), else_so_many)
 
         short = SHORT_ROWS if one and not (self.keeps and self.aside) else SHORT_OF_MORE
-        usual = up_to(short, frame.lanes, INTP(FEW if one else FEW // 2))
+        usual = up_to(short, frame.lanes, INTP(FEW_ITEMS if one else FEW_ITEMS // 2))
         if not self.keeps:
             return usual
-        slow_to_come = up_to(SHORTEST_ROWS, frame.lanes, up_to(SHORT_ROWS, FEW, INTP(FEW // 2)))
+        slow_to_come = up_to(SHORTEST_ROWS, frame.lanes, up_to(SHORT_ROWS, FEW_ITEMS, INTP(FEW_ITEMS // 2)))
         return builder.select(self.soon, usual, slow_to_come)
 
     def _ways(self, elements: Any) -> None:

@@ -6,20 +6,19 @@ side by side, or where there are many short ones. A few rows do with `STACK` byt
 
 from __future__ import annotations
 
-from ..kernels.rows import BLOCK, VECTOR, VECTORS, RowFunction
-from ..kernels.rows import LONG as LONG_ROW
+from ..kernels.rows import BLOCK, LONG_ROW, VECTOR, VECTORS, RowFunction
 from ..kernels.sparse import Projection
 
 STACK = 24 << 10
 TERMS = 16 << 10  # of these for terms of rows that are taken together
 SOME, SMALL = 512, 30  # rows, and elements of a row: fewer rows than that, of no more elements, have room there
 SHORT = 22  # rows of so few elements are transposed: a vector along them would be mostly empty
-FEW = 4  # so few rows that lie side by side are gathered one by one
+FEW_ROWS = 4  # so few rows that lie side by side are gathered one by one
 ACROSS = 2  # vectors of rows at once: the steps from a tile of short rows to its results hang on each other
 TILES = 16  # of so many rows that go through every pass together
 OF_A_TILE = 36  # vectors for numbers of rows, a tile
 WIDE, MOST = 4, 1024  # vectors of rows in a panel of `row_columns`, and elements of a row at most
-LONG = 64  # entries of a row up to which one lies in a lane in `selection`; longer ones
+LONGEST_IN_A_LANE = 64  # entries of a row up to which one lies in a lane in `selection`; longer ones
 STRIDED = 1 << 16  # that are not contiguous are copied into so many bytes, as many at once as share cache lines
 
 

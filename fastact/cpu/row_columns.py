@@ -13,8 +13,9 @@ from typing import Any
 from ..kernels.rows import VECTORS, Reduction, RowFunction, State
 from .emit import INTP, narrow
 from .lanes import Lanes
+from .layout import LINE
 from .row_arena import MOST, WIDE, keeps_terms, panel, parts
-from .row_frame import LINE, Frame, Operand
+from .row_frame import Frame, Operand
 
 LEAST = 64  # elements of a row: with fewer, states would be merged more often than stepped
 READ_AHEAD, WRITE_AHEAD = 8, 16

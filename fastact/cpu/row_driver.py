@@ -12,7 +12,6 @@ from .driver import (
     L_OUTPUTS,
     L_POOL,
     L_THRESHOLD,
-    LINE,
     P_DECREF,
     P_ERROR_OCCURRED,
     P_GIL_ENSURE,
@@ -31,9 +30,9 @@ from .driver import (
     record,
     resolved,
 )
-from .layout import BESIDE, NUMBERS, PIECE, ROWS_OF, SHORTEST, SLOT, Loop, Pool, offset
+from .layout import BESIDE, LINE, NUMBERS, ROW_FIELDS, ROWS_OF, SHORTEST, SLOT, Loop, Pool, offset
 from .memory import call, call_int, call_void, enter, leave, peek, poke, stack
-from .row_arena import FEW, LONG, SHORT, SMALL, SOME
+from .row_arena import FEW_ROWS, LONGEST_IN_A_LANE, SHORT, SMALL, SOME
 
 ROW_CHUNK = 1 << 15  # elements a thread takes at a time, in whole rows
 NEXT = 8  # rows that follow on each other that a thread takes if there are enough
@@ -54,7 +53,7 @@ L_COUNTED, P_REFUSE_LONG = offset(Loop, "counted"), offset(Pool, "refuse_long")
 P_GIL_CHECK = offset(Pool, "gil_check")
 P_FETCH_ERROR, P_RESTORE_ERROR = offset(Pool, "fetch_error"), offset(Pool, "restore_error")
 ERROR = 8 * WORD  # in the context of `rows_chunk`
-FIELDS = len(PIECE)
+FIELDS = len(ROW_FIELDS)
 OTHERS, PHASE, FIRST, LAST, TOTALS, COMMON, ARENA = (WORD * k for k in range(FIELDS))
 
 totals = stack(SLOT * PARTS)
@@ -98,7 +97,7 @@ def lies_beside(dims: int, steps: int, loop: int) -> bool:
         simple &= one or peek(steps + WORD * (k if k < rows else nargs - 1)) == size
     if along or peek(dims + WORD) <= 1:
         return peek(dims + WORD) <= SHORT
-    return simple and peek(dims) >= FEW
+    return simple and peek(dims) >= FEW_ROWS
 
 
 @jit
@@ -151,9 +150,9 @@ def _rows_of(args: int, dims: int, steps: int, loop: int, start: int, n: int, lo
 def arena_for(n: int, count: int, every: int, beside: bool, loop: int) -> int:
     """Bytes of the arena that pays for rows of `n` elements, `count` of them at a time and `every` in all, or 0."""
     if peek(loop + L_PHASES) == 0:
-        pays = beside and n > LONG
+        pays = beside and n > LONGEST_IN_A_LANE
     elif beside:
-        pays = count >= FEW and (n > SMALL or every >= SOME)
+        pays = count >= FEW_ROWS and (n > SMALL or every >= SOME)
     else:
         pays = n <= SHORT and every >= SOME
     return peek(loop + L_ARENA) if pays else 0

@@ -11,13 +11,12 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from ..kernels.language import select
-from ..kernels.rows import FEW, VECTOR, Reduction, RowFunction, State
+from ..kernels.rows import FEW_ELEMENTS, VECTOR, Reduction, RowFunction, State
 from .emit import INTP, ITEMSIZE, POINTER, element, loop, narrow, widen
 from .lanes import Builder, Lanes, Target, call_intrinsic, splat, suffix
-from .layout import PIECE
+from .layout import LINE, ROW_FIELDS
 from .row_arena import residues, width
 
-LINE = 64  # bytes
 I32 = ir.IntType(32)
 
 
@@ -37,8 +36,8 @@ class Operand:
 
 
 def arena_in(builder: Builder, piece: Any) -> Any:
-    """The arena that the fields at this address (`fastact.cpu.layout.PIECE`) name; it and they may be 0."""
-    place = builder.gep(piece, [INTP(8 * [name for name, _ in PIECE].index("arena"))])
+    """The arena that the fields at this address (`fastact.cpu.layout.ROW_FIELDS`) name; it and they may be 0."""
+    place = builder.gep(piece, [INTP(8 * [name for name, _ in ROW_FIELDS].index("arena"))])
     given = builder.icmp_signed("!=", builder.ptrtoint(piece, INTP), INTP(0))
     none = cgutils.alloca_once_value(builder, INTP(0))
     field = builder.select(given, builder.bitcast(place, none.type), none)
@@ -298,7 +297,7 @@ class Frame:
         if reduction.few is None:
             yield reduction.merge
             return
-        few = self.builder.icmp_signed("<=", elements, INTP(FEW * self.lanes))
+        few = self.builder.icmp_signed("<=", elements, INTP(FEW_ELEMENTS * self.lanes))
         with self.builder.if_else(few) as (then, otherwise):
             with then:
                 yield reduction.few[1]

@@ -8,7 +8,7 @@ from typing import Any
 from .emit import INTP
 from .row_frame import Frame, Operand
 
-FEW = 4  # so few items that it pays not to merge as many states as there are lanes
+FEW_ITEMS = 4  # so few items that it pays not to merge as many states as there are lanes
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Items:
     long: Any  # whether they are pieces
 
     def few(self) -> Any:
-        return self.frame.builder.icmp_signed("<=", self.count, INTP(FEW))
+        return self.frame.builder.icmp_signed("<=", self.count, INTP(FEW_ITEMS))
 
     def first(self, item: Any) -> Any:
         """The index of an item's first element in its row."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernels.rows import VECTORS, Reduction, State
 from .emit import INTP
-from .row_items import FEW, Items
+from .row_items import FEW_ITEMS, Items
 from .row_numbers import Places
-from .row_writing import LINES, SOON
+from .row_writing import BYTES_SOON, LINES
 
 if TYPE_CHECKING:
     from .row_along import Along
@@ -31,8 +31,8 @@ def reduce_items(
         frame.keep([frame.at(room, item) for room in along.states[:size]], frame.state(reduction.initial))
 
     with builder.if_else(items.few()) as (then, otherwise):
-        with then, builder.if_then(builder.icmp_signed("<", items.count, INTP(FEW))):
-            for item in range(FEW):  # a loop would become a call of memset
+        with then, builder.if_then(builder.icmp_signed("<", items.count, INTP(FEW_ITEMS))):
+            for item in range(FEW_ITEMS):  # a loop would become a call of memset
                 clear(item)
         with otherwise, builder.if_then(builder.icmp_signed("<", items.count, INTP(frame.lanes))):
             every = INTP(frame.lanes)
@@ -100,7 +100,7 @@ def reduce_items(
                 one(0, INTP(0), None)
             rest = builder.sub(elements, before)
             whole = builder.sdiv(rest, INTP(frame.residues))
-            soon = [(frame.offset(p, INTP(SOON)), o, False) for p, o in zip(sources, along.inputs, strict=True)]
+            soon = [(frame.offset(p, INTP(BYTES_SOON)), o, False) for p, o in zip(sources, along.inputs, strict=True)]
             # a part was asked for while the one before was summed up
             away = builder.and_(along.long, builder.not_(along.parted))
             with builder.if_else(away) as (then, otherwise):

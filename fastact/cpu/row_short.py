@@ -16,11 +16,12 @@ from typing import Any
 
 from llvmlite import ir
 
-from ..kernels.rows import FEW, Reduction, State
+from ..kernels.rows import FEW_ELEMENTS, Reduction, State
 from .emit import INTP, POINTER, narrow
 from .lanes import Lanes, call_intrinsic
+from .layout import LINE
 from .row_arena import keeps_terms, scratches
-from .row_frame import LINE, Frame, Operand
+from .row_frame import Frame, Operand
 from .row_network import routed, stages
 from .row_numbers import OfTiles, of_kind
 
@@ -243,7 +244,7 @@ class Short:
             """Elements first, first + stride, ..."""
             if first + stride >= self.n:
                 return reduction.ended(step(first))
-            merge = merge_few if (self.n - first - 1) // stride < FEW else reduction.merge
+            merge = merge_few if (self.n - first - 1) // stride < FEW_ELEMENTS else reduction.merge
             return merge(merged(first, 2 * stride), merged(first + stride, 2 * stride))
 
         if reduction.repeats:

@@ -10,9 +10,10 @@ from llvmlite import ir
 
 from .emit import INTP, POINTER, narrow
 from .lanes import Lanes, concatenate, shuffle
-from .row_frame import LINE, Frame, Operand, transposed
+from .layout import LINE
+from .row_frame import Frame, Operand, transposed
 
-AHEAD = 12  # elements ahead that lines of a column are asked for: no CPU foresees strides of a page and more
+ELEMENTS_AHEAD = 12  # elements ahead that lines of a column are asked for: no CPU foresees strides of a page and more
 Body = Callable[..., None]
 APART = (2, 3)  # rows of so few elements, one after another, are taken apart in registers
 
@@ -34,7 +35,9 @@ class Staging:
             with frame.loop(size) as i:
                 source = frame.offset(base, builder.mul(i, operand.core))
                 for line in range(0, frame.lanes * operand.size, LINE):
-                    frame.prefetch(frame.offset(source, frame.plus(frame.times(operand.core, AHEAD), line)), False)
+                    frame.prefetch(
+                        frame.offset(source, frame.plus(frame.times(operand.core, ELEMENTS_AHEAD), line)), False
+                    )
                 value = frame.load(source, operand.dtype, mask, operand.padding)
                 frame.put(frame.offset(room, builder.mul(i, step)), value)
 
@@ -85,7 +88,7 @@ class Staging:
             with frame.loop(size) as i:
                 to = frame.offset(base, builder.mul(i, operand.core))
                 for line in range(0, frame.lanes * operand.size, LINE):
-                    frame.prefetch(frame.offset(to, frame.plus(frame.times(operand.core, AHEAD), line)), True)
+                    frame.prefetch(frame.offset(to, frame.plus(frame.times(operand.core, ELEMENTS_AHEAD), line)), True)
                 frame.save(to, narrow(column(i), operand.dtype), mask)
 
         def apart(count: int) -> None:

@@ -14,7 +14,7 @@ from ..kernels.rows import Reduction, State
 from .emit import INTP, POINTER
 from .lanes import Builder, inner_function, split
 from .row_frame import Frame, folded
-from .row_items import FEW
+from .row_items import FEW_ITEMS
 
 FLAG = ir.IntType(1)
 
@@ -22,7 +22,8 @@ FLAG = ir.IntType(1)
 def leave_totals(frame: Frame, reduction: Reduction, states: Any, few: Any, long: Any, to: Any) -> None:
     """Leave the totals of items at `to`: vectors of a lane an item, or single numbers if `long`, which is of one row.
 
-    At `states` lie those of the items, the vectors of one number after those of another; with `few`, `FEW` of each.
+    At `states` lie those of the items, the vectors of one number after those of another; with `few`, `FEW_ITEMS` of
+    each.
     """
     builder, number = frame.builder, next(k for k, one in enumerate(frame.function.passes) if one is reduction)
 
@@ -38,7 +39,7 @@ def _emit(frame: Frame, reduction: Reduction, states: Any, few: Any, long: Any, 
     builder = frame.builder
     numbers = frame.laid_out(states, [frame.lanes] * len(reduction.initial))
     with builder.if_else(few) as (then, otherwise):
-        for branch, count in ((then, FEW), (otherwise, frame.lanes)):
+        for branch, count in ((then, FEW_ITEMS), (otherwise, frame.lanes)):
             with branch:
                 items = [tuple(frame.get(frame.at(room, item)) for room in numbers) for item in range(count)]
                 total = reduction.settle(folded(frame, items, reduction.merge))

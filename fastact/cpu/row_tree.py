@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from ..kernels.rows import FEW, Reduction, State
+from ..kernels.rows import FEW_ELEMENTS, Reduction, State
 from .emit import INTP
 from .lanes import call_intrinsic
 from .row_frame import Frame
@@ -54,13 +54,13 @@ def walk(
 
 
 def state_of_few(frame: Frame, length: Any, step: Step, reduction: Reduction, tile: Any) -> State:
-    """The state of a row of at most `FEW` elements, each with one of its own, which is never in memory."""
+    """The state of a row of at most `FEW_ELEMENTS` elements, each with one of its own, which is never in memory."""
     initial, merge = reduction.few or (reduction.initial, reduction.merge)
     fresh = frame.state(initial)
 
     def merged(first: int, stride: int) -> State:
         """That of elements first, first + stride, ..."""
-        if stride == FEW:
+        if stride == FEW_ELEMENTS:
             return reduction.ended(step(INTP(first), tile, fresh, begins=True))
         left = merged(first, 2 * stride)
         rooms = [frame.room(frame.vector) for _ in left]

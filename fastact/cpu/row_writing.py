@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from .row_along import Along
 
 LINES = 128  # elements from which on it pays to read and write whole lines
-SOON = 16 << 10  # bytes by which a pass over what is in no cache asks for it ahead
+BYTES_SOON = 16 << 10  # bytes by which a pass over what is in no cache asks for it ahead
 # Vectors that are read before the one that is written past the caches. A load waits for every store before it whose
 # address has the same lowest twelve bits: so each vector would wait for the one before it, from beginning to end, if
 # the output lay a little ahead of the input, modulo 4 KB.
-AHEAD = 3
+VECTORS_AHEAD = 3
 
 
 def write_items(
@@ -68,17 +68,17 @@ def write_items(
             last = frame.plus(elements, -frame.lanes)  # is read instead of what is beyond it
             whole = builder.sdiv(builder.sub(elements, first), INTP(frame.lanes))
             for chosen in frame.branches(known, function.term is not None):
-                rooms = [[frame.room(frame.vector) for _ in sources] for _ in range(AHEAD)]
+                rooms = [[frame.room(frame.vector) for _ in sources] for _ in range(VECTORS_AHEAD)]
                 for k, room in enumerate(rooms):
                     keep(room, read(frame.min(frame.plus(first, frame.lanes * k), last)))
 
                 def one(index: Any, rooms: Sequence[Any] = rooms, chosen: tuple[State, ...] = chosen) -> None:
                     start = builder.add(frame.times(index, frame.lanes), first)
                     for source, operand in zip(sources, along.inputs, strict=True):
-                        soon = frame.plus(frame.times(start, operand.size), SOON)
+                        soon = frame.plus(frame.times(start, operand.size), BYTES_SOON)
                         frame.prefetch(frame.offset(source, soon), False)
                     row, *others = (tuple(map(frame.get, room)) for room in rooms)
-                    further = read(frame.min(frame.plus(start, frame.lanes * AHEAD), last))
+                    further = read(frame.min(frame.plus(start, frame.lanes * VECTORS_AHEAD), last))
                     for room, later in zip(rooms, (*others, further), strict=True):
                         keep(room, later)
                     frame.save(place(start), result(start, row, chosen), None, True)

@@ -69,8 +69,8 @@ def emit_beside(
 ) -> None:
     """Append the loop over rows that are short, or lie side by side.
 
-    It is called as NumPy calls a gufunc's, but for its last argument: the fields of `layout.PIECE`, or 0. Without an
-    arena it does for rows of at most `row_arena.SMALL` elements.
+    It is called as NumPy calls a gufunc's, but for its last argument: the fields of `layout.ROW_FIELDS`, or 0. Without
+    an arena it does for rows of at most `row_arena.SMALL` elements.
     """
     frame, count, operands = _operands(builder, args, dims, steps, function, dtype, target)
     arena, stack = arena_in(builder, piece), builder.bitcast(frame.room(ir.IntType(8), STACK), POINTER)

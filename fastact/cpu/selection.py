@@ -21,7 +21,7 @@ from ..kernels.sparse import ROUNDING, Projection, State, larger
 from .emit import INTP, ITEMSIZE, POINTER, element, loop, narrow, widen
 from .lanes import Builder, Lanes, Target, call_intrinsic, splat, split
 from .layout import LINE
-from .row_arena import LONG, STRIDED
+from .row_arena import LONGEST_IN_A_LANE, STRIDED
 from .row_frame import arena_in
 from .support import Variable, find_support, result
 from .transpose import emit_transpose
@@ -47,7 +47,7 @@ class _Shape:
 def emit_projection(
     builder: Builder, args: Any, dims: Any, steps: Any, piece: Any, projection: Projection, dtype: str, target: Target
 ) -> None:
-    """Append the loop over rows, as NumPy calls a gufunc's but for its last argument: fields of `layout.PIECE`, or 0.
+    """Append the loop over rows, as NumPy calls a gufunc's but for its last argument: `layout.ROW_FIELDS`, or 0.
 
     Without an arena, long rows that are not contiguous are read where they are.
     """
@@ -59,7 +59,7 @@ def emit_projection(
     slots = builder.bitcast(args, POINTER.as_pointer())
     pointers = [builder.load(builder.gep(slots, [INTP(k)])) for k in range(2)]
     shape = _Shape(*words(dims, 2), *pointers, *words(steps, 4))
-    with builder.if_else(builder.icmp_signed("<=", shape.length, INTP(LONG))) as (short, long):
+    with builder.if_else(builder.icmp_signed("<=", shape.length, INTP(LONGEST_IN_A_LANE))) as (short, long):
         with short:
             _Tiles(builder, projection, dtype, target).emit(shape)
         with long:
@@ -146,10 +146,10 @@ class _Tiles(_Emitter):
         super().__init__(builder, projection, dtype, target, 0)
         lanes = self.count
         self.tile_stride = INTP(lanes * ITEMSIZE[dtype])
-        self.tile = self.room(LONG * lanes * ITEMSIZE[dtype])
+        self.tile = self.room(LONGEST_IN_A_LANE * lanes * ITEMSIZE[dtype])
         # 16-bit entries are widened once
         same = ITEMSIZE[dtype] * 8 == self.width
-        self.entries = self.tile if same else self.room(LONG * BLOCK)
+        self.entries = self.tile if same else self.room(LONGEST_IN_A_LANE * BLOCK)
 
     def emit(self, shape: _Shape) -> None:
         builder, lanes = self.builder, INTP(self.count)
@@ -167,7 +167,7 @@ class _Tiles(_Emitter):
         self._fill(shape, source, present, whole)
 
         (top,) = self._fold(n, (-inf,), _larger_of, self.load_entry if self.tile is self.entries else self._widen)
-        relative = self.number((LONG + 32) * 4 * ROUNDING[self.width])
+        relative = self.number((LONGEST_IN_A_LANE + 32) * 4 * ROUNDING[self.width])
 
         def fold(initial: tuple[float, ...], step: Any, merge: Any, keep: bool = False) -> State:
             return self._fold(n, initial, step, self.load_entry)

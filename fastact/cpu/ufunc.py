@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..activation import Parameter
-from ..kernels.rows import LONG, MOST_COUNTED, PART, RowFunction
+from ..kernels.rows import LONG_ROW, MOST_COUNTED, PART, RowFunction
 from ..kernels.sparse import Projection
 from . import cache as disk
 from . import locks, machine, threads, vectorcall
@@ -486,6 +486,6 @@ def _rows_loop(function: RowFunction | Projection, dtype: str, inputs: int, outp
         loop.phases = 2 * len(function.passes) + (function.write is not None)
         bits = width(dtype)
         loop.counted = MOST_COUNTED if function.counts and bits == 32 else 0
-        loop.part, loop.long = PART[bits], LONG[bits] if function.by_parts else 0
-        loop.keeps = LONG[bits] if keeps_terms(function) and ITEMSIZE[dtype] * 8 < bits else 0
+        loop.part, loop.long = PART[bits], LONG_ROW[bits] if function.by_parts else 0
+        loop.keeps = LONG_ROW[bits] if keeps_terms(function) and ITEMSIZE[dtype] * 8 < bits else 0
     return loop

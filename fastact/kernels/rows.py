@@ -46,20 +46,20 @@ Lanes = Any
 State = tuple[Lanes, ...]
 
 
-# The order of summation follows from these three, and for long rows from PART and LONG below, and from nothing else.
-# They are the same on every machine.
+# The order of summation follows from these three, and for long rows from PART and LONG_ROW below, and from nothing
+# else. They are the same on every machine.
 VECTOR = 512  # bits of a row, in the dtype of computation, that are computed side by side
 VECTORS = 4  # so many of them have states of their own
 BLOCK = 1024  # elements after which the states are merged
 
-FEW = 16  # elements whose states may be merged in a faster way
+FEW_ELEMENTS = 16  # elements whose states may be merged in a faster way
 
 MOST_COUNTED = 2**31 - 1  # elements of a row in which positions have 32 bits
 
 PART = {width: BLOCK * VECTOR // width for width in (32, 64)}
 """Elements whose totals, block by block, are joined before they are added to those before them."""
 
-LONG = {width: 4 * PART[width] for width in (32, 64)}
+LONG_ROW = {width: 4 * PART[width] for width in (32, 64)}
 """Elements of a row that the second cache does not hold if there are more: 256 KB."""
 
 
@@ -84,10 +84,10 @@ class Reduction:
 
     With `rebase`, the pass looks for the results of the first pass only, and may have been given those of a part of the
     row: `rebase(total, part, row, values)` is the total in a row, or more parts of it, of which the first pass finds
-    `row`. So if that `repeats`, rows of more than `LONG` elements can be read once for both.
+    `row`. So if that `repeats`, rows of more than `LONG_ROW` elements can be read once for both.
 
     `repeats` says that an element may be taken in more than once and in any order, as for a maximum. `few` is what
-    may take the place of `initial` and `merge` where a state is that of `FEW` elements at most: it is faster, and the
+    may take the place of `initial` and `merge` where a state is that of `FEW_ELEMENTS` at most: it is faster, and the
     same to the last bit. So may `begin(row, values, position, known)` be: it is the state of one element alone.
     `end` is done to a state once its last element was taken in: what is merged may be of another form than what `step`
     works on, but for a state that has seen nothing.
