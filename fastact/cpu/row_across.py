@@ -27,14 +27,11 @@ from .row_staging import Staging
 from .row_tree import Step, state_of_few, walk
 
 ROOM = 96  # vectors of elements of short rows that are in flight: they and what comes of them are in the first cache
-BYTES_AHEAD = (
-    256 << 10
-)  # bytes of an operand up to which those of the next group are asked for: they fit in the second cache
+# bytes of an operand up to which those of the next group are asked for: they fit in the second cache
+BYTES_AHEAD = 256 << 10
 
-AT_ONCE, ELEMENTS_SOON = (
-    4,
-    8,
-)  # elements of a row, in a pass that may take them in any order; how far on they are asked for
+AT_ONCE = 4  # elements of a row, in a pass that may take them in any order
+ELEMENTS_SOON = 8  # how far on they are asked for
 
 Place = tuple[Any, Any]  # where the first element is, and how many bytes on the next one
 Merge = Callable[[State, State], State]
