@@ -55,8 +55,9 @@ def _limit(name: str, shape: tuple[int, ...], axis: int, causal: bool) -> Any:
 
 def _in_chunks(operands: list[Any], limit: Any, axis: int) -> list[Any]:
     """A Dask array, the mask and the limits, in the chunks of the first: Dask cuts up no arrays by itself."""
-    from dask.array import from_array
+    import dask.array
 
+    from_array: Any = dask.array.from_array
     chunks = operands[0].chunks
     others = [c for k, c in enumerate(chunks) if k != axis % len(chunks)]
     masks = [from_array(np.asarray(mask), chunks=chunks) for mask in operands[1:]]

@@ -34,7 +34,8 @@ def blocks(dtype: str, stride: int = 1) -> list[tuple[int, int]]:
 def _left_out(dtype: str, stride: int) -> Floats:
     """The special numbers that a walk with this stride does not visit."""
     special = specials(dtype)
-    return special[special.view(FORMATS[dtype].unsigned) % stride != 0]
+    left_out: Floats = special[special.view(FORMATS[dtype].unsigned) % stride != 0]
+    return left_out
 
 
 def count(dtype: str, stride: int = 1) -> int:
