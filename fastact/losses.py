@@ -17,7 +17,15 @@ from .loss_arguments import check_loss
 def _core(function: RowFunction) -> np.ufunc:
     from .cpu.ufunc import rows as make
 
-    return make(function, "Core of cross_entropy_with_logits.")
+    made = make(function, "Core of cross_entropy_with_logits.")
+    vars(made)["__module__"] = "fastact.ufuncs"  # where pickle finds it again
+    return made
+
+
+def core(name: str) -> np.ufunc | None:
+    """The ufunc called `name` behind a loss, if there is one."""
+    functions = [function for behind in LOSSES.values() for function in behind]
+    return next((_core(function) for function in functions if function.name == name), None)
 
 
 def cores(name: str) -> list[np.ufunc]:
@@ -145,6 +153,8 @@ def _cross_entropy(
         if isinstance(given, np.ma.MaskedArray):
             raise TypeError(f"{name}(): {operand} must not be a masked array; say ignore_index")
     x, t = _check_logits(name, logits), np.asarray(targets)
+    if t.dtype.kind == "V" and np.can_cast(t.dtype, np.int64):  # integers of ml_dtypes
+        t = t.astype(np.int64)
     if t.dtype.kind not in "iufV":
         raise TypeError(f"{name}(): targets must be class indices (integers) or probabilities (floats), not {t.dtype}")
     weights = None if weight is None else _weights(name, weight, x.dtype)

@@ -53,6 +53,17 @@ def _limit(name: str, shape: tuple[int, ...], axis: int, causal: bool) -> Any:
     return np.minimum(np.arange(1, others[-1] + 1), shape[axis])
 
 
+def _in_chunks(operands: list[Any], limit: Any, axis: int) -> list[Any]:
+    """A Dask array, the mask and the limits, in the chunks of the first: Dask cuts up no arrays by itself."""
+    import dask.array
+
+    from_array: Any = dask.array.from_array
+    chunks = operands[0].chunks
+    others = [c for k, c in enumerate(chunks) if k != axis % len(chunks)]
+    masks = [from_array(np.asarray(mask), chunks=chunks) for mask in operands[1:]]
+    return [operands[0], *masks, from_array(limit, chunks=others[-1:]) if np.ndim(limit) else limit]
+
+
 def _check(name: str, temperature: Any) -> None:
     kind = np.asarray(temperature).dtype.kind
     if kind not in "biufV":
@@ -113,7 +124,8 @@ def function(name: str, plain: np.ufunc) -> Callable[..., Any]:
             if where.dtype != np.bool_:
                 raise TypeError(f"{name}(): where must be of dtype bool, not {where.dtype}")
             shape = np.broadcast_shapes(shape, where.shape)
-            operands = [np.broadcast_to(x, shape, subok=True), np.broadcast_to(where, shape)]
+            own = {"subok": True} if isinstance(x, np.ndarray) else {}  # which others do not know
+            operands = [np.broadcast_to(x, shape, **own), np.broadcast_to(where, shape)]
         dtype = getattr(x, "dtype", None)
         if (
             isinstance(dtype, np.dtype)
@@ -125,9 +137,10 @@ def function(name: str, plain: np.ufunc) -> Callable[..., Any]:
             temperature = _rounded(name, temperature, dtype)
         if name == "softmin":
             temperature = _negative(temperature, x)
-        return _core(_CORES[name][masked])(
-            *operands, temperature, _limit(name, shape, axis, causal), axis=axis, **kwargs
-        )
+        limit = _limit(name, shape, axis, causal)
+        if hasattr(x, "rechunk"):
+            *operands, limit = _in_chunks(operands, limit, axis)
+        return _core(_CORES[name][masked])(*operands, temperature, limit, axis=axis, **kwargs)
 
     options.__name__ = options.__qualname__ = name
     return options

@@ -6,11 +6,11 @@ from typing import Any
 
 import fastact
 
-from . import row_options
+from . import losses, row_options
 
 
 def __getattr__(name: str) -> Any:
-    found = row_options.core(name) if not name.startswith("_") else None
+    found = None if name.startswith("_") else row_options.core(name) or losses.core(name)
     found = found or getattr(getattr(fastact, name, None), "ufunc", None)
     if found is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -44,3 +44,14 @@ def test_dask_stays_lazy() -> None:
         assert isinstance(result, dask_array.Array)
         assert same_bits(result.compute(scheduler="threads"), function(x))
     assert isinstance(fa.leaky_relu(lazy, negative_slope=0.5), dask_array.Array)
+
+
+def test_dask_arrays_with_masks() -> None:
+    dask_array = pytest.importorskip("dask.array")
+    x = np.random.default_rng(0).normal(size=(5, 4, 6)).astype(np.float32)
+    lazy, mask = dask_array.from_array(x, chunks=(2, 3, 6)), x > -1
+    for options in ({"causal": True}, {"where": mask}, {"where": mask[:, :1]}, {"where": mask, "causal": True}):
+        result = fa.softmax(lazy, **options)
+        assert isinstance(result, dask_array.Array)
+        assert np.array_equal(np.asarray(result), fa.softmax(x, **options))
+    assert np.array_equal(np.asarray(fa.softmax(lazy, where=lazy > -1)), fa.softmax(x, where=mask))

@@ -180,3 +180,13 @@ def test_what_numpy_has_to_deal_with() -> None:
     with pytest.raises(ValueError, match="mismatch"):
         fa.softmax(x, axis=0, out=np.empty((7, 6), np.float32))
     assert fa.softmax(np.empty((0, 5), np.float32)).shape == (0, 5)
+
+
+def test_targets_may_be_integers_of_ml_dtypes() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x, targets = np.eye(3, 7, dtype=np.float32), np.array([1, 0, 6])
+    expected = fa.cross_entropy_with_logits(x, targets)
+    for dtype in (ml_dtypes.int4, ml_dtypes.uint4):
+        assert same_bits(fa.cross_entropy_with_logits(x, targets.astype(dtype)), expected)
+    with pytest.raises(IndexError, match="target -1"):
+        fa.cross_entropy_with_logits(x, np.array([1, -1, 0]).astype(ml_dtypes.int4))

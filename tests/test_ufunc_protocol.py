@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastact as fa
-from fastact import row_options
+from fastact import losses, row_options
 from fastact.api import elementwise_forms
 
 from .functions import ELEMENTWISE, SHAPES, arrays, call, outputs, parameters, same_bits, sample
@@ -51,6 +51,18 @@ def test_the_ufuncs_of_functions_with_parameters_can_be_pickled(name: str) -> No
 def test_the_ufuncs_of_functions_with_options_can_be_pickled(name: str) -> None:
     for core in row_options.cores(name):
         assert pickle.loads(pickle.dumps(core)) is core
+
+
+def test_the_ufuncs_behind_losses_can_be_pickled() -> None:
+    for core in losses.cores("cross_entropy_with_logits"):
+        assert pickle.loads(pickle.dumps(core)) is core
+
+
+def test_the_type_of_functions_with_parameters_makes_none() -> None:
+    """Nor does that of NumPy's ufuncs: it would be one that has no name and cannot be called."""
+    for function in (fa.leaky_relu, fa.relu):
+        with pytest.raises(TypeError, match="cannot create"):
+            type(function)()
 
 
 @shapes

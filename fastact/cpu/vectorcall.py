@@ -22,6 +22,7 @@ from .layout import UFunc
 
 _HEAD = object.__basicsize__
 _HAVE_VECTORCALL = 1 << 11  # Py_TPFLAGS_HAVE_VECTORCALL
+_NOT_BY_CALLING = 1 << 7  # Py_TPFLAGS_DISALLOW_INSTANTIATION: an object that `make` did not fill is good for nothing
 _T_PYSSIZET, _READONLY = 19, 1
 # Interned, so that the names in a call are these very objects; one that is not goes the longer way, to the same result.
 KEYWORDS = tuple(
@@ -92,7 +93,9 @@ def _type() -> tuple[type, tuple[Any, ...]]:
         _Slot(_TP_MEMBERS, ctypes.addressof(members)),
         _Slot(_TP_CALL, _address(ctypes.pythonapi.PyVectorcall_Call)),
     )
-    spec = _Spec(b"fastact.parametrised", ctypes.sizeof(Choice), 0, _HAVE_VECTORCALL, ctypes.addressof(slots))
+    spec = _Spec(
+        b"fastact.parametrised", ctypes.sizeof(Choice), 0, _HAVE_VECTORCALL | _NOT_BY_CALLING, ctypes.addressof(slots)
+    )
     make = ctypes.pythonapi.PyType_FromSpec
     make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p]
     made: Any = make(ctypes.addressof(spec))
@@ -123,7 +126,8 @@ def make(choose: int, count: int, first: Callable[..., Any], second: Callable[..
 
     `choose` is the address of the compiled function. Attributes can be set on the object.
     """
-    made: Any = _type()[0]()
+    allocate = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_ssize_t)
+    made: Any = allocate(("PyType_GenericAlloc", ctypes.pythonapi))(_type()[0], 0)
     memory = Choice.from_address(id(made))
     memory.call = _address(ctypes.pythonapi.PyObject_Vectorcall)
     memory.count, memory.first, memory.second = count, id(first), id(second)

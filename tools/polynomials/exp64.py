@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kept import agrees
 from mpmath import mp, mpf
 from remez import evaluate, fit_rounded, largest_error, round_to, show
 
@@ -120,7 +121,7 @@ def check() -> bool:
 
 if __name__ == "__main__":
     if "--check" in sys.argv:
-        sys.exit(0 if check() else 1)
+        sys.exit(0 if agrees(__file__) and check() else 1)
     for name in TAILS:
         coefficients, error = tail(name)
         print(f"# relative error 2^{mp.nstr(mp.log(error, 2), 5)}")

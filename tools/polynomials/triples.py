@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from kept import agrees
 from mpmath import log, mp, mpf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -47,6 +48,8 @@ def bits(width: int) -> tuple[float, ...]:
 
 
 if __name__ == "__main__":
+    if "--check" in sys.argv and not agrees(__file__):
+        sys.exit(1)
     found = {width: bits(width) for width in WANTED}
     print(found)
     if "--check" in sys.argv:
