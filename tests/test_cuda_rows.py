@@ -118,6 +118,30 @@ def test_states_are_joined_without_their_order_where_it_does_not_matter(
         assert getattr(cuda, name)(Array(x)).array.tobytes() == before.tobytes()
 
 
+@needs_compiler
+def test_rows_at_the_ends_of_the_range(gpu: HostDriver) -> None:
+    """Entries that only count because they are many, products that underflow and sums that overflow."""
+    n, most = 1024, np.finfo(np.float32).max
+    x = np.full((2, n), -105.5, np.float32)
+    x[:, 77] = 0
+    x[1, ::2] = -np.inf
+    assert close(cuda.log_softmax(Array(x)).array, fa.log_softmax(x), 2)
+    assert close(cuda.logsumexp(Array(x)).array, np.asarray(fa.logsumexp(x)), 2)
+    rng = np.random.default_rng(0)
+    y = fa.softmax(rng.normal(size=(5, n)).astype(np.float32))
+    g = rng.normal(size=(5, n)).astype(np.float32)
+    g[0] = most
+    g[1] = most * rng.uniform(0.5, 1, n)
+    g[2] *= most / 8
+    g[3:], y[3:] = 1.1 * 2.0**-10, 1.3 * 2.0**-126
+    g[3, 5], g[4, 5], y[3:, 5] = 1, 2.0**100, 1
+    for name in ("softmax_vjp", "log_softmax_vjp", "sparsemax_vjp", "entmax15_vjp"):
+        given = g, np.log(y) if name == "log_softmax_vjp" else y
+        want = getattr(fa, name)(*given)
+        assert not np.isnan(want).any()
+        assert close(getattr(cuda, name)(*map(Array, given)).array, want, 2), name
+
+
 def test_rows_that_are_refused(idle: HostDriver) -> None:
     x = Array(sample(24).reshape(4, 6))
     with pytest.raises(ValueError, match=r"softmax\(\): axis 2 is out of range for an array of 2 dimensions"):

@@ -185,6 +185,7 @@ def test_gradients_whose_sum_overflows(name: str, dtype: Any, n: int) -> None:
         "both signs": signs * most * rng.uniform(0.9, 1, n),
         "one sign": most * rng.uniform(0.5, 1, n),
         "two that cancel": np.append([most, most, -most, -most], np.full(n, 2.0**-30 * most))[:n],
+        "a small mean": rng.normal(size=n) * (most / 8),
         "not quite": np.full(n, most / n),
     }
     for given in gradients.values():

@@ -38,8 +38,8 @@ YES, NO = ir.IntType(1)(1), ir.IntType(1)(0)
 class Along:
     """Emits the loop; `staged` says that rows are strided, and go through a buffer in `stack` block by block.
 
-    `piece` is the address of `fastact.cpu.layout.ROW_FIELDS`, or 0: it may say that only a part of one long row is to be
-    done, so that threads can share a row. Without it, rows are of one block at most, and not strided.
+    `piece` is the address of `fastact.cpu.layout.ROW_FIELDS`, or 0: it may say that only a part of one long row is to
+    be done, so that threads can share a row. Without it, rows are of one block at most, and not strided.
     """
 
     def __init__(

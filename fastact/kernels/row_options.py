@@ -170,22 +170,20 @@ def _exp(z: Lanes, z_low: Lanes, relative: State) -> State:
     return s, fma(z_low, 1.0 + m, m)
 
 
-def _parts_down_to(
-    k: Lanes, bottom: Lanes, row: State, values: State, position: Lanes, known: tuple[State, ...]
-) -> State:
+def _parts_in(units: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+    """In what units, and down to where."""
     z, z_low = _quotient(row, values, position, _divisor(known[0]))
-    return *_exp(z, z_low, (None, k, bottom)), z == 0.0
+    return *_exp(z, z_low, (None, *units)), z == 0.0
 
 
 def _further_parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     """Further down than where one of them alone would count."""
-    return _parts_down_to(*lowered(*known[0][3:5]), row, values, position, known)
+    return _parts_in(lowered(*known[0][3:5]), row, values, position, known)
 
 
 def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
     """As `OTHERS`: the largest entry is counted apart."""
-    k, bottom = known[0][3:5]
-    s, m, here = _parts_down_to(k, bottom, row, values, position, known)
+    s, m, here = _parts_in(known[0][3:5], row, values, position, known)
     count, *total = state
     return (select(here, count + 1.0, count), *add_exp(tuple(total), select(here, 0.0, s), select(here, 0.0, m)))
 

@@ -264,7 +264,8 @@ def _merge_by_size(a: State, b: State) -> State:
 def _mean_by_size(state: State, known: tuple[State, ...]) -> State:
     large, (small, small_low), zero = normal(state[:3]), state[3:], state[0].const(0.0)
     down = DOWN[zero.width]
-    usual = fabs(large[0]) < known[-1][2] * (MOST[zero.width] * down)
+    most = MOST[zero.width] * down  # of the sum, and of the mean
+    usual = (fabs(large[0]) < most) & (fabs(large[0]) < known[-1][2] * most)
     up = select(usual, zero.const(1.0), 1.0 / down)
     before, down = select(usual, zero.const(1.0 / down), 1.0), select(usual, zero.const(1.0), down)
     parts = add_three((large[0] * before, large[1] * before, zero), (small * down, small_low * down, zero))
