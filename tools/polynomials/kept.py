@@ -30,7 +30,7 @@ MODULES = {
     **{f"{name}.py": (name,) for name in ("parameter_slopes32", "row_sums", "scaled", "silu_slope32", "softplus32")},
     **{f"{name}.py": (name,) for name in ("tanh32", "triples", "weighted")},
     "exp32.py": ("exp32", "row_gradients"),
-    "expm1_32.py": ("exponential", "selu32"),
+    "expm1_32.py": ("exponential", "celu_series", "selu32"),
 }
 NUMBER = re.compile(r"-?\b\d+(?:\.\d+)?(?:e[+-]?\d+)?\b")
 
