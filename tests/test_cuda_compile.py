@@ -93,6 +93,15 @@ def test_row_kernels(name: str) -> None:
 
 
 @needs_nvdisasm
+@pytest.mark.parametrize(("length", "instructions", "registers"), [(256, 55, 40), (1024, 38, 64)])
+def test_what_a_row_takes(length: int, instructions: float, registers: int) -> None:
+    """Second attempts keep no registers, joins have no selects, and where rows lie takes no division."""
+    found = cuda_budget.measure_row("softmax", "float32", length)
+    assert found[0] <= instructions
+    assert found[1] <= registers
+
+
+@needs_nvdisasm
 @pytest.mark.parametrize(
     ("name", "ways"), [("softmax_masked", "amsc"), ("cross_entropy_with_gradient", "aiw"), ("soft_cross_entropy", "aq")]
 )

@@ -3,6 +3,7 @@
 ``python tools/cuda_budget.py`` compiles every function for compute capability 9.0 and writes
 ``benchmarks/results/cuda_sass.json``, with ``--missing`` only new functions; ``--arch 75 80 90 100 --all-dtypes
 --dry-run`` checks all there is and writes nothing. It takes minutes, needs no GPU, and exits 1 if a rule is broken.
+``--rows 256 1024`` looks at row functions of these lengths instead, and writes nothing.
 What a kernel does rarely (`fastact.kernels.language.rarely`) is a branch, and counted apart.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from fastact.api import elementwise_forms
 from fastact.command_options import add_dtype
 from fastact.cuda.compiler import compile_cubin
 from fastact.cuda.functions import source, variant
+from fastact.cuda.row_templates import row_kernel, share
+from fastact.cuda.rows import row_functions
 from fastact.cuda.sass import Code, disassemble, kinds
 
 TARGET = Path(__file__).parents[1] / "benchmarks" / "results" / "cuda_sass.json"
@@ -93,6 +97,19 @@ def measure(name: str, dtype: str, capability: tuple[int, int]) -> Cost:
     return Cost(round(len(path) / each, 1), round(len(most) / each, 1), by_kind, code.registers, broken)
 
 
+def measure_row(name: str, dtype: str, length: int, capability: tuple[int, int] = (9, 0)) -> tuple[float, int]:
+    """The instructions an entry of a usual row takes, if rows lie at one distance, and the registers.
+
+    Rows that stay in registers are counted whole; of others, and of projections, each loop is taken once.
+    """
+    how = share(length, dtype)
+    text = row_kernel(row_functions()[name], dtype, how)
+    usual = re.sub(r"if \(w\d+ != 0\)", "if (false)", text.replace("if (dims == 1)", "if (true)"))
+    path = disassemble(compile_cubin(usual, capability, name)).longest_path()
+    registers = disassemble(compile_cubin(text, capability, name)).registers
+    return round(len(path) / (how.kept or 1), 1), registers
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="functions; by default all")
@@ -101,7 +118,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--all-dtypes", action="store_true", help="the same as naming all four")
     add_dtype(parser, DTYPES, ("float16", "bfloat16", "float32"))
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
+    parser.add_argument("--rows", nargs="+", type=int, metavar="COLUMNS", help="row functions of these lengths")
     options = parser.parse_args(arguments)
+    for name in (options.names or row_functions()) if options.rows else ():
+        for length in options.rows:
+            instructions, registers = measure_row(name, "float32", length)
+            print(f"{name:36} {length:9} sm_90   {instructions:6} {registers:5}", flush=True)
+    if options.rows:
+        return 0
     unknown = [name for name in options.names if name not in elementwise_forms()]
     if unknown:
         parser.error(f"unknown function {unknown[0]!r}")

@@ -284,8 +284,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     left_out, only = False, options.only or SECTIONS
     jobs = precompile.cpus() if options.jobs is None else options.jobs
     if jobs > 1:
-        precompile.run(gpu.capability, options.functions, options.quick, only, jobs=jobs, seconds=options.seconds)
-        print(f"compiled in {time.monotonic() - start:.1f} s", flush=True)
+        failed = precompile.run(
+            gpu.capability, options.functions, options.quick, only, jobs=jobs, seconds=options.seconds
+        )
+        print(*failed, f"compiled in {time.monotonic() - start:.1f} s", sep="\n", flush=True)
     for result in run(gpu, options.functions, options.quick, only):
         found.append(result)
         print(result, flush=True)

@@ -143,11 +143,14 @@ class Writer:
             ]
         return lines
 
-    def chunks(self, body: Sequence[str], load: bool = False) -> list[str]:
-        """`body` for every chunk of this thread, with `start` and the elements in `c0`, `c1` ..."""
+    def chunks(self, body: Sequence[str], load: bool = False, reread: bool = False) -> list[str]:
+        """`body` for every chunk of this thread, with `start` and the elements in `c0`, `c1` ...
+
+        They are in registers, or are read: then, too, if `reread` is asked for.
+        """
         rows = range(len(self.function.rows))
         threads, vector = self.how.threads, self.vector
-        if self.how.kept:
+        if self.how.kept and not reread:
             count = self.how.kept // vector
             lines = ["#pragma unroll", f"for (int c = 0; c < {count}; c++) {{"]
             lines += [f"  const long long start = (long long)(c * {threads} + lane) * {vector};"]
@@ -200,6 +203,7 @@ class Writer:
             f"step{number}({', '.join(call)});",
             pass_.join or pass_.merge,
             f"settle{number}({', '.join(['table', *state, *state])});",
+            reread=pass_.when is not None,  # registers are not kept full for what happens seldom
         )
         count = self.traced(
             f"result{number}",
@@ -245,17 +249,19 @@ class Writer:
         join: Callable[[Any, Any], Any],
         settle: str = "",
         again: bool = False,
+        reread: bool = False,
     ) -> list[str]:
         """Declare `state` and fold the row into it: a thread's elements by the C statement `step`, then all threads'.
 
-        `again`: the lines may be run several times.
+        `again`: the lines may be run several times. `reread`: the row is not taken from registers.
         """
         size = len(state)
         self.traced(f"merge{label}", lambda v: tuple(join(tuple(v[:size]), tuple(v[size:]))), ["float"] * 2 * size)
         first = ", ".join(f"{s} = {self.constant(v)}" for s, v in zip(state, initial, strict=True))
         lines = [f"{self.real} {first};"]
         lines += self.chunks(
-            ["if (start < n) {", "#pragma unroll", f"  for (int e = 0; e < {self.vector}; e++) {step}", "}"]
+            ["if (start < n) {", "#pragma unroll", f"  for (int e = 0; e < {self.vector}; e++) {step}", "}"],
+            reread=reread,
         )
         lines += [settle] if settle else []
         symmetric = join in _SYMMETRIC
