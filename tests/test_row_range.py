@@ -161,12 +161,13 @@ def test_softmax_vjp_of_products_that_underflow(dtype: Any, n: int) -> None:
 
 
 @both
-def test_softmax_vjp_of_small_gradients(dtype: Any) -> None:
-    y = probabilities(300, dtype)
-    g = np.random.default_rng(2).normal(size=300)
-    for size in (2.0**-126, 2.0**-140) if dtype is np.float32 else (2.0**-1022, 2.0**-1060):
-        against_truth("softmax_vjp", (g * size).astype(dtype), y)
-        against_truth("entmax15_vjp", (g * size).astype(dtype), y)
+@pytest.mark.parametrize("name", ["softmax_vjp", "entmax15_vjp"])
+def test_products_of_small_gradients(name: str, dtype: Any) -> None:
+    """Each is rounded to the same side by up to half of the least float, unless that is seen to."""
+    g = np.full(1000, 1.3 * float(np.finfo(dtype).tiny), dtype)
+    y = np.full(1000, 1.1 * 2.0**-12, dtype)
+    g[0], y[0] = 0, 1
+    against_truth(name, g, y)
 
 
 @both
@@ -245,13 +246,10 @@ def test_log_softmax_vjp_of_a_large_sum_cancels_twice(dtype: Any) -> None:
 
 @both
 def test_entmax15_vjp_of_tiny_outputs(dtype: Any) -> None:
+    """What the roots of subnormal outputs leave of them counts in the mean."""
     rng = np.random.default_rng(3)
-    least = np.finfo(dtype).smallest_subnormal
-    y = (rng.integers(1, 1 << 20, 60) * least).astype(dtype)
-    y[7] = 1
-    g = rng.normal(size=60).astype(dtype)
-    g[7] = 0
-    against_truth("entmax15_vjp", g, y)
+    y = (rng.integers(1, 1 << 16, 60) * np.finfo(dtype).smallest_subnormal).astype(dtype)
+    against_truth("entmax15_vjp", rng.normal(size=60).astype(dtype), y)
 
 
 @both
