@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any, NamedTuple
 
-from .language import fabs, fma, select
+from .language import fabs, fma, rarely, select
 from .pairs import two_diff, two_prod, two_sum
 from .row_parts import FURTHER, rebase_others, usual_units
 from .row_sums import LIFT, add_three, add_to_three, exp_of_row, inverse, log_of_pair, normal, pair_at_largest
@@ -195,17 +195,30 @@ def _finish_distribution(values: State, known: tuple[State, ...]) -> State:
     up, down = select(few, q.const(UP), 1.0), select(few, q.const(1 / UP), 1.0)
     q, q_low = q * up, q_low * up
     scaled, rest = two_prod(r, q)
-    return loss, scaled, rest + fma(r, q_low, r_low * q), up, down
+    return loss, scaled, rest + fma(r, q_low, r_low * q), up, down, *relative[:3], relative[5]
 
 
 FEW_SHARES = 2.0**-30  # far above where their product with the inverse of a sum loses digits, and far below 1
 
 
 def _write_distribution_gradient(row: State, values: State, position: Lanes, done: State) -> State:
-    (_, q, e), (_, r, r_low, up, down) = row, done
+    (x, q, e), (_, r, r_low, up, down, *relative) = row, done
     p, rest = two_prod(e, r)
     hi, lo = two_diff(p, q * up)
-    return ((hi + (lo + fma(e, r_low, rest))) * down,)
+    result = hi + (lo + fma(e, r_low, rest))
+    # Where little more than half of p is left, the spacing of floats may be half as wide as where p lies.
+    half = fabs(fma(p, -0.625, hi)) < p * 0.15625
+    return ((rarely(half, _probability_less_share, (x, r, r_low, q * up, *relative), (result,))[0]) * down,)
+
+
+def _probability_less_share(
+    x: Lanes, r: Lanes, r_low: Lanes, q: Lanes, c: Lanes, k: Lanes, bottom: Lanes, adjusted: Lanes
+) -> tuple[Lanes]:
+    """The same with the exponential as a pair: rounded, it alone may be a unit in the last place of the difference."""
+    e, s, m = exp_of_row(x, (c, k, bottom), adjusted)
+    p, rest = two_prod(e, r)
+    hi, lo = two_diff(p, q)
+    return (hi + (lo + fma(e, r_low, fma(fma(s, m, s - e), r, rest))),)
 
 
 SOFT_CROSS_ENTROPY = RowFunction(
