@@ -245,6 +245,20 @@ def test_log_softmax_vjp_of_a_large_sum_cancels_twice(dtype: Any) -> None:
 
 
 @both
+def test_log_softmax_vjp_of_small_probabilities_that_cancel(dtype: Any) -> None:
+    """g is within a hundredth of the product, and y so low that its steps are not exact in one number."""
+    least = -690.0 if dtype is np.float64 else -80.0
+    rng = np.random.default_rng(7)
+    for y in rng.uniform(least, 0.1 * least, 300):
+        outputs = np.array([0, y, 1.05 * least], dtype)
+        g = np.array([1, 0, rng.normal() * 1e-3], dtype)
+        with mpmath.workdps(400):
+            product = mpmath.exp(mpmath.mpf(float(outputs[1]))) * (float(g[0]) + mpmath.mpf(float(g[2])))
+            g[1] = float(product * (1 + rng.choice([-1, 1]) * mpmath.mpf(10) ** rng.uniform(-3.2, -1.5)))
+        against_truth("log_softmax_vjp", g, outputs)
+
+
+@both
 def test_entmax15_vjp_of_tiny_outputs(dtype: Any) -> None:
     """What the roots of subnormal outputs leave of them counts in the mean."""
     rng = np.random.default_rng(3)

@@ -375,7 +375,9 @@ def _write_log_softmax_vjp(row: State, values: State, position: Lanes, done: Sta
     nothing = y < gone  # a masked entry, then: the result is g
     power = select(nothing, 0.0, from_bits(bits(power) + (i << (MANTISSA[w] - 4))))
     low = fma(steps, -LOW[w], low)
-    q = fma(r, fma(r, horner(r, TAIL[w]), low), low)
+    # low r^2 / 2 shows where g and the product cancel; in float32 low is too small for that.
+    low_and_more = fma(low * 0.5, r, low) if w == 64 else low
+    q = fma(r, fma(r, horner(r, TAIL[w]), low_and_more), low)
     near = fma(power, r, power)
     result = (g - near) - fma(power, q, fma(power, r, power - near))
     # Next to y = 0 only g - s may cancel: e^y - 1 has as many bits as r.

@@ -170,7 +170,7 @@ def _fine64(d: Lanes, k: Lanes) -> tuple[Lanes, Lanes, Lanes]:
     i = bits(shifted)
     low = lookup(POWERS_LOW64, i) + fma(steps, -STEP_LOW64, above - r)
     tail = horner(r, TAYLOR[2:])
-    return from_bits(bits(lookup(POWERS64, i)) + (i << 48)), r, fma(low, r, fma(r * r, tail, low))
+    return from_bits(bits(lookup(POWERS64, i)) + (i << 48)), r, fma(low, fma(0.5 * r, r, r), fma(r * r, tail, low))
 
 
 FINE_LIFT = {32: 90, 64: 590}
