@@ -23,7 +23,7 @@ from fastact.accuracy.plot import intervals
 from fastact.accuracy.row_cases import ROW_ULP, adversarial_rows, difference
 from fastact.accuracy.rows import cross_entropy_truth, row_truth
 from fastact.accuracy.samples import samples, walk
-from fastact.accuracy.sweep import sweep
+from fastact.accuracy.sweep import count, sweep
 from fastact.accuracy.ulp import ulp_error
 
 from .functions import same_bits
@@ -257,7 +257,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     text = capsys.readouterr().out
     assert "all within their bounds" in text
     (row,) = json.loads(target.read_text("utf-8"))
-    assert row["inputs"] == -(-(2**32) // 100003)
+    assert row["inputs"] == count("float32", 100003)
     assert row["max_ulp"] < row["bound"] == 1.0
     assert row["holds"]
     assert 0.9 < row["share_correctly_rounded"] <= 1.0
@@ -280,7 +280,7 @@ def test_the_command_keeps_what_it_found(capsys: pytest.CaptureFixture[str], tmp
     both = rows["silu", "with_derivative"]
     assert both["same_bits_as"] == ["forward", "derivative"]
     assert both["max_ulp"] == max(rows["silu", form]["max_ulp"] for form in both["same_bits_as"])
-    assert both["inputs"] == rows["silu", "forward"]["inputs"] == -(-(2**32) // 1000003)
+    assert both["inputs"] == rows["silu", "forward"]["inputs"] == count("float32", 1000003)
     assert not any(row["exhaustive"] or row["wrong"] for row in rows.values())
     assert main([*arguments, "1000003"]) == 0
     assert capsys.readouterr().out.count("(kept)") == len(rows)

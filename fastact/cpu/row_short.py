@@ -27,7 +27,7 @@ from .row_numbers import OfTiles, of_kind
 
 ROOM = 96  # vectors of elements that are in flight: they and what comes of them are in the first cache
 TILES = 24  # and at most so many tiles: the numbers of each lie on the stack
-AGAIN = 20 << 10  # bytes of the stack for the rows that want a second attempt: those of some tiles are brought together
+AGAIN = 14 << 10  # bytes of the stack for the rows that want a second attempt: those of some tiles are brought together
 CHAINS = 2  # in which a maximum is found
 
 

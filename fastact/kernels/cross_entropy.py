@@ -192,30 +192,31 @@ def _finish_distribution(values: State, known: tuple[State, ...]) -> State:
     nothing = s.const(0.0)
     r, r_low = inverse(*_sum_without(others, top, top_low, nothing, nothing))
     few = fabs(q) < FEW_SHARES
-    up, down = select(few, q.const(UP), 1.0), select(few, q.const(1 / UP), 1.0)
+    up = select(few, q.const(UP), 1.0)
     q, q_low = q * up, q_low * up
     scaled, rest = two_prod(r, q)
-    return loss, scaled, rest + fma(r, q_low, r_low * q), up, down, *relative[:3], relative[5]
+    return loss, scaled, rest + fma(r, q_low, r_low * q), up, *relative[:2], relative[5]
 
 
 FEW_SHARES = 2.0**-30  # far above where their product with the inverse of a sum loses digits, and far below 1
 
 
 def _write_distribution_gradient(row: State, values: State, position: Lanes, done: State) -> State:
-    (x, q, e), (_, r, r_low, up, down, *relative) = row, done
+    (x, q, e), (_, r, r_low, up, *relative) = row, done
     p, rest = two_prod(e, r)
     hi, lo = two_diff(p, q * up)
     result = hi + (lo + fma(e, r_low, rest))
     # Where little more than half of p is left, the spacing of floats may be half as wide as where p lies.
     half = fabs(fma(p, -0.625, hi)) < p * 0.15625
-    return ((rarely(half, _probability_less_share, (x, r, r_low, q * up, *relative), (result,))[0]) * down,)
+    (result,) = rarely(half, _probability_less_share, (x, r, r_low, q * up, *relative), (result,))
+    return (result * select(up > 1.0, up.const(1 / UP), 1.0),)
 
 
 def _probability_less_share(
-    x: Lanes, r: Lanes, r_low: Lanes, q: Lanes, c: Lanes, k: Lanes, bottom: Lanes, adjusted: Lanes
+    x: Lanes, r: Lanes, r_low: Lanes, q: Lanes, c: Lanes, k: Lanes, adjusted: Lanes
 ) -> tuple[Lanes]:
     """The same with the exponential as a pair: rounded, it alone may be a unit in the last place of the difference."""
-    e, s, m = exp_of_row(x, (c, k, bottom), adjusted)
+    e, s, m = exp_of_row(x, (c, k, x.const(-inf)), adjusted)  # not one of those that are 0
     p, rest = two_prod(e, r)
     hi, lo = two_diff(p, q)
     return (hi + (lo + fma(e, r_low, fma(fma(s, m, s - e), r, rest))),)
