@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-__all__ = ["KnownWords", "SeveralWords", "add_dtype", "words"]
+__all__ = ["SeveralWords", "add_dtype", "words"]
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -14,7 +14,10 @@ def words(text: str) -> tuple[str, ...]:
 
 
 class SeveralWords(argparse.Action):
-    """``--option A,B`` as well as ``--option A --option B``; what is given takes the place of the default."""
+    """``--option A,B`` as well as ``--option A --option B``; what is given takes the place of the default.
+
+    With a `const`, the words are to be of that.
+    """
 
     def __call__(
         self,
@@ -23,38 +26,23 @@ class SeveralWords(argparse.Action):
         values: str | Sequence[str] | None,
         option_string: str | None = None,
     ) -> None:
-        given = values if isinstance(values, str) else ",".join(values or ())
-        before = getattr(namespace, self.dest)
-        setattr(namespace, self.dest, words(",".join([*(() if before is self.default else before), given])))
-
-
-class KnownWords(SeveralWords):
-    """The same of words of `const`."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[str] | None,
-        option_string: str | None = None,
-    ) -> None:
-        for word in words(values if isinstance(values, str) else ",".join(values or ())) or ("",):
+        given = words(values if isinstance(values, str) else ",".join(values or ()))
+        for word in (given or ("",)) if self.const is not None else ():
             if word not in self.const:
                 raise argparse.ArgumentError(self, f"invalid choice: {word!r} (choose from {', '.join(self.const)})")
-        super().__call__(parser, namespace, values, option_string)
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, tuple(dict.fromkeys([*(() if before is self.default else before), *given])))
 
 
 def add_dtype(
-    parser: argparse.ArgumentParser,
-    known: Sequence[str],
-    default: Sequence[str] | None,
-    action: type[SeveralWords] = KnownWords,
+    parser: argparse.ArgumentParser, known: Sequence[str], default: Sequence[str] | None, check: bool = True
 ) -> None:
-    """``--dtype``, which may also be called ``--dtypes``, and is one of the `known` if the `action` sees to that."""
+    """``--dtype``, which may also be called ``--dtypes``; with `check`, it is of the `known`."""
     usual = "all there are" if default is None else ", ".join(default)
     told = {"--dtype": f"of {', '.join(known)} (default: {usual})", "--dtypes": argparse.SUPPRESS}
     given = None if default is None else tuple(default)
+    const = tuple(known) if check else None
     for option, text in told.items():
         parser.add_argument(
-            option, action=action, dest="dtype", const=tuple(known), default=given, metavar="A,B", help=text
+            option, action=SeveralWords, dest="dtype", const=const, default=given, metavar="A,B", help=text
         )

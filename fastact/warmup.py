@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .command_options import SeveralWords, add_dtype
+from .command_options import add_dtype
+from .cpu.threads import available_cpus
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -21,14 +21,14 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.add_argument("--functions", metavar="A,B", help="only these public names (default: all)")
-    add_dtype(parser, DTYPES, None, SeveralWords)
+    add_dtype(parser, DTYPES, None, check=False)
     parser.add_argument(
         "--lengths",
         metavar="A,B-C",
         default="",
         help="compile what rows of these lengths have with AVX-512, of 2-32: a loop for each length (default: none)",
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=available_cpus(), help="processes (default: %(default)s)")
 
 
 def ufuncs(name: str) -> list[np.ufunc]:

@@ -303,7 +303,9 @@ def test_the_floating_point_state_is_the_callers() -> None:
 )
 def test_the_number_of_threads_at_the_start(environment: dict[str, str], expected: int | None) -> None:
     names = ("FASTACT_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
-    code = "import fastact as fa; from fastact.cpu import threads; print(fa.get_num_threads(), threads._available())"
+    code = (
+        "import fastact as fa; from fastact.cpu import threads; print(fa.get_num_threads(), threads.available_cpus())"
+    )
     chosen, available = map(int, run(code, **{**dict.fromkeys(names, ""), **environment}).split())
     assert chosen == (expected or available)
 

@@ -7,7 +7,6 @@ where it stopped.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
@@ -18,6 +17,7 @@ import numpy as np
 from fastact.accuracy.judges import CHUNK, Against, Function, Judge, Measurement, SameBits
 from fastact.accuracy.samples import Floats, numpy_dtype, samples, specials
 from fastact.accuracy.ulp import FORMATS
+from fastact.cpu.threads import available_cpus
 
 __all__ = ["blocks", "count", "sweep"]
 
@@ -89,7 +89,7 @@ def sweep(
     done, total = _load(state, about)
     left = {index: bounds for index, bounds in enumerate(ranges) if index not in done}
 
-    for index, found in _finished(judge, dtype, left, stride, threads or os.cpu_count() or 1):
+    for index, found in _finished(judge, dtype, left, stride, threads or available_cpus()):
         done.add(index)
         total = total + found
         _save(state, total, done)

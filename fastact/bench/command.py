@@ -12,7 +12,7 @@ from pathlib import Path
 from fastact.activation import Unfinished
 from fastact.bench.arrays import BARS_OF_ROWS, DTYPES, FORMS, LAYOUTS, Setting, numpy_dtype, parse_shape
 from fastact.bench.sizes import parse_size, size_name
-from fastact.command_options import KnownWords, add_dtype, words
+from fastact.command_options import SeveralWords, add_dtype, words
 
 __all__ = ["add_arguments", "run"]
 
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--layout",
-        action=KnownWords,
+        action=SeveralWords,
         const=tuple(LAYOUTS),
         default=("contiguous",),
         metavar="A,B",
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dtype(parser, DTYPES, ("float32",))
     parser.add_argument(
         "--form",
-        action=KnownWords,
+        action=SeveralWords,
         const=FORMS,
         default=("forward",),
         metavar="A,B",

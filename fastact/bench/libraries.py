@@ -26,6 +26,7 @@ from fastact.bench.arrays import aligned
 from fastact.bench.formulas import Binary, targets
 from fastact.bench.onnx_model import DTYPE_CODES, one_node_model
 from fastact.bench.peers import CONSTANTS, PEERS, PRELU, Formula
+from fastact.cpu.threads import available_cpus
 
 __all__ = ["BUILDERS", "Case", "installed", "measuring", "public_name", "required", "set_threads"]
 
@@ -355,7 +356,7 @@ _chosen_threads: list[int] = []
 @cache
 def available_cores() -> int:
     """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available_cpus()
 
 
 def _threads() -> int:

@@ -32,7 +32,7 @@ def _address(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-def _available() -> int:
+def available_cpus() -> int:
     """The number of CPUs this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -59,7 +59,7 @@ def _default_threads() -> int:
             except ValueError:
                 raise ValueError(f"{variable} must be from 1 to {MOST_THREADS}, not {text!r}") from None
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # "4,2" is for nested regions
-    return int(first) if first.isdecimal() and 1 <= int(first) <= MOST_THREADS else _available()
+    return int(first) if first.isdecimal() and 1 <= int(first) <= MOST_THREADS else available_cpus()
 
 
 def _checked(n: int, name: str = "n") -> int:

@@ -26,6 +26,7 @@ import fastact
 
 from .. import cuda
 from ..api import LOSSES, ROWS, elementwise_forms
+from ..cpu.threads import available_cpus
 from . import driver
 from .check_corners import corners
 from .check_libraries import Own, libraries
@@ -282,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(", ".join(f"{name} {number}" for name, number in programs.items()), flush=True)
     found, start, saved = list[Result](), time.monotonic(), 0.0
     left_out, only = False, options.only or SECTIONS
-    jobs = precompile.cpus() if options.jobs is None else options.jobs
+    jobs = available_cpus() if options.jobs is None else options.jobs
     if jobs > 1:
         failed = precompile.run(
             gpu.capability, options.functions, options.quick, only, jobs=jobs, seconds=options.seconds

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ import fastact
 
 from ..api import LOSSES, elementwise_forms
 from ..cpu import cache as disk
+from ..cpu.threads import available_cpus
 from . import check, check_corners, check_rows, compiler, driver, functions, rows
 from .check_results import Result
 
@@ -200,11 +200,6 @@ def _shared_loops() -> None:
     load_views()
 
 
-def cpus() -> int:
-    """The CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fastact.cuda.precompile", description=__doc__)
     parser.add_argument("functions", nargs="*", help="only for these; by default all")
@@ -212,7 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=check.SECTIONS, default=check.SECTIONS, metavar="PART")
     parser.add_argument("--capability", default="9.0", help="of the GPU: 9.0, which is the default, for an H200")
     parser.add_argument("--kernels", action="store_true", help="no loops for the CPU")
-    parser.add_argument("--jobs", type=int, default=cpus(), help="processes; by default as many as there are CPUs")
+    parser.add_argument(
+        "--jobs", type=int, default=available_cpus(), help="processes; by default as many as there are CPUs"
+    )
     parser.add_argument("--seconds", type=float, help="stop after so many")
     options = parser.parse_args(arguments)
     major, _, minor = options.capability.partition(".")

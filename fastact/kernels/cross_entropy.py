@@ -19,7 +19,7 @@ State = tuple[Lanes, ...]
 
 # --- entries so far below the largest one that they count only because of a weight
 #
-# Their exponentials are formed down to where a second attempt forms them for other functions, and no further.
+# Their exponentials are formed that much further down than elsewhere; a second attempt goes as far as others do.
 
 
 def _largest_of_weighted(total: State, values: State, known: tuple[State, ...]) -> State:
@@ -206,7 +206,8 @@ def _write_distribution_gradient(row: State, values: State, position: Lanes, don
     p, rest = two_prod(e, r)
     hi, lo = two_diff(p, q * up)
     result = hi + (lo + fma(e, r_low, rest))
-    # Where little more than half of p is left, the spacing of floats may be half as wide as where p lies.
+    # Where 0.47 to 0.78 of p is left, the spacing of floats may be half as wide as where p lies: with a rounded
+    # exponential that is 2 ULP, and more. (Of less than half the bound counts from p.)
     half = fabs(fma(p, -0.625, hi)) < p * 0.15625
     (result,) = rarely(half, _probability_less_share, (x, r, r_low, q * up, *relative), (result,))
     return (result * select(up > 1.0, up.const(1 / UP), 1.0),)

@@ -28,9 +28,12 @@ from .pairs import two_diff, two_prod, two_sum
 from .polynomials import horner
 from .row_rests import exponent_field, log_softmax_vjp_rest
 from .row_sums import (
+    APART,
+    DOWN,
     FINE_LIFT,
     FINE_ZERO,
     LIFT,
+    LIFTED,
     POWERS64,
     POWERS_LOW64,
     ROUND,
@@ -41,6 +44,7 @@ from .row_sums import (
     add_four,
     add_pair_to_three,
     add_three,
+    add_three_and_pair,
     add_to_four,
     add_to_three,
     exp_fine,
@@ -55,13 +59,11 @@ State = tuple[Lanes, ...]
 # --- softmax: y (g - s), s the sum of all g y
 #
 # Where one y is next to 1 and its g next to s, all the other products may be what is left, however small they are. So
-# all products are formed of 2^LIFTED y, lest their rounding errors underflow. That overflows if g is large. Then, they
+# all products are formed of LIFTED y, lest their rounding errors underflow. That overflows if g is large. Then, they
 # are formed as they are, and only what underflows is made up for; and if s overflows too, though no result need do so,
-# they are formed of 2^-DOWN g. There is nothing to make up for then, as no g comes near s.
+# they are formed of DOWN g. There is nothing to make up for then, as no g comes near s.
 
-LIFTED = {32: 2.0**36, 64: 2.0**64}
 EXACT = {32: 2.0**-60, 64: 2.0**-800}  # a product has an error that is a float, if it is larger
-DOWN = {32: 2.0**-32, 64: 2.0**-64}  # so much that no row is long enough for a sum to overflow
 
 
 def _step_dot(state: State, row: State, *_: Any) -> State:
@@ -263,10 +265,9 @@ _TOTAL_AGAIN = Reduction(
     when=lambda values, known: known[-1][4] != 0.0,
 )
 
-# Where the sum overflows, though no result need do so, large g are summed up apart, 2^-DOWN of each. The last number
+# Where the sum overflows, though no result need do so, large g are summed up apart, `DOWN` times each. The last number
 # says that this is what the sum is, and that the fourth part is the sum of the other g, as they are.
 
-APART = {32: 2.0**60, 64: 2.0**300}
 NEARLY_MOST = {32: 2.0**126, 64: 2.0**1022}
 ALL_BUT_MOST = {32: 1.99 * 2.0**127, 64: 1.99 * 2.0**1023}
 
@@ -276,11 +277,6 @@ def _step_total_by_size(state: State, row: State, *_: Any) -> State:
     small = fabs(g) < APART[g.width]
     low = two_sum(state[3], select(small, g, 0.0))
     return *add_to_three(state[:3], select(small, 0.0, g * DOWN[g.width])), low[0], state[4] + low[1]
-
-
-def _merge_totals_by_size(a: State, b: State) -> State:
-    low, e = two_sum(a[3], b[3])
-    return *add_three(a[:3], b[:3]), low, (a[4] + b[4]) + e
 
 
 def _nearly_overflows(values: State, known: tuple[State, ...]) -> Lanes:
@@ -300,7 +296,7 @@ def _total_by_size(state: State, *_: Any) -> State:
 
 
 _TOTAL_BY_SIZE = Reduction(
-    (0.0,) * 5, _step_total_by_size, _merge_totals_by_size, result=_total_by_size, when=_nearly_overflows
+    (0.0,) * 5, _step_total_by_size, add_three_and_pair, result=_total_by_size, when=_nearly_overflows
 )
 
 

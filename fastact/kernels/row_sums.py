@@ -20,14 +20,18 @@ from .polynomials import horner
 from .scaled import ATANH_TAIL
 
 __all__ = [
+    "APART",
+    "DOWN",
     "EXP_SUM",
     "EXP_SUM_OF_FEW",
     "FINE_LIFT",
+    "LIFTED",
     "add_exp",
     "add_exp_to_three",
     "add_four",
     "add_pair_to_three",
     "add_three",
+    "add_three_and_pair",
     "add_to_four",
     "add_to_three",
     "exact_at_largest",
@@ -276,6 +280,12 @@ def add_three(a: State, b: State) -> State:
     return h, mid, a[2] + b[2] + (e2 + e3)
 
 
+def add_three_and_pair(a: State, b: State) -> State:
+    """The same of sums that have a pair beside their three parts, a sum of something else."""
+    low, e = two_sum(a[3], b[3])
+    return *add_three(a[:3], b[:3]), low, a[4] + b[4] + e
+
+
 def add_to_three(total: State, h: Lanes, rest: Lanes | None = None) -> State:
     """A sum and h, or the pair h + rest, |rest| <= ulp(h)."""
     hi, e = two_sum(total[0], h)
@@ -301,6 +311,16 @@ def add_four(a: State, b: State) -> State:
     """The sum of two such sums."""
     h, e = two_sum(a[0], b[0])
     return h, *add_to_three(add_three(a[1:], b[1:]), e)
+
+
+# --- sums of gradients, whose terms may be of any size
+
+# What small terms are multiplied by, lest the rounding errors of products underflow; then large ones overflow.
+LIFTED = {32: 2.0**36, 64: 2.0**64}
+# Where a sum overflows, though no result need do so, terms from `APART` on are summed up apart, `DOWN` times each: so
+# little that no row is long enough for that to overflow.
+APART = {32: 2.0**60, 64: 2.0**300}
+DOWN = {32: 2.0**-32, 64: 2.0**-64}
 
 
 def normal(total: State) -> tuple[Lanes, Lanes]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from .language import bits, fabs, fma, from_bits, rarely, select, sqrt
 from .pairs import fast_two_sum, multiply_pairs, two_diff, two_prod, two_sum
-from .row_sums import add_pair_to_three, add_three, normal
+from .row_sums import APART, DOWN, LIFTED, add_pair_to_three, add_three, add_three_and_pair, normal
 from .rows import Reduction, RowFunction
 
 Lanes = Any
@@ -159,8 +159,7 @@ def _exact_entmax15(state: State, w: Lanes, w_low: Lanes, one: Lanes) -> State:
 
 
 def _merge_entmax15(a: State, b: State) -> State:
-    total, e = two_sum(a[3], b[3])
-    return (*add_three(a[:3], b[:3]), total, a[4] + b[4] + e, a[5] + b[5])
+    return (*add_three_and_pair(a[:5], b[:5]), a[5] + b[5])
 
 
 def _settle_entmax15(state: State) -> tuple[Lanes, Lanes, Lanes, Lanes]:
@@ -217,20 +216,13 @@ def _step_sparsemax_vjp(state: State, row: State, *_: Any) -> State:
     return (*add_pair_to_three(state[:3], select(inside, g, 0.0), zero), count, state[4] + e)
 
 
-def _merge_sparsemax_vjp(a: State, b: State) -> State:
-    count, e = two_sum(a[3], b[3])
-    return (*add_three(a[:3], b[:3]), count, a[4] + b[4] + e)
-
-
 def _mean_sparsemax(total: State, *_: Any) -> State:
     """The mean of g as a pair, and what their sum was divided by."""
     return *_divide(*normal(total[:3]), *total[3:]), *total[3:]
 
 
-# Where the sum overflows, though the mean does not, large terms are summed up apart: 2^-DOWN of each.
+# Where the sum overflows, though the mean does not, large terms are summed up apart, `DOWN` times each.
 
-APART = {32: 2.0**60, 64: 2.0**300}
-DOWN = {32: 2.0**-32, 64: 2.0**-64}  # so much that no row is long enough for a sum to overflow
 MOST = {32: 2.0**120, 64: 2.0**1000}
 LARGE_MEAN = {32: 2.0**100, 64: 2.0**960}  # next to none that is smaller does a difference overflow
 
@@ -256,12 +248,7 @@ def _by_size(state: State, g: Lanes, root: Lanes, root_low: Lanes) -> State:
     return *total, low, state[4] + (e + fma(root_low, small, rest))
 
 
-def _merge_by_size(a: State, b: State) -> State:
-    low, e = two_sum(a[3], b[3])
-    return *add_three(a[:3], b[:3]), low, (a[4] + b[4]) + e
-
-
-def _mean_by_size(state: State, known: tuple[State, ...]) -> State:
+def _mean_by_size(state: State, values: State, known: tuple[State, ...]) -> State:
     large, (small, small_low), zero = normal(state[:3]), state[3:], state[0].const(0.0)
     down = DOWN[zero.width]
     most = MOST[zero.width] * down  # of the sum, and of the mean
@@ -272,6 +259,16 @@ def _mean_by_size(state: State, known: tuple[State, ...]) -> State:
     # made normal before it is brought up: the first part may be rounded to more than any g is
     mean, low = fast_two_sum(*_divide(*normal(parts), *known[-1][2:]))
     return mean * up, low * up, *known[-1][2:]
+
+
+def _mean_again(weight: Callable[[Lanes], tuple[Lanes, Lanes]]) -> Reduction:
+    """The mean of g, where its sum overflowed; `weight` is that of an output, as a pair."""
+
+    def step(state: State, row: State, *_: Any) -> State:
+        g, y = row
+        return _by_size(state, select(_supported(y), g, 0.0), *weight(y))
+
+    return Reduction((0.0,) * 5, step, add_three_and_pair, result=_mean_by_size, when=_overflows)
 
 
 def _finish_vjp(values: State, known: tuple[State, ...]) -> State:
@@ -297,14 +294,8 @@ SPARSEMAX_VJP = RowFunction(
     signature="(n),(n)->(n)",
     rows=(0.0, 0.0),
     passes=(
-        Reduction((0.0,) * 5, _step_sparsemax_vjp, _merge_sparsemax_vjp, result=_mean_sparsemax),
-        Reduction(
-            (0.0,) * 5,
-            lambda state, row, *_: _by_size(state, select(_supported(row[1]), row[0], 0.0), *_one(row[0])),
-            _merge_by_size,
-            result=lambda total, values, known: _mean_by_size(total, known),
-            when=_overflows,
-        ),
+        Reduction((0.0,) * 5, _step_sparsemax_vjp, add_three_and_pair, result=_mean_sparsemax),
+        _mean_again(_one),
     ),
     finish=_finish_vjp,
     write=_write_sparsemax_vjp,
@@ -322,10 +313,6 @@ def _root(y: Lanes) -> tuple[Lanes, Lanes]:
     root = sqrt(y)
     rest = fma(-root, root, y) / (root + root)
     return root * down, select(y > 0.0, rest * down, 0.0)
-
-
-# Products of small g are formed of LIFTED g, lest their rounding errors underflow; then large ones overflow.
-LIFTED = {32: 2.0**36, 64: 2.0**64}
 
 
 def _step_entmax15_vjp(state: State, row: State, *_: Any) -> State:
@@ -382,13 +369,7 @@ ENTMAX15_VJP = RowFunction(
     rows=(0.0, 0.0),
     passes=(
         Reduction((0.0,) * 6, _step_entmax15_vjp, _merge_entmax15_vjp, result=_mean_entmax15),
-        Reduction(
-            (0.0,) * 5,
-            lambda state, row, *_: _by_size(state, select(_supported(row[1]), row[0], 0.0), *_root(row[1])),
-            _merge_by_size,
-            result=lambda total, values, known: _mean_by_size(total, known),
-            when=_overflows,
-        ),
+        _mean_again(_root),
     ),
     finish=_finish_vjp,
     write=_write_entmax15_vjp,
