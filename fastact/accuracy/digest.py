@@ -104,11 +104,14 @@ class Recorded:
     def add_words(self, lower: Recorded, other: Sequence[Recorded]) -> list[Recorded]:
         return self._two("add_words", self, lower, *other)
 
-    def in_two(self, lower: Recorded) -> list[Recorded]:
-        return self._two("in_two", self, lower)
+    def in_parts(self, lower: Recorded, count: int) -> list[Recorded]:
+        return self._several(count, "in_two", self, lower)
 
     def _two(self, name: str, *operands: Recorded) -> list[Recorded]:
-        return [self._made("float", f"{name}{k}", *(operand.digest for operand in operands)) for k in range(2)]
+        return self._several(2, name, *operands)
+
+    def _several(self, count: int, name: str, *operands: Recorded) -> list[Recorded]:
+        return [self._made("float", f"{name}{k}", *(operand.digest for operand in operands)) for k in range(count)]
 
     def lookup(self, table: Sequence[float]) -> Recorded:
         return self._made("float", "lookup", self.digest, struct.pack(f"<{len(table)}d", *table))

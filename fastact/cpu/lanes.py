@@ -339,10 +339,10 @@ class Lanes:
 
         return added((self, lower), other)
 
-    def in_two(self, lower: Lanes) -> list[Lanes]:
-        from .products import in_two
+    def in_parts(self, lower: Lanes, count: int) -> list[Lanes]:
+        from .products import in_parts
 
-        return in_two((self, lower))
+        return in_parts((self, lower), count)
 
     def _wide(self, *features: str) -> bool:
         """Whether these lanes fill registers of 512 bits, and the CPU has such instructions."""

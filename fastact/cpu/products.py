@@ -71,11 +71,11 @@ def added(a: Sequence[Lanes], b: Sequence[Lanes]) -> list[Lanes]:
     return _words(like, [like.builder.bitcast(x, singles) for x in sums])
 
 
-def in_two(words: Sequence[Lanes]) -> list[Lanes]:
-    """A sum as two float32: it rounded, and what is left of it rounded."""
+def in_parts(words: Sequence[Lanes], count: int) -> list[Lanes]:
+    """A sum as so many float32: it rounded, what is left of it rounded, and so on."""
     like, left, found = words[0], _doubles(words), []
     builder, single = like.builder, ir.VectorType(ir.FloatType(), left[0].type.count)
-    for _ in range(2):
+    for _ in range(count):
         parts = [builder.fptrunc(x, single) for x in left]
         left = [builder.fsub(x, builder.fpext(part, x.type)) for x, part in zip(left, parts, strict=True)]
         together = concatenate(builder, parts)

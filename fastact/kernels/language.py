@@ -37,6 +37,8 @@ __all__ = [
     "fma",
     "from_bits",
     "grown",
+    "in_one",
+    "in_three",
     "in_two",
     "kernel",
     "least_magnitude",
@@ -105,7 +107,8 @@ class Shortcuts(Protocol):
 
 
 class Sums(Protocol):
-    """What the lanes of a CPU have in addition: the sums of `add_product`, `grown`, `add_sums` and `in_two`.
+    """What the lanes of a CPU have in addition: the sums of `add_product`, `grown`, `add_sums`, `in_one`,
+    `in_two` and `in_three`.
 
     `self` is a factor in the first, and in the others the first lane of a sum. Only row functions made for a CPU
     (`RowFunction.on_cpu`) use them.
@@ -114,7 +117,7 @@ class Sums(Protocol):
     def add_product(self, total: Sum, factor: Lanes) -> Sequence[Lanes]: ...
     def in_words(self, high: Lanes) -> Sequence[Lanes]: ...
     def add_words(self, lower: Lanes, other: Sum) -> Sequence[Lanes]: ...
-    def in_two(self, lower: Lanes) -> Sequence[Lanes]: ...
+    def in_parts(self, lower: Lanes, count: int) -> Sequence[Lanes]: ...
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -275,7 +278,7 @@ def lookup_made(
 
 
 # Sums of products of float32 that are kept in float64: for lanes of a CPU, where a conversion costs as much as an
-# addition, of which float32 needs many to be as exact. What the two lanes of such a sum hold concerns these four only;
+# addition, of which float32 needs many to be as exact. What the two lanes of such a sum hold concerns these six only;
 # of no product, they are 0.
 
 Sum = tuple[Lanes, Lanes]
@@ -299,10 +302,22 @@ def add_sums(a: Sum, b: Sum) -> Sum:
     return upper, lower
 
 
+def in_one(total: Sum) -> Lanes:
+    """One that grows no more, rounded."""
+    (rounded,) = total[0].in_parts(total[1], 1)
+    return rounded
+
+
 def in_two(total: Sum) -> tuple[Lanes, Lanes]:
-    """One that grows no more as a normal pair."""
-    hi, lo = total[0].in_two(total[1])
+    """The same as a normal pair."""
+    hi, lo = total[0].in_parts(total[1], 2)
     return hi, lo
+
+
+def in_three(total: Sum) -> tuple[Lanes, Lanes, Lanes]:
+    """The same as three, which are all of it unless it is next to subnormal."""
+    hi, mid, lo = total[0].in_parts(total[1], 3)
+    return hi, mid, lo
 
 
 def rarely(

@@ -1,4 +1,9 @@
-"""The vector-Jacobian products of softmax and log_softmax, from the saved output."""
+"""The vector-Jacobian product of log_softmax, from the saved output: g - e^y s, s the sum of all g.
+
+e^y s = S (1 + r + q), S = 2^n (s 2^(j/16)) rounded, as in exp32: s goes into the table of powers, which is made once
+a row where all lanes are of one row. r is exact; q < 2^-12 has an error of 2^-34. S (1 + r) is formed as a pair whose
+first part is near g where the two cancel, so that their difference is exact.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,8 @@ from .language import (
     fma,
     from_bits,
     grown,
-    in_two,
+    in_one,
+    in_three,
     lookup_made,
     rarely,
     select,
@@ -33,7 +39,6 @@ from .row_sums import (
     FINE_LIFT,
     FINE_ZERO,
     LIFT,
-    LIFTED,
     POWERS64,
     POWERS_LOW64,
     ROUND,
@@ -42,182 +47,17 @@ from .row_sums import (
     STEPS_PER_LOG64,
     TAYLOR,
     add_four,
-    add_pair_to_three,
     add_three,
     add_three_and_pair,
     add_to_four,
     add_to_three,
     exp_fine,
-    normal,
 )
 from .rows import Reduction, RowFunction
 from .triples import BIAS, settled
 
 Lanes = Any
 State = tuple[Lanes, ...]
-
-# --- softmax: y (g - s), s the sum of all g y
-#
-# Where one y is next to 1 and its g next to s, all the other products may be what is left, however small they are. So
-# all products are formed of LIFTED y, lest their rounding errors underflow. That overflows if g is large. Then, they
-# are formed as they are, and only what underflows is made up for; and if s overflows too, though no result need do so,
-# they are formed of DOWN g. There is nothing to make up for then, as no g comes near s.
-
-EXACT = {32: 2.0**-60, 64: 2.0**-800}  # a product has an error that is a float, if it is larger
-
-
-def _step_dot(state: State, row: State, *_: Any) -> State:
-    g, y = row
-    return add_pair_to_three(state, *two_prod(g, y * LIFTED[y.width]))
-
-
-def _begin_dot(row: State, *_: Any) -> State:
-    g, y = row
-    p, p_low = two_prod(g, y * LIFTED[y.width])
-    return p + 0.0, p_low + 0.0, p.const(0.0)  # no sum begins with -0
-
-
-def _dot(total: State, *_: Any) -> State:
-    """The sum as a pair, 0, and the sum times DOWN."""
-    lifted = LIFTED[total[0].width]
-    s, s_low = (part * (1.0 / lifted) for part in normal(total))
-    return s, s_low, s.const(0.0), s * DOWN[s.width]
-
-
-def _overflows(values: State, known: tuple[State, ...]) -> Lanes:
-    return ~(fabs(known[-1][0]) < inf)
-
-
-_EXACT_DOT = Reduction((0.0, 0.0, 0.0), _step_dot, add_three, result=_dot, begin=_begin_dot)
-
-
-def _step_wide_dot(state: State, row: State, *_: Any) -> State:
-    """The last part of the sum is kept multiplied by LIFTED."""
-    g, y = row
-    lifted = LIFTED[y.width]
-    p, rest = two_prod(g, y)
-    lost = fma(g, y * lifted, -(p * lifted)) - rest * lifted
-    hi, e = two_sum(state[0], p)
-    mid, e2 = two_sum(state[1], e)
-    mid, e3 = two_sum(mid, rest)
-    return hi, mid, state[2] + fma(e2 + e3, lifted, select(fabs(p) < EXACT[p.width], lost, 0.0))
-
-
-def _merge_wide_dots(a: State, b: State) -> State:
-    h, e = two_sum(a[0], b[0])
-    mid, e2 = two_sum(a[1], b[1])
-    mid, e3 = two_sum(mid, e)
-    return h, mid, fma(e2 + e3, LIFTED[h.width], a[2] + b[2])
-
-
-def _wide_dot(total: State, *_: Any) -> State:
-    hi, mid, low = total
-    s, s_low = normal((hi, mid, low * (1.0 / LIFTED[low.width])))
-    return s, s_low, s.const(0.0), s * DOWN[s.width]
-
-
-def _step_low_dot(state: State, row: State, *_: Any) -> State:
-    g, y = row
-    return add_pair_to_three(state, *two_prod(g * DOWN[g.width], y))
-
-
-def _low_dot(total: State, *_: Any) -> State:
-    s, s_low = normal(total)
-    up = 1.0 / DOWN[s.width]
-    return s * up, s_low * up, s.const(0.0), s
-
-
-_WIDE_DOT = Reduction((0.0, 0.0, 0.0), _step_wide_dot, _merge_wide_dots, result=_wide_dot, when=_overflows)
-_LOW_DOT = Reduction((0.0, 0.0, 0.0), _step_low_dot, add_three, result=_low_dot, when=_overflows)
-
-LARGE_DOT = {32: 2.0**100, 64: 2.0**960}  # next to none that is smaller does a g - s overflow
-
-
-def _finish_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
-    """The sum as a pair; times DOWN if it is large, else 0."""
-    s, s_low, _, s_down = known[-1]
-    return s, s_low, select(fabs(s) < LARGE_DOT[s.width], 0.0, s_down)
-
-
-def _write_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
-    # Where g comes near the sum the difference is exact, and never smaller than the sum's low part.
-    g, y = row
-    s, s_low, s_down = done
-    result = fma(y, g - s, -(y * s_low))
-    return rarely(s_down != 0.0, _softmax_vjp_of_large, (g, y, s_low, s_down, result), (result,))
-
-
-def _softmax_vjp_of_large(g: Lanes, y: Lanes, s_low: Lanes, s_down: Lanes, result: Lanes) -> tuple[Lanes]:
-    """The result, found by a g - s that does not overflow if it is not finite."""
-    down = DOWN[g.width]
-    d = fma(g, down, -s_down)
-    far = fma(y, d, -(y * (s_low * down))) * (1.0 / down)
-    near = fma(y, d * (1.0 / down), -(y * s_low))  # also where s itself overflows
-    again = select(fabs(d) < LARGE_DOT[g.width] * down, near, far)
-    return (select(fabs(result) < inf, result, again),)
-
-
-# On a CPU the sum is kept in float64. In rows of up to 2^14 elements an addend goes through 31 additions at most, in
-# longer ones through one more for each so many: the error is below 2^-48 of the sum of all |g y|, in rows of `MANY`
-# elements twice that. It does not matter unless some g is as close to the sum as `CLOSE` of that, or twice. So the
-# closest is looked for, and where it is too close the sum is made as it is elsewhere.
-
-CLOSE, MANY = 2.0**-23, 1 << 19
-
-
-def _step_products(state: State, row: State, *_: Any) -> State:
-    g, y = row
-    return (*add_product(state[:2], g, y), state[2] + fabs(g * y))
-
-
-def _products(total: State, values: State, known: tuple[State, ...]) -> State:
-    more = fma(to_float(values[0]), 1.0 / MANY, 1.0)
-    return (*in_two(total[:2]), total[2] * CLOSE * more)
-
-
-_PRODUCTS = Reduction(
-    (0.0, 0.0, 0.0),
-    _step_products,
-    lambda a, b: (*add_sums(a[:2], b[:2]), a[2] + b[2]),
-    result=_products,
-    end=lambda state: (*grown(state[:2]), state[2]),
-)
-
-
-def _smaller(a: State, b: State) -> State:
-    return (select(b[0] < a[0], b[0], a[0]),)
-
-
-def _step_closest(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    return _smaller(state, (fabs(row[0] - known[0][0]),))
-
-
-def _closest(total: State, values: State, known: tuple[State, ...]) -> State:
-    s, s_low, close = known[0]
-    return s, s_low, select(total[0] < close, s.const(1.0), 0.0), s * DOWN[s.width]
-
-
-_CLOSEST = Reduction((inf,), _step_closest, _smaller, result=_closest, repeats=True)
-_DOT_AGAIN = replace(_WIDE_DOT, when=lambda values, known: (known[-1][2] != 0.0) | _overflows(values, known))
-
-_SOFTMAX_VJP32 = RowFunction(
-    name="softmax_vjp",
-    signature="(n),(n)->(n)",
-    rows=(0.0, 0.0),
-    passes=(_PRODUCTS, _CLOSEST, _DOT_AGAIN, _LOW_DOT),
-    finish=_finish_softmax_vjp,
-    write=_write_softmax_vjp,
-    length=True,
-)
-SOFTMAX_VJP = replace(_SOFTMAX_VJP32, passes=(_EXACT_DOT, _WIDE_DOT, _LOW_DOT), length=False, on_cpu32=_SOFTMAX_VJP32)
-
-
-# --- log_softmax: g - e^y s, s the sum of all g
-#
-# e^y s = S (1 + r + q), S = 2^n (s 2^(j/16)) rounded, as in exp32: s goes into the table of powers, which is made once
-# a row where all lanes are of one row. r is exact; q < 2^-12 has an error of 2^-34. S (1 + r) is formed as a pair whose
-# first part is near g where the two cancel, so that their difference is exact.
-
 
 # Where one e^y is next to 1 and its g nearly the sum, they cancel twice if the other g come to about g (e^-y - 1),
 # which leaves little of the three parts of the sum. So the sum is taken together with the largest y and its g, and made
@@ -263,6 +103,72 @@ _TOTAL_AGAIN = Reduction(
     add_four,
     result=lambda total, *_: (*total, total[0].const(0.0)),
     when=lambda values, known: known[-1][4] != 0.0,
+)
+
+# On a CPU blocks are added up in float64: exactly, unless entries differ so much that their bits do not fit. Nor do the
+# three parts of the row's sum round, unless the row's do not fit those. There is nothing to look for then; and where
+# bits are lost, the four parts are made at once.
+
+# All bits fit if the least g but 0 is larger than so much of a bound of all that is rounded: of the sum of all |g| in a
+# lane, of the largest sum on the way in a block, and of the sum of those in the row.
+IN_DOUBLE, IN_THREE = 2.0**-28, 2.0**-40
+
+
+def _larger(a: Lanes, b: Lanes) -> Lanes:
+    return select(a > b, a, b)
+
+
+def _smaller(a: Lanes, b: Lanes) -> Lanes:
+    return select(b < a, b, a)
+
+
+def _step_in_double(state: State, row: State, *_: Any) -> State:
+    g = row[0]
+    size, least = fabs(g), state[4]
+    total = add_product(state[:2], g, g.const(1.0))
+    return *total, state[2], state[3] + size, select(g != 0.0, _smaller(least, size), least)
+
+
+def _begin_in_double(row: State, *_: Any) -> State:
+    g = row[0]
+    size, zero = fabs(g), g.const(0.0)
+    return *add_product((zero, zero), g, g.const(1.0)), zero, size, select(g != 0.0, size, inf)
+
+
+def _merge_few_in_double(a: State, b: State) -> State:
+    """Another bound, but the same sum: all bits fit if either says so."""
+    return *add_sums(a[:2], b[:2]), a[2], a[3] + b[3], _smaller(a[4], b[4])
+
+
+def _merge_in_double(a: State, b: State) -> State:
+    total = add_sums(a[:2], b[:2])
+    return *total, a[2], _larger(_larger(a[3], b[3]), fabs(in_one(total))), _smaller(a[4], b[4])
+
+
+def _settle_in_double(state: State) -> State:
+    *total, _, size, least = state
+    return *in_three((total[0], total[1])), select(size * IN_DOUBLE < least, size, inf), least
+
+
+def _join_in_double(a: State, b: State) -> State:
+    return *add_three(a[:3], b[:3]), a[3] + b[3], _smaller(a[4], b[4])
+
+
+def _total_in_double(state: State, *_: Any) -> State:
+    *total, size, least = state
+    return *total, size.const(0.0), select(size * IN_THREE < least, size.const(0.0), 1.0)
+
+
+_TOTAL32 = Reduction(
+    (0.0, 0.0, 0.0, 0.0, inf),
+    _step_in_double,
+    _merge_in_double,
+    _settle_in_double,
+    _join_in_double,
+    _total_in_double,
+    few=((0.0, 0.0, 0.0, 0.0, inf), _merge_few_in_double),
+    begin=_begin_in_double,
+    end=lambda state: (*grown(state[:2]), *state[2:]),
 )
 
 # Where the sum overflows, though no result need do so, large g are summed up apart, `DOWN` times each. The last number
@@ -424,11 +330,14 @@ def _log_softmax_vjp_anywhere(
 
 FINELY = 1.25 * 2.0**-10
 
-LOG_SOFTMAX_VJP = RowFunction(
+_LOG_SOFTMAX_VJP = RowFunction(
     name="log_softmax_vjp",
     signature="(n),(n)->(n)",
     rows=(0.0, 0.0),
     passes=(_TOTAL, _TOTAL_AGAIN, _TOTAL_BY_SIZE),
     finish=_finish_log_softmax_vjp,
     write=_write_log_softmax_vjp,
+)
+LOG_SOFTMAX_VJP = replace(
+    _LOG_SOFTMAX_VJP, on_cpu32=replace(_LOG_SOFTMAX_VJP, passes=(_TOTAL32, _TOTAL_AGAIN, _TOTAL_BY_SIZE))
 )
