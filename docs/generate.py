@@ -64,7 +64,7 @@ def write(directory: Path) -> None:
     files |= {"contract.csv": contract_table(), "limits.csv": limits_table("forward")}
     files["derivative_limits.csv"] = limits_table("derivative")
     files |= {f"accuracy-{kind}.csv": accuracy_table(kind) for kind in KEPT}
-    files |= {"cuda.csv": cuda_table(), "cuda-above.csv": cuda_above_table()}
+    files |= {"cuda.csv": cuda_table()}
     files |= {f"help-{command}.txt": help_text(command) for command in COMMANDS}
     from plots import draw  # the one thing that needs matplotlib
 
@@ -258,26 +258,6 @@ def cuda_table() -> str:
     for name in fa.CATALOGUE:
         found = [recorded.get(form, {}) for form in (name, f"{name}_derivative")]
         rows.append([code(name), *(str(f[d]["instructions"]) if d in f else "" for f in found for d in dtypes)])
-    return table(rows)
-
-
-def cuda_above_table() -> str:
-    """The functions that take more instructions than an H200 has time for while it reads and writes their arrays.
-
-    With the share of a copy's bandwidth that leaves, in per cent, and the instructions by kind.
-    """
-    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
-    kinds = next((f["kinds"] for row in recorded.values() for f in row.values() if "kinds" in f), {})
-    rows = [["function", "dtype", "instructions", "limit", "share of a copy, %", *kinds]]
-    for record in fa.CATALOGUE.values():
-        for form in all_forms(record):
-            arrays = len(form.arrays) + len(form.outputs)
-            for dtype, limit in (("float32", 25.0 * arrays), *((d, 12.5 * arrays) for d in ("bfloat16", "float16"))):
-                found = recorded.get(form.name, {}).get(dtype)
-                if found is not None and found["instructions"] > limit:
-                    share = f"{100 * limit / found['instructions']:.0f}"
-                    counts = [f"{found['kinds'][kind]:g}" for kind in kinds] if "kinds" in found else [""] * len(kinds)
-                    rows.append([code(form.name), dtype, f"{found['instructions']:g}", f"{limit:g}", share, *counts])
     return table(rows)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "one_plus_far_exp",
     "one_plus_small_exp",
     "quotient",
+    "quotient_by_reciprocal",
     "reciprocal",
     "reciprocal_of_one_plus_exp",
     "rough_reciprocal",
@@ -190,6 +191,19 @@ def quotient(c: Lanes, d: Lanes, d_low: Lanes) -> Lanes:
     q = c / d
     excess = fma(q, d_low, fma(q, d, -c))
     return fma(-excess, rough_reciprocal(d), q)
+
+
+@kernel
+def quotient_by_reciprocal(c: Lanes, d: Lanes, d_low: Lanes) -> Lanes:
+    """c / (d + d_low) for a normal, positive d that is far enough from overflow for 1 / d to be normal too.
+
+    On a GPU it takes half of what `quotient` does, as c may be anything: only 1 / d must be a division. What the
+    product lacks is found in the same way, and -0 stays -0.
+    """
+    r = 1.0 / d
+    q = c * r
+    excess = fma(q, d_low, fma(q, d, -c))
+    return fma(-excess, r, q)
 
 
 @kernel
