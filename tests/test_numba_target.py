@@ -145,7 +145,8 @@ def test_a_long_loop_is_not_unrolled() -> None:
             x = x * 0.5
         return x
 
-    assert (settled(X[np.isfinite(X)]) == 0).all()
+    few = X[np.isfinite(X)][:32]
+    assert (settled(few) == 0).all()
 
 
 def with_arity(kernel: Any, arity: int) -> Any:
