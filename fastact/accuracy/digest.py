@@ -216,6 +216,10 @@ def row_digest(function: RowFunction | Projection, dtype: str) -> str:
             wanted = reduction.when(values, tuple(known))
             result = tuple(new.select(wanted, new, old) for new, old in zip(result, known[-1], strict=True))
         known.append(result)
+        if function.at_once is not None and number == 0:
+            parts.append(function.at_once.usual(values, tuple(known)).digest)
+            at_once = function.at_once.write(lanes, values, position, tuple(known))
+            parts += [_stored(at_once[0], dtype), at_once[1].digest]
     finished = function.finish(values, tuple(known))
     parts += [part.digest for part in finished]
     if function.write is not None:

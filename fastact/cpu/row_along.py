@@ -8,6 +8,7 @@ at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -203,8 +204,9 @@ class Along:
             with frame.loop(groups) as group:
                 take(group)
                 self._begin()
-                self._reductions()
-                self._write()
+                with builder.if_then(self._not_at_once(), likely=False) if frame.function.at_once else nullcontext():
+                    self._reductions()
+                    self._write()
             return
         with frame.loop(frame.plus(groups, 1)) as following:
             group, begun = frame.plus(following, -1), frame.is_positive(following)
@@ -283,6 +285,26 @@ class Along:
                 frame.save_numbers(operand, value, self.first, self.present)
             self.done = numbers.places([number.kind for number in finished])
             numbers.keep(self.done, finished)
+
+    def _not_at_once(self) -> Any:
+        """Write the rows of the group at once, if that may be done; whether something is left to be done."""
+        frame, builder, function, numbers = self.frame, self.frame.builder, self.frame.function, self.numbers
+        assert function.at_once is not None
+        left = frame.room(YES.type)
+        builder.store(YES, left)
+        with builder.if_then(builder.and_(self.everything, self.cached)):
+            found = function.passes[0].result(numbers.all(self.begun), self.given, ())
+            places = numbers.places([number.kind for number in found])
+            numbers.keep(places, found)
+            usual = function.at_once.usual(self.given, (found,))
+            there = usual.like(frame.first(self.present), "mask")
+            with builder.if_then(builder.not_((there & ~usual).any())):
+                wrong = frame.room(frame.vector)
+                frame.put(wrong, frame.constant(0.0))
+                with frame.loop(self.supers) as part:
+                    write_items(self, self._items(part, True), [places], [], False, wrong)
+                builder.store((frame.get(wrong) != 0.0).any(), left)
+        return builder.load(left)
 
     def _write(self) -> None:
         if self.output is None:

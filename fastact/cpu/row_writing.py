@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..kernels.language import select
 from ..kernels.rows import State
 from .emit import INTP, narrow
 from .row_items import Items
@@ -27,8 +28,12 @@ def write_items(
     remembered: Sequence[Places],
     done: Places,
     kept: bool,
+    wrong: Any = None,
 ) -> None:
-    """The output of rows, or of a part of one; `kept` says that there are terms in it."""
+    """The output of rows, or of a part of one; `kept` says that there are terms in it.
+
+    With `wrong` they are written at once: a lane there is made 1 where other passes are needed.
+    """
     frame, builder, function, output = along.frame, along.frame.builder, along.frame.function, along.output
     assert output is not None
     assert function.write is not None
@@ -53,6 +58,11 @@ def write_items(
 
         def result(start: Any, row: State, known: tuple[State, ...] = known) -> Any:
             position = frame.places(builder.add(offset, start))
+            if wrong is not None:
+                assert function.at_once is not None
+                made, too_soon = function.at_once.write(row, values, position, known)
+                frame.put(wrong, select(too_soon, 1.0, frame.get(wrong)))
+                return narrow(made, output.dtype)
             if not kept and function.term is not None:
                 row = (*row, function.term(row, values, position, known)[0])
             return narrow(write(row, values, position, numbers)[0], output.dtype)

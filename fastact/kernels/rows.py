@@ -115,6 +115,18 @@ class Reduction:
         return state if self.end is None else self.end(state)
 
 
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """How a row may be written as soon as its first pass is made, though other passes may be needed.
+
+    That is tried if `usual(values, known)` is true of it. `write(row, values, position, known)` gives the output, with
+    the bits that it is to have in the end, and whether the other passes are needed all the same.
+    """
+
+    usual: Callable[[State, tuple[State, ...]], Lanes]
+    write: Callable[..., tuple[Lanes, Lanes]]
+
+
 @dataclass(frozen=True, slots=True, eq=False)  # known by its identity, which is quick to look up
 class RowFunction:
     """A function of rows.
@@ -129,6 +141,8 @@ class RowFunction:
     what takes long: that pass finds all it returns as more entries of `row`, and `write` the first.
 
     `zero` is the place in `known` of a number that is 0 for all but a few rows, and that is None instead where it is.
+
+    `at_once` may take the place of all but the first pass where a few rows at a time are read and written.
 
     `positions` says that it computes with those of elements, though none of `values` is one.
 
@@ -150,6 +164,7 @@ class RowFunction:
     zero: tuple[int, int] | None = None
     refuses_empty: bool = False
     positions: bool = False
+    at_once: AtOnce | None = None
     on_cpu32: RowFunction | None = None
 
     @property

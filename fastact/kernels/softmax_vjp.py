@@ -25,7 +25,7 @@ from .row_sums import (
     add_three,
     normal,
 )
-from .rows import Reduction, RowFunction
+from .rows import AtOnce, Reduction, RowFunction
 
 Lanes = Any
 State = tuple[Lanes, ...]
@@ -111,11 +111,15 @@ def _finish_softmax_vjp(values: State, known: tuple[State, ...]) -> State:
     return s, s_low, select(fabs(s) < LARGE_DOT[s.width], 0.0, s_down)
 
 
+def _difference_times(y: Lanes, d: Lanes, s_low: Lanes) -> Lanes:
+    return fma(y, d, -(y * s_low))
+
+
 def _write_softmax_vjp(row: State, values: State, position: Lanes, done: State) -> State:
     # Where g comes near the sum the difference is exact, and never smaller than the sum's low part.
     g, y = row
     s, s_low, s_down = done
-    result = fma(y, g - s, -(y * s_low))
+    result = _difference_times(y, g - s, s_low)
     return rarely(s_down != 0.0, _softmax_vjp_of_large, (g, y, s_low, s_down, result), (result,))
 
 
@@ -132,7 +136,7 @@ def _softmax_vjp_of_large(g: Lanes, y: Lanes, s_low: Lanes, s_down: Lanes, resul
 # On a CPU the sum is kept in float64. In rows of up to 2^14 elements an addend goes through 31 additions at most, in
 # longer ones through one more for each so many: the error is below 2^-48 of the sum of all |g y|, in rows of `MANY`
 # elements twice that. It does not matter unless some g is as close to the sum as `CLOSE` of that, or twice. So the
-# closest is looked for, and where it is too close the sum is made as it is elsewhere.
+# closest is looked for, and where it is too close the sum is made as it is elsewhere. Where y is 0, so is the result.
 
 CLOSE, MANY = 2.0**-23, 1 << 19
 
@@ -161,7 +165,8 @@ def _smaller(a: State, b: State) -> State:
 
 
 def _step_closest(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-    return _smaller(state, (fabs(row[0] - known[0][0]),))
+    g, y = row
+    return _smaller(state, (select(y != 0.0, fabs(g - known[0][0]), inf),))
 
 
 def _closest(total: State, values: State, known: tuple[State, ...]) -> State:
@@ -172,6 +177,17 @@ def _closest(total: State, values: State, known: tuple[State, ...]) -> State:
 _CLOSEST = Reduction((inf,), _step_closest, _smaller, result=_closest, repeats=True)
 _DOT_AGAIN = replace(_WIDE_DOT, when=lambda values, known: (known[-1][2] != 0.0) | _overflows(values, known))
 
+
+def _usual(values: State, known: tuple[State, ...]) -> Lanes:
+    s = known[0][0]
+    return fabs(s) < LARGE_DOT[s.width]
+
+
+def _write_at_once(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> tuple[Lanes, Lanes]:
+    (g, y), (s, s_low, close) = row, known[0]
+    return _difference_times(y, g - s, s_low), (fabs(g - s) < close) & (y != 0.0)
+
+
 _SOFTMAX_VJP32 = RowFunction(
     name="softmax_vjp",
     signature="(n),(n)->(n)",
@@ -180,5 +196,12 @@ _SOFTMAX_VJP32 = RowFunction(
     finish=_finish_softmax_vjp,
     write=_write_softmax_vjp,
     length=True,
+    at_once=AtOnce(_usual, _write_at_once),
 )
-SOFTMAX_VJP = replace(_SOFTMAX_VJP32, passes=(_EXACT_DOT, _WIDE_DOT, _LOW_DOT), length=False, on_cpu32=_SOFTMAX_VJP32)
+SOFTMAX_VJP = replace(
+    _SOFTMAX_VJP32,
+    passes=(_EXACT_DOT, _WIDE_DOT, _LOW_DOT),
+    length=False,
+    at_once=None,
+    on_cpu32=_SOFTMAX_VJP32,
+)
