@@ -251,6 +251,11 @@ BARS: dict[str, Bar] = {
         "--rows --functions softmax,log_softmax --form vjp --threads 1 --no-accuracy",
         (ahead(1.0),),
     ),
+    "loss-gradients-1-thread": Bar(
+        "a loss and its gradient",
+        "--rows --functions cross_entropy_with_logits --form with_derivative --threads 1 --no-accuracy",
+        (ahead(1.0),),
+    ),
     "startup": Bar(
         "the first result of a fresh process, from a filled cache, beside import numpy",
         "startup",

@@ -13,7 +13,7 @@ import pytest
 import fastact as fa
 from fastact.bench import cases, limits
 from fastact.bench.arrays import BARS_OF_ROWS, DTYPES, LAYOUTS, Setting, aligned, parse_shape
-from fastact.bench.libraries import BUILDERS
+from fastact.bench.libraries import BUILDERS, public_name
 from fastact.bench.peers import PEERS
 from fastact.bench.sample import measure_error, truth
 
@@ -270,22 +270,31 @@ def test_aligned_arrays_start_at_a_cache_line() -> None:
 
 @pytest.mark.parametrize("shape", ["30x10", "7x33@0", "6x8x5@1", "6x8x5@0"])
 @pytest.mark.parametrize("library", cases.LIBRARIES[1:])
-@pytest.mark.parametrize("form", ["forward", "vjp"])
+@pytest.mark.parametrize("form", ["forward", "vjp", "with_derivative"])
 def test_peers_work_along_the_same_axis(shape: str, library: str, form: str) -> None:
     if not cases.installed(library):
         pytest.skip(f"{library} is not installed")
     setting = parse_shape(shape)
     for name in cases.functions(rows=True):
-        if form == "vjp" and not hasattr(fa, f"{name}_vjp"):
+        if form != "forward" and not hasattr(fa, public_name(name, form)):
             continue
         x, g = cases.inputs(name, "float32", setting)
         try:
-            theirs = cases.prepare_on(name, form, library, x, g, setting.axis).outputs()[0]
+            found = cases.prepare_on(name, form, library, x, g, setting.axis).outputs()
         except cases.Missing:
             continue
-        own = cases.prepare_on(name, form, "fastact", x, g, setting.axis).outputs()[0]
-        assert theirs.shape == own.shape, name
-        np.testing.assert_allclose(theirs, own, rtol=2e-4, atol=1e-5, err_msg=name)
+        wanted = cases.prepare_on(name, form, "fastact", x, g, setting.axis).outputs()
+        for theirs, own in zip(found, wanted, strict=True):
+            assert theirs.shape == own.shape, name
+            np.testing.assert_allclose(theirs, own, rtol=2e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_loss_with_its_gradient_is_measured() -> None:
+    x, g = cases.inputs("cross_entropy_with_logits", "float32", parse_shape("7x33@0"))
+    loss, gradient = cases.prepare_on("cross_entropy_with_logits", "with_derivative", "fastact", x, g, 0).outputs()
+    assert (loss.shape, gradient.shape) == ((33,), (7, 33))
+    with pytest.raises(cases.Missing, match="logsumexp is not measured in this form: with_derivative"):
+        cases.prepare_on("logsumexp", "with_derivative", "fastact", x, g, 0)
 
 
 @pytest.mark.parametrize("library", cases.LIBRARIES[1:])

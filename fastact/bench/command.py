@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=("forward",),
         metavar="A,B",
         help="forward, derivative, vjp (gradient times derivative), backward (a vjp from what the forward pass saves, "
-        "y or x) or with_derivative (both in one pass)",
+        "y or x) or with_derivative (both in one pass; of a loss the gradient)",
     )
     parser.add_argument(
         "--limits",

@@ -124,6 +124,8 @@ def public_name(name: str, form: str) -> str:
 
         from_output = f"{name}_vjp_from_output"
         return from_output if hasattr(fa, from_output) else f"{name}_vjp"
+    if form == "with_derivative" and PEERS[name].targets:
+        return f"{name}_with_gradient"
     return name if form == "forward" else f"{name}_{form}"
 
 
@@ -252,6 +254,9 @@ def _torch(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | N
         return None
     torch = _import("torch")
     forward, backward = row.torch
+    if row.targets and form == "with_derivative":
+        assert backward is not None
+        return _returning(backward(torch, _tensor(torch, x), axis))
     along = (axis,) if row.rows else ()
     tx, out = _tensor(torch, x), _tensor(torch, _result(name, x, axis))
     run = forward(torch, tx, out, *along)
@@ -282,18 +287,19 @@ def _jax(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | Non
         back = jax.jit(lambda pull, g: pull(g)[0])
         return _returning(lambda: back(pull, jg).block_until_ready())
 
+    ones = jax.numpy.ones_like
+
     def vjp(g: Any, x: Any) -> Any:
         y, back = jax.vjp(function, x)
-        return y, back(g)[0]
+        return y, back(ones(y) if g is None else g)[0]
 
-    ones = jax.numpy.ones_like
     operands = (jg, jx) if form == "vjp" else (jx,)
     compiled = jax.jit(
         {
             "forward": function,
             "derivative": lambda x: vjp(ones(x), x)[1],
             "vjp": lambda g, x: vjp(g, x)[1],
-            "with_derivative": lambda x: vjp(ones(x), x),
+            "with_derivative": lambda x: vjp(None, x),
         }[form]
     )
     if form == "with_derivative":

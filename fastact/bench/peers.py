@@ -151,6 +151,21 @@ def _torch_cross_entropy(t: Any, x: Any, o: Any, axis: int) -> Call:
     return partial(t.nn.functional.cross_entropy, moved, classes, reduction="none")
 
 
+def _torch_cross_entropy_with_gradient(t: Any, x: Any, axis: int) -> Call:
+    """By its automatic differentiation, as everybody does it."""
+    with t.inference_mode(False), t.enable_grad():
+        x = t.from_numpy(x.numpy()).requires_grad_()  # one made in inference mode cannot be asked for it
+        loss = _torch_cross_entropy(t, x, None, axis)
+        ones = t.ones_like(loss()).detach()
+
+    def run() -> Any:
+        with t.inference_mode(False), t.enable_grad():
+            value = loss()
+            return value.detach(), t.autograd.grad(value, x, ones, retain_graph=True)[0]
+
+    return run
+
+
 def _jax_cross_entropy(jax: Any) -> Call:
     def cross_entropy(x: Any, axis: int) -> Any:
         classes = jax.numpy.expand_dims(jax.numpy.asarray(f.targets(x.shape, axis)), axis)
@@ -412,7 +427,7 @@ PEERS |= {
         reduces=True,
         targets=True,
         numpy=(f.cross_entropy, None),
-        torch=(_torch_cross_entropy, None),
+        torch=(_torch_cross_entropy, _torch_cross_entropy_with_gradient),
         jax=_jax_cross_entropy,
     ),
 }
