@@ -193,6 +193,25 @@ def test_in_place() -> None:
             assert same_bits(here if axis else here.T, expected)
 
 
+@pytest.mark.parametrize("n", [5, 128, 1000, 3000, LONG_ROW[32] + 7])
+def test_gradients_in_place(n: int) -> None:
+    """Of rows with a g so near to the sum that it is made again, after the row may have been written."""
+    rng = np.random.default_rng(n)
+    g = rng.normal(size=(40, n)).astype(np.float32)
+    y = fa.softmax(rng.normal(size=(40, n)).astype(np.float32) * 3)
+    rows, largest = np.arange(40), y.argmax(-1)
+    g[rows, largest] = 0
+    g[rows, largest] = (g.astype(np.float64) * y).sum(-1) / (1 - y[rows, largest].astype(np.float64))
+    expected = fa.softmax_vjp(g, y)
+    for place in (0, 1):
+        operands = [g.copy(), y.copy()]
+        fa.softmax_vjp(*operands, out=operands[place])
+        assert same_bits(operands[place], expected)
+    beside = np.zeros((40, n + 1), np.float32)
+    beside[:, 1:] = g
+    assert same_bits(fa.softmax_vjp(beside[:, 1:], y, out=beside[:, :-1]), expected)
+
+
 @both
 def test_what_is_not_finite(dtype: Any) -> None:
     part = PART[width(dtype)]

@@ -290,9 +290,12 @@ class Along:
         """Write the rows of the group at once, if that may be done; whether something is left to be done."""
         frame, builder, function, numbers = self.frame, self.frame.builder, self.frame.function, self.numbers
         assert function.at_once is not None
-        left = frame.room(YES.type)
+        assert self.output is not None
+        left, may = frame.room(YES.type), builder.and_(self.everything, self.cached)
+        for operand in self.inputs:  # not in place, for they may have to be read again; other overlaps NumPy copies
+            may = builder.and_(may, builder.icmp_unsigned("!=", operand.base, self.output.base))
         builder.store(YES, left)
-        with builder.if_then(builder.and_(self.everything, self.cached)):
+        with builder.if_then(may):
             found = function.passes[0].result(numbers.all(self.begun), self.given, ())
             places = numbers.places([number.kind for number in found])
             numbers.keep(places, found)
