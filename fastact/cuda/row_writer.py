@@ -8,7 +8,7 @@ same bits in every run.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..graph.evaluate import as_bits
@@ -16,6 +16,7 @@ from ..graph.trace import Value, trace_with
 from ..kernels.language import select
 from ..kernels.row_sums import join_exp, larger
 from ..kernels.rows import OTHERS, RowFunction
+from ..kernels.sparse import Projection
 from .source import FLOAT_NAMES, INT_NAMES, ROUNDED, Tables, device_function, literal
 from .templates import ITEMSIZE
 
@@ -37,16 +38,19 @@ class Share:
 
     @property
     def rows(self) -> int:
-        """Rows of one block."""
-        return max(1, 128 // self.threads)
+        """Rows of one block; those of more than a warp have one of their own, for they wait for all its threads."""
+        return 128 // self.threads if self.threads <= 32 else 1
 
     @property
     def block(self) -> int:
         return self.rows * self.threads
 
 
-# Beyond a warp's 1024 elements: what a block keeps in registers.
-_LONG = (Share(128, 16), Share(256, 16), Share(512, 16), Share(512, 32))
+# The shortest rows first. The more elements a thread has, the less each takes of what is done once a row and of joining
+# threads; eight threads read 128 bytes at a time, which is what a GPU's caches are made of.
+_SHARES = ((8, 4), (8, 8), (8, 16), (8, 32), (16, 32), (32, 32), (64, 32), (128, 32), (256, 32), (512, 32))
+# Of two arrays, and of float64, as many elements take twice the registers.
+_OF_LARGE = ((8, 4), (8, 8), (8, 16), (16, 16), (32, 16), (32, 32), (128, 16), (256, 16), (512, 16), (512, 32))
 _ENDLESS = 512
 
 # Ways to join two states that give the same bits in either order: sums, and two_sum of what does not overflow, whose
@@ -54,24 +58,18 @@ _ENDLESS = 512
 _SYMMETRIC = frozenset({larger, join_exp, OTHERS.join})
 
 
-def share(length: int, dtype: str, vector: bool = True) -> Share:
+def share(function: RowFunction, length: int, dtype: str, vector: bool = True) -> Share:
     """How rows of a length are shared."""
-    return replace(_share(length, dtype), vector=vector)
-
-
-def _share(length: int, dtype: str) -> Share:
     least = 16 // ITEMSIZE[dtype]
-    kept = least
-    while kept < 32:
-        if length <= 32 * kept:
-            return Share(32, kept)
-        kept *= 2
-    if length <= 32 * kept:
-        return Share(32, kept)
-    for found in _LONG:
+    # Threads that search go round as often as their own row needs, and keep more than the row.
+    searches = any(isinstance(pass_, Projection) for pass_ in function.passes)
+    fewest = 32 if searches else 8
+    large = searches or len(function.rows) * ITEMSIZE[dtype] > 4
+    for threads, kept in _OF_LARGE if large else _SHARES:
+        found = Share(max(threads, fewest), max(kept, least), vector)
         if length <= found.threads * found.kept:
             return found
-    return Share(_ENDLESS, 0)
+    return Share(_ENDLESS, 0, vector)
 
 
 class Writer:
@@ -170,7 +168,7 @@ class Writer:
     def reduction(self, number: int) -> list[str]:
         """One pass: fold this thread's elements, then all threads'.
 
-        Whether one with `when` is done is the same for all threads of a row, and they are whole warps or a whole block.
+        Whether one with `when` is done is the same for all threads of a warp, and of a row.
         """
         pass_ = self.function.passes[number]
         size, rows, values = len(pass_.initial), len(self.function.rows), len(self.values)
@@ -222,7 +220,10 @@ class Writer:
         return lines
 
     def if_wanted(self, number: int, when: Callable[..., Any], found: Sequence[str], lines: Sequence[str]) -> list[str]:
-        """The `lines` of a second attempt, in an if; else `found` is what the attempt before has found."""
+        """The `lines` of a second attempt, in an if; else `found` is what the attempt before has found.
+
+        All threads of a warp shuffle together: if it has several rows, they make the attempt if one of them wants it.
+        """
         values = len(self.values)
 
         def wanted(v: list[Value]) -> Any:
@@ -230,13 +231,17 @@ class Writer:
             return select(mask, v[0].const(1.0, "float"), 0.0)
 
         self.traced(f"when{number}", wanted, self.value_kinds + ["float"] * len(self.known))
-        before = zip(found, self.known[-len(found) :], strict=True)
+        before = " ".join(f"{new} = {old};" for new, old in zip(found, self.known[-len(found) :], strict=True))
+        several = self.how.threads < 32
         return [
             f"{self.real} w{number};",
             f"when{number}({', '.join(['table', *self.values, *self.known, f'w{number}'])});",
-            " ".join(f"{new} = {old};" for new, old in before),
+            before,
+            *([f"const bool own{number} = w{number} != 0;"] if several else []),
+            *([f"w{number} = __any_sync(0xffffffffu, own{number});"] if several else []),
             f"if (w{number} != 0) {{",
             *(f"  {line}" for line in lines),
+            *([f"  if (!own{number}) {{ {before} }}"] if several else []),
             "}",
         ]
 
