@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..graph.evaluate import as_bits
-from ..graph.trace import Value, trace_with
+from ..graph.trace import Graph, Value, trace_with
 from ..kernels.language import select
 from ..kernels.row_sums import join_exp, larger
 from ..kernels.rows import OTHERS, RowFunction
@@ -72,6 +72,15 @@ def share(function: RowFunction, length: int, dtype: str, vector: bool = True) -
     return Share(_ENDLESS, 0, vector)
 
 
+def _is_maximum(graph: Graph) -> bool:
+    """Whether the first output is what `larger` makes of the operand before, which is never NaN, and another."""
+    found = graph.nodes[graph.outputs[0]]
+    if found.op != "select":
+        return False
+    mask, (_, *chosen) = graph.nodes[found.operands[0]], found.operands
+    return mask.op == "gt" and list(mask.operands) == chosen
+
+
 class Writer:
     """What the parts of one kernel have in common."""
 
@@ -96,10 +105,11 @@ class Writer:
         self.known: list[str] = []  # the variables of the states of the passes so far
         self.sizes: list[int] = []
 
-    def traced(self, name: str, call: Callable[[list[Value]], Any], kinds: Sequence[str]) -> int:
-        """Write the device function `name`; the number of its results."""
+    def traced(self, name: str, call: Callable[[list[Value]], Any], kinds: Sequence[str], maximum: bool = False) -> int:
+        """Write the device function `name`; the number of its results. Is its first one a `maximum` so far?"""
         graph = trace_with(call, kinds, self.width, functions=True)
-        self.functions.append(device_function(name, graph, self.tables))
+        cheap = {graph.outputs[0]: "larger"} if maximum and self.width == 32 and _is_maximum(graph) else {}
+        self.functions.append(device_function(name, graph, self.tables, cheap))
         return len(graph.outputs)
 
     def split_known(self, lanes: Sequence[Value]) -> tuple[tuple[Value, ...], ...]:
@@ -187,6 +197,7 @@ class Writer:
             f"step{number}",
             stepped,
             ["float"] * (size + rows) + self.value_kinds + ["int"] + ["float"] * len(self.known),
+            pass_.merge is larger,
         )
         # a thread's elements are a block of their own, so states are settled before they are joined
         self.traced(f"settle{number}", lambda v: tuple(pass_.settle(tuple(v))), ["float"] * size)
@@ -261,7 +272,12 @@ class Writer:
         `again`: the lines may be run several times. `reread`: the row is not taken from registers.
         """
         size = len(state)
-        self.traced(f"merge{label}", lambda v: tuple(join(tuple(v[:size]), tuple(v[size:]))), ["float"] * 2 * size)
+        self.traced(
+            f"merge{label}",
+            lambda v: tuple(join(tuple(v[:size]), tuple(v[size:]))),
+            ["float"] * 2 * size,
+            join is larger,
+        )
         first = ", ".join(f"{s} = {self.constant(v)}" for s, v in zip(state, initial, strict=True))
         lines = [f"{self.real} {first};"]
         lines += self.chunks(
