@@ -118,17 +118,18 @@ def test_row_kernels(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "length", "instructions", "registers"),
     [
-        ("softmax", 256, 34, 72),
-        ("softmax", 1024, 35, 64),
-        ("log_softmax", 256, 39, 72),
-        ("log_softmax", 4096, 41, 72),
-        ("logsumexp", 256, 36, 56),
+        ("softmax", 256, 30, 72),
+        ("softmax", 1024, 31, 64),
+        ("log_softmax", 256, 36, 72),
+        ("log_softmax", 4096, 38, 72),
+        ("logsumexp", 256, 33, 56),
     ],
 )
 def test_what_a_row_takes(name: str, length: int, instructions: float, registers: int) -> None:
     """Second attempts keep no registers, joins have no selects, and where rows lie takes no division.
 
-    So few threads share a row that each has 32 elements to bear what a row takes, and a maximum is one instruction.
+    So few threads share a row that each has 32 elements to bear what a row takes, a maximum is one instruction, and
+    rows without entries that are far from the largest one, or huge, are not asked about them.
     """
     found = cuda_budget.measure_row(name, "float32", length)
     assert found[0] <= instructions

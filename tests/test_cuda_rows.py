@@ -140,6 +140,30 @@ def test_several_rows_of_a_warp(gpu: HostDriver, name: str, n: int) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "softmin"])
+def test_usual_rows_are_told_apart(gpu: HostDriver, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Where nothing is huge and no exponential is 0 that is not asked for each entry, and no bit depends on it."""
+    inf, rng = np.inf, np.random.default_rng(8)
+    x = (rng.normal(size=(24, 72)) * 3).astype(np.float32)
+    top = x.max(axis=1)
+    x[1, 5], x[2, ::2], x[3], x[4], x[5, 70], x[6, 3] = -inf, -inf, -inf, inf, inf, np.nan
+    x[7] += 70000
+    x[8] = np.where(rng.random(72) < 0.5, 3e38, -3e38)
+    x[9, 1], x[10, 1], x[11, 1], x[12] = top[9] - 104, top[10] - 103.9, top[11] - 104.1, np.nan
+    x[13] = 1.5
+    x[14] = -x[1]
+    written = rows.source(name, "float32", row_templates.share(row_functions()[name], 72, "float32"), "a")
+    assert "if (all_usual)" in written
+    found = [getattr(cuda, name)(Array(part)).array for part in (x, *(row[None].copy() for row in x))]
+    rows._kernel.cache_clear()
+    monkeypatch.setattr(row_writer, "SHIFT", object())  # none are
+    assert getattr(cuda, name)(Array(x)).array.tobytes() == found[0].tobytes()
+    assert b"".join(alone.tobytes() for alone in found[1:]) == found[0].tobytes()
+    with np.errstate(all="ignore"):
+        assert close(found[0], np.asarray(getattr(fa, name)(x)), 2)
+
+
+@needs_compiler
 def test_second_attempts_of_a_warp(gpu: HostDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its threads shuffle together, whichever of its rows want the attempt; what it finds is for these."""
     softmax = row_functions()["softmax"]

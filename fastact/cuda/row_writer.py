@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from ..graph.evaluate import as_bits
 from ..graph.trace import Graph, Value, trace_with
-from ..kernels.language import select
+from ..kernels.language import fabs, select
 from ..kernels.row_sums import join_exp, larger
-from ..kernels.rows import OTHERS, RowFunction
+from ..kernels.rows import OTHERS, SHIFT, RowFunction
 from ..kernels.sparse import Projection
 from .source import FLOAT_NAMES, INT_NAMES, ROUNDED, Tables, device_function, literal
 from .templates import ITEMSIZE
@@ -102,6 +103,8 @@ class Writer:
             self.value_kinds.append("int")
         # a class that is made a distribution of zeros, which is not enough if there is no number among the logits
         self.ignores = any(way in "il" for way in ways[: len(function.rows)])
+        # whether rows are told apart in which nothing is taken from entries and no exponential is 0
+        self.tells = function.zero == SHIFT and how.kept > 0 and len(function.rows) == 1
         self.known: list[str] = []  # the variables of the states of the passes so far
         self.sizes: list[int] = []
 
@@ -184,8 +187,11 @@ class Writer:
         size, rows, values = len(pass_.initial), len(self.function.rows), len(self.values)
         last = pass_ is self.function.last
 
-        def stepped(v: list[Value]) -> tuple[Value, ...]:
+        def stepped(v: list[Value], usual: bool = False) -> tuple[Value, ...]:
             known = self.split_known(v[size + rows + values + 1 :])
+            if usual:
+                _, k, _, *more = known[0]
+                known = ((None, k, None, *more), *known[1:])
             row, numbers = tuple(v[size : size + rows]), tuple(v[size + rows : size + rows + values])
             position = v[size + rows + values]
             term = self.function.term(row, numbers, position, known) if last and self.function.term else ()
@@ -193,26 +199,30 @@ class Writer:
             return (*state, term[0]) if last and self.keeps_term else tuple(state)
 
         state = [f"s{number}_{k}" for k in range(size)]
-        self.traced(
-            f"step{number}",
-            stepped,
-            ["float"] * (size + rows) + self.value_kinds + ["int"] + ["float"] * len(self.known),
-            pass_.merge is larger,
-        )
+        kinds = ["float"] * (size + rows) + self.value_kinds + ["int"] + ["float"] * len(self.known)
+        self.traced(f"step{number}", stepped, kinds, pass_.merge is larger)
         # a thread's elements are a block of their own, so states are settled before they are joined
         self.traced(f"settle{number}", lambda v: tuple(pass_.settle(tuple(v))), ["float"] * size)
         elements = [f"c{k}[e]" for k in range(rows)]
-        call = ["table", *state, *elements, *self.values, f"({self.integer})(start + e)", *self.known, *state]
+        rest = [*self.values, f"({self.integer})(start + e)", *self.known]
+        call = ["table", *state, *elements, *rest, *state]
         if last and self.keeps_term:
             call.append("term[e]")
+        step, usual = f"step{number}({', '.join(call)});", ""
+        if self.tells and number == 0:  # the least entry is less the largest of those negated
+            step = f"{{ {step} step{number}({', '.join(['table', 'least', '-c0[e]', *rest, 'least'])}); }}"
+        elif self.tells and last:
+            usual = f"usual_{step}"
+            self.traced(f"usual_step{number}", lambda v: stepped(v, True), kinds)
         lines = self.folded(
             str(number),
             state,
             pass_.initial,
-            f"step{number}({', '.join(call)});",
+            step,
             pass_.join or pass_.merge,
             f"settle{number}({', '.join(['table', *state, *state])});",
             reread=pass_.when is not None,  # registers are not kept full for what happens seldom
+            usual=usual,
         )
         count = self.traced(
             f"result{number}",
@@ -226,9 +236,26 @@ class Writer:
         if pass_.when is not None:
             lines = self.if_wanted(number, pass_.when, found, lines)
         lines.insert(0, f"{self.real} {', '.join(found)};")
+        if self.tells and number == 0:
+            lines.insert(0, f"{self.real} least = {self.constant(-inf)};")
         self.known += found
         self.sizes.append(count)
-        return lines
+        return [*lines, *self.told()] if self.tells and number == 0 else lines
+
+    def told(self) -> list[str]:
+        """Whether all rows of this warp are usual."""
+
+        def usual(v: list[Value]) -> Any:
+            (shift, _, bottom, _, largest), least = v[:5], -v[-1]
+            found = (shift == 0.0) & (least > bottom) & (fabs(largest) < inf)
+            return select(found, least.const(0.0), 1.0)
+
+        self.traced("usual", usual, ["float"] * (len(self.known) + 1))
+        return [
+            f"{self.real} unusual;",
+            f"usual({', '.join(['table', *self.known, 'least', 'unusual'])});",
+            "const bool all_usual = !__any_sync(0xffffffffu, unusual != 0);",
+        ]
 
     def if_wanted(self, number: int, when: Callable[..., Any], found: Sequence[str], lines: Sequence[str]) -> list[str]:
         """The `lines` of a second attempt, in an if; else `found` is what the attempt before has found.
@@ -266,10 +293,12 @@ class Writer:
         settle: str = "",
         again: bool = False,
         reread: bool = False,
+        usual: str = "",
     ) -> list[str]:
         """Declare `state` and fold the row into it: a thread's elements by the C statement `step`, then all threads'.
 
-        `again`: the lines may be run several times. `reread`: the row is not taken from registers.
+        `again`: the lines may be run several times. `reread`: the row is not taken from registers. `usual`: what `step`
+        is in rows that are.
         """
         size = len(state)
         self.traced(
@@ -279,11 +308,16 @@ class Writer:
             join is larger,
         )
         first = ", ".join(f"{s} = {self.constant(v)}" for s, v in zip(state, initial, strict=True))
+
+        def elements(step: str) -> list[str]:
+            body = ["if (start < n) {", "#pragma unroll", f"  for (int e = 0; e < {self.vector}; e++) {step}", "}"]
+            return self.chunks(body, reread=reread)
+
         lines = [f"{self.real} {first};"]
-        lines += self.chunks(
-            ["if (start < n) {", "#pragma unroll", f"  for (int e = 0; e < {self.vector}; e++) {step}", "}"],
-            reread=reread,
-        )
+        if usual:
+            lines += ["if (all_usual) {", *elements(usual), "} else {", *elements(step), "}"]
+        else:
+            lines += elements(step)
         lines += [settle] if settle else []
         symmetric = join in _SYMMETRIC
         lines += self.merged(label, state, min(self.how.threads, 32), symmetric)
