@@ -188,7 +188,7 @@ class Writer:
         last = pass_ is self.function.last
 
         def stepped(v: list[Value], usual: bool = False) -> tuple[Value, ...]:
-            known = self.split_known(v[size + rows + values + 1 :])
+            known: tuple[tuple[Any, ...], ...] = self.split_known(v[size + rows + values + 1 :])
             if usual:
                 _, k, _, *more = known[0]
                 known = ((None, k, None, *more), *known[1:])
