@@ -282,6 +282,24 @@ def test_row_grid(idle: HostDriver) -> None:
     assert [launch[2:] for launch in idle.launches] == [(125, 128), (1000, 128)]
 
 
+def test_how_rows_are_shared() -> None:
+    """So that each thread has 32 registers of a row, if it is long enough, but 512 threads at most."""
+    for name, length, dtype, threads, kept in (
+        ("softmax", 1, "float32", 8, 4),
+        ("softmax", 256, "float32", 8, 32),
+        ("softmax", 257, "float32", 16, 32),
+        ("softmax", 20, "bfloat16", 8, 8),
+        ("softmax", 256, "bfloat16", 8, 32),
+        ("softmax", 256, "float64", 16, 16),
+        ("softmax", 16384, "float32", 512, 32),
+        ("softmax", 16385, "float32", 512, 0),
+        ("softmax_vjp", 256, "float32", 16, 16),
+        ("softmax_vjp", 256, "float16", 16, 16),
+        ("sparsemax", 256, "float32", 32, 8),  # its threads search for as long as their own row needs
+    ):
+        assert row_templates.share(row_functions()[name], length, dtype) == row_templates.Share(threads, kept)
+
+
 def test_rows_too_long_for_their_positions(idle: HostDriver) -> None:
     n = 2**31
     x, out, one = Huge((1, n)), Huge((1, n), pointer=1 << 50), Huge((1,), pointer=1 << 51)

@@ -65,7 +65,7 @@ def share(function: RowFunction, length: int, dtype: str, vector: bool = True) -
     # Threads that search go round as often as their own row needs, and keep more than the row.
     searches = any(isinstance(pass_, Projection) for pass_ in function.passes)
     fewest = 32 if searches else 8
-    large = searches or len(function.rows) * ITEMSIZE[dtype] > 4
+    large = searches or len(function.rows) > 1 or dtype == "float64"
     for threads, kept in _OF_LARGE if large else _SHARES:
         found = Share(max(threads, fewest), max(kept, least), vector)
         if length <= found.threads * found.kept:
