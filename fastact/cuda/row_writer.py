@@ -103,7 +103,8 @@ class Writer:
             self.value_kinds.append("int")
         # a class that is made a distribution of zeros, which is not enough if there is no number among the logits
         self.ignores = any(way in "il" for way in ways[: len(function.rows)])
-        # whether rows are told apart in which nothing is taken from entries and no exponential is 0
+        # whether rows are told apart in which nothing is taken from entries and no exponential is 0, by what `MAXIMUM`
+        # leaves: that is the first pass of functions that shift entries so
         self.tells = function.zero == SHIFT and how.kept > 0 and len(function.rows) == 1
         self.known: list[str] = []  # the variables of the states of the passes so far
         self.sizes: list[int] = []
