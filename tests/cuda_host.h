@@ -112,20 +112,46 @@ static std::vector<Coroutine> coroutines;
 static ucontext_t scheduler;
 static std::function<void()> *work;
 static std::vector<uint64_t> exchanged;
+static std::vector<uint64_t> handed;  // in which turn and line each thread handed over what it exchanges
+static uint64_t turn;
+static int missed;  // exchanges to which not all threads came that were to
 
 static void pause() { swapcontext(&coroutines[threadIdx.x].context, &scheduler); }
 
 static inline void __syncthreads() { pause(); }
 
-template <class T> static inline T __shfl_xor_sync(unsigned, T value, int distance) {
-  const unsigned me = threadIdx.x;
+// What the threads of this warp exchange: all in `mask` that have not ended must be at this line of the source.
+template <class T, class Look> static inline void exchange(unsigned line, unsigned mask, T value, Look look) {
+  const unsigned me = threadIdx.x, first = me & ~31u;
+  const uint64_t now = turn << 32 | line;
   memcpy(&exchanged[me], &value, sizeof value);
+  handed[me] = now;
   pause();
-  T other;
-  memcpy(&other, &exchanged[me ^ distance], sizeof other);
+  for (unsigned t = first; t < first + 32 && t < coroutines.size(); t++) {
+    if (!(mask >> (t - first) & 1) || coroutines[t].done) continue;
+    missed += handed[t] != now;
+    look(t, exchanged[t]);
+  }
+  missed += !(mask >> (me - first) & 1);
   pause();
+}
+
+template <class T> static inline T shuffled(unsigned line, unsigned mask, T value, int distance) {
+  T other = value;
+  exchange(line, mask, value, [&](unsigned t, const uint64_t &given) {
+    if (t == (threadIdx.x ^ distance)) memcpy(&other, &given, sizeof other);
+  });
   return other;
 }
+
+static inline int any(unsigned line, unsigned mask, int wanted) {
+  int found = 0;
+  exchange(line, mask, wanted, [&](unsigned, const uint64_t &given) { found |= (int)given != 0; });
+  return found;
+}
+
+#define __shfl_xor_sync(...) shuffled(__LINE__, __VA_ARGS__)
+#define __any_sync(...) any(__LINE__, __VA_ARGS__)
 
 static void body() {
   const unsigned me = threadIdx.x;
@@ -138,6 +164,7 @@ static void run_block(unsigned threads, std::function<void()> call) {
   work = &call;
   coroutines.resize(threads);
   exchanged.resize(threads);
+  handed.assign(threads, 0);
   for (unsigned t = 0; t < threads; t++) {
     Coroutine &one = coroutines[t];
     one.done = false;
@@ -150,6 +177,7 @@ static void run_block(unsigned threads, std::function<void()> call) {
   }
   for (bool left = true; left;) {
     left = false;
+    turn++;
     for (unsigned t = 0; t < threads; t++) {
       if (coroutines[t].done) continue;
       threadIdx.x = t;

@@ -34,7 +34,10 @@ _SIGNATURE = re.compile(r'extern "C" __global__ void __launch_bounds__\([\w, ]+\
 
 
 def host_source(source: str, architecture: int) -> str:
-    """CUDA C made into C++ for the CPU, with an entry `run` that takes its arguments as 64-bit words."""
+    """CUDA C made into C++ for the CPU, with an entry `run` that takes its arguments as 64-bit words.
+
+    It returns how often threads of a warp missed each other.
+    """
 
     def called(match: re.Match[str]) -> str:
         operands = re.findall(r'"\w"\(([^()]*(?:\[\d\])?)\)', match[3])
@@ -50,12 +53,14 @@ def host_source(source: str, architecture: int) -> str:
     return f"""#define __CUDA_ARCH__ {architecture}
 #include "{HEADER}"
 {_ASM.sub(called, source)}
-extern "C" void run(unsigned blocks, unsigned threads, const unsigned long long *a) {{
+extern "C" int run(unsigned blocks, unsigned threads, const unsigned long long *a) {{
+  missed = 0;
   blockDim.x = threads;
   for (unsigned b = 0; b < blocks; b++) {{
     blockIdx.x = b;
     run_block(threads, [&] {{ {found[1]}({", ".join(words)}); }});
   }}
+  return missed;
 }}
 """
 
@@ -115,7 +120,7 @@ class HostDriver:
                 words[k] = int(np.float64(value).view(np.uint64))
             else:
                 words[k] = value & (2**64 - 1)
-        kernel.run(grid, block, words)
+        assert kernel.run(grid, block, words) == 0, "threads of a warp that should exchange something do not meet"
 
 
 class Array:

@@ -102,9 +102,10 @@ def measure_row(name: str, dtype: str, length: int, capability: tuple[int, int] 
 
     Rows that stay in registers are counted whole; of others, and of projections, each loop is taken once.
     """
-    how = share(length, dtype)
-    text = row_kernel(row_functions()[name], dtype, how)
-    usual = re.sub(r"if \(w\d+ != 0\)", "if (false)", text.replace("if (dims == 1)", "if (true)"))
+    function = row_functions()[name]
+    how = share(function, length, dtype)
+    text = row_kernel(function, dtype, how)
+    usual = re.sub(r"if \((dims == 1|all_usual)\)", "if (true)", re.sub(r"if \(w\d+ != 0\)", "if (false)", text))
     path = disassemble(compile_cubin(usual, capability, name)).longest_path()
     registers = disassemble(compile_cubin(text, capability, name)).registers
     return round(len(path) / (how.kept or 1), 1), registers

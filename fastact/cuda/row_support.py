@@ -96,7 +96,7 @@ def support(writer: Writer, projection: Projection) -> list[str]:
     found = ["smallest", "below", "below_low", "otherwise"]
     _step(writer, projection)
     _last(writer, projection)
-    writer.traced("top_step", lambda v: larger((v[0],), (v[1],)), ["float"] * 2)
+    writer.traced("top_step", lambda v: larger((v[0],), (v[1],)), ["float"] * 2, True)
     search = [f"t{k}" for k in range(projection.zeros)] + ["low"]
     exact = [f"u{k}" for k in range(projection.exact_zeros)]
 

@@ -1,4 +1,4 @@
-"""From a `RowFunction` to CUDA C: a row is shared by a warp, or by a block if it is long, and stays in registers."""
+"""From a `RowFunction` to CUDA C: a row stays in the registers of a part of a warp, or of a block if it is long."""
 
 from __future__ import annotations
 

@@ -8,14 +8,16 @@ same bits in every run.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from ..graph.evaluate import as_bits
-from ..graph.trace import Value, trace_with
-from ..kernels.language import select
+from ..graph.trace import Graph, Value, trace_with
+from ..kernels.language import fabs, select
 from ..kernels.row_sums import join_exp, larger
-from ..kernels.rows import OTHERS, RowFunction
+from ..kernels.rows import OTHERS, SHIFT, RowFunction
+from ..kernels.sparse import Projection
 from .source import FLOAT_NAMES, INT_NAMES, ROUNDED, Tables, device_function, literal
 from .templates import ITEMSIZE
 
@@ -37,16 +39,19 @@ class Share:
 
     @property
     def rows(self) -> int:
-        """Rows of one block."""
-        return max(1, 128 // self.threads)
+        """Rows of one block; those of more than a warp have one of their own, for they wait for all its threads."""
+        return 128 // self.threads if self.threads <= 32 else 1
 
     @property
     def block(self) -> int:
         return self.rows * self.threads
 
 
-# Beyond a warp's 1024 elements: what a block keeps in registers.
-_LONG = (Share(128, 16), Share(256, 16), Share(512, 16), Share(512, 32))
+# The shortest rows first. The more elements a thread has, the less each takes of what is done once a row and of joining
+# threads; eight threads read 128 bytes at a time, which is what a GPU's caches are made of.
+_SHARES = ((8, 4), (8, 8), (8, 16), (8, 32), (16, 32), (32, 32), (64, 32), (128, 32), (256, 32), (512, 32))
+# Of two arrays, and of float64, as many elements take twice the registers.
+_OF_LARGE = ((8, 4), (8, 8), (8, 16), (16, 16), (32, 16), (32, 32), (128, 16), (256, 16), (512, 16), (512, 32))
 _ENDLESS = 512
 
 # Ways to join two states that give the same bits in either order: sums, and two_sum of what does not overflow, whose
@@ -54,24 +59,27 @@ _ENDLESS = 512
 _SYMMETRIC = frozenset({larger, join_exp, OTHERS.join})
 
 
-def share(length: int, dtype: str, vector: bool = True) -> Share:
+def share(function: RowFunction, length: int, dtype: str, vector: bool = True) -> Share:
     """How rows of a length are shared."""
-    return replace(_share(length, dtype), vector=vector)
-
-
-def _share(length: int, dtype: str) -> Share:
     least = 16 // ITEMSIZE[dtype]
-    kept = least
-    while kept < 32:
-        if length <= 32 * kept:
-            return Share(32, kept)
-        kept *= 2
-    if length <= 32 * kept:
-        return Share(32, kept)
-    for found in _LONG:
+    # Threads that search go round as often as their own row needs, and keep more than the row.
+    searches = any(isinstance(pass_, Projection) for pass_ in function.passes)
+    fewest = 32 if searches else 8
+    large = searches or len(function.rows) > 1 or dtype == "float64"
+    for threads, kept in _OF_LARGE if large else _SHARES:
+        found = Share(max(threads, fewest), max(kept, least), vector)
         if length <= found.threads * found.kept:
             return found
-    return Share(_ENDLESS, 0)
+    return Share(_ENDLESS, 0, vector)
+
+
+def _is_maximum(graph: Graph) -> bool:
+    """Whether the first output is what `larger` makes of the operand before, which is never NaN, and another."""
+    found = graph.nodes[graph.outputs[0]]
+    if found.op != "select":
+        return False
+    mask, (_, *chosen) = graph.nodes[found.operands[0]], found.operands
+    return mask.op == "gt" and list(mask.operands) == chosen
 
 
 class Writer:
@@ -95,13 +103,17 @@ class Writer:
             self.value_kinds.append("int")
         # a class that is made a distribution of zeros, which is not enough if there is no number among the logits
         self.ignores = any(way in "il" for way in ways[: len(function.rows)])
+        # whether rows are told apart in which nothing is taken from entries and no exponential is 0, by what `MAXIMUM`
+        # leaves: that is the first pass of functions that shift entries so
+        self.tells = function.zero == SHIFT and how.kept > 0 and len(function.rows) == 1
         self.known: list[str] = []  # the variables of the states of the passes so far
         self.sizes: list[int] = []
 
-    def traced(self, name: str, call: Callable[[list[Value]], Any], kinds: Sequence[str]) -> int:
-        """Write the device function `name`; the number of its results."""
+    def traced(self, name: str, call: Callable[[list[Value]], Any], kinds: Sequence[str], maximum: bool = False) -> int:
+        """Write the device function `name`; the number of its results. Is its first one a `maximum` so far?"""
         graph = trace_with(call, kinds, self.width, functions=True)
-        self.functions.append(device_function(name, graph, self.tables))
+        cheap = {graph.outputs[0]: "larger"} if maximum and self.width == 32 and _is_maximum(graph) else {}
+        self.functions.append(device_function(name, graph, self.tables, cheap))
         return len(graph.outputs)
 
     def split_known(self, lanes: Sequence[Value]) -> tuple[tuple[Value, ...], ...]:
@@ -170,14 +182,17 @@ class Writer:
     def reduction(self, number: int) -> list[str]:
         """One pass: fold this thread's elements, then all threads'.
 
-        Whether one with `when` is done is the same for all threads of a row, and they are whole warps or a whole block.
+        Whether one with `when` is done is the same for all threads of a warp, and of a row.
         """
         pass_ = self.function.passes[number]
         size, rows, values = len(pass_.initial), len(self.function.rows), len(self.values)
         last = pass_ is self.function.last
 
-        def stepped(v: list[Value]) -> tuple[Value, ...]:
-            known = self.split_known(v[size + rows + values + 1 :])
+        def stepped(v: list[Value], usual: bool = False) -> tuple[Value, ...]:
+            known: tuple[tuple[Any, ...], ...] = self.split_known(v[size + rows + values + 1 :])
+            if usual:
+                _, k, _, *more = known[0]
+                known = ((None, k, None, *more), *known[1:])
             row, numbers = tuple(v[size : size + rows]), tuple(v[size + rows : size + rows + values])
             position = v[size + rows + values]
             term = self.function.term(row, numbers, position, known) if last and self.function.term else ()
@@ -185,25 +200,30 @@ class Writer:
             return (*state, term[0]) if last and self.keeps_term else tuple(state)
 
         state = [f"s{number}_{k}" for k in range(size)]
-        self.traced(
-            f"step{number}",
-            stepped,
-            ["float"] * (size + rows) + self.value_kinds + ["int"] + ["float"] * len(self.known),
-        )
+        kinds = ["float"] * (size + rows) + self.value_kinds + ["int"] + ["float"] * len(self.known)
+        self.traced(f"step{number}", stepped, kinds, pass_.merge is larger)
         # a thread's elements are a block of their own, so states are settled before they are joined
         self.traced(f"settle{number}", lambda v: tuple(pass_.settle(tuple(v))), ["float"] * size)
         elements = [f"c{k}[e]" for k in range(rows)]
-        call = ["table", *state, *elements, *self.values, f"({self.integer})(start + e)", *self.known, *state]
+        rest = [*self.values, f"({self.integer})(start + e)", *self.known]
+        call = ["table", *state, *elements, *rest, *state]
         if last and self.keeps_term:
             call.append("term[e]")
+        step, usual = f"step{number}({', '.join(call)});", ""
+        if self.tells and number == 0:  # the least entry is less the largest of those negated
+            step = f"{{ {step} step{number}({', '.join(['table', 'least', '-c0[e]', *rest, 'least'])}); }}"
+        elif self.tells and last:
+            usual = f"usual_{step}"
+            self.traced(f"usual_step{number}", lambda v: stepped(v, True), kinds)
         lines = self.folded(
             str(number),
             state,
             pass_.initial,
-            f"step{number}({', '.join(call)});",
+            step,
             pass_.join or pass_.merge,
             f"settle{number}({', '.join(['table', *state, *state])});",
             reread=pass_.when is not None,  # registers are not kept full for what happens seldom
+            usual=usual,
         )
         count = self.traced(
             f"result{number}",
@@ -217,12 +237,32 @@ class Writer:
         if pass_.when is not None:
             lines = self.if_wanted(number, pass_.when, found, lines)
         lines.insert(0, f"{self.real} {', '.join(found)};")
+        if self.tells and number == 0:
+            lines.insert(0, f"{self.real} least = {self.constant(-inf)};")
         self.known += found
         self.sizes.append(count)
-        return lines
+        return [*lines, *self.told()] if self.tells and number == 0 else lines
+
+    def told(self) -> list[str]:
+        """Whether all rows of this warp are usual."""
+
+        def usual(v: list[Value]) -> Any:
+            (shift, _, bottom, _, largest), least = v[:5], -v[-1]
+            found = (shift == 0.0) & (least > bottom) & (fabs(largest) < inf)
+            return select(found, least.const(0.0), 1.0)
+
+        self.traced("usual", usual, ["float"] * (len(self.known) + 1))
+        return [
+            f"{self.real} unusual;",
+            f"usual({', '.join(['table', *self.known, 'least', 'unusual'])});",
+            "const bool all_usual = !__any_sync(0xffffffffu, unusual != 0);",
+        ]
 
     def if_wanted(self, number: int, when: Callable[..., Any], found: Sequence[str], lines: Sequence[str]) -> list[str]:
-        """The `lines` of a second attempt, in an if; else `found` is what the attempt before has found."""
+        """The `lines` of a second attempt, in an if; else `found` is what the attempt before has found.
+
+        All threads of a warp shuffle together: if it has several rows, they make the attempt if one of them wants it.
+        """
         values = len(self.values)
 
         def wanted(v: list[Value]) -> Any:
@@ -230,13 +270,17 @@ class Writer:
             return select(mask, v[0].const(1.0, "float"), 0.0)
 
         self.traced(f"when{number}", wanted, self.value_kinds + ["float"] * len(self.known))
-        before = zip(found, self.known[-len(found) :], strict=True)
+        before = " ".join(f"{new} = {old};" for new, old in zip(found, self.known[-len(found) :], strict=True))
+        several = self.how.threads < 32
         return [
             f"{self.real} w{number};",
             f"when{number}({', '.join(['table', *self.values, *self.known, f'w{number}'])});",
-            " ".join(f"{new} = {old};" for new, old in before),
+            before,
+            *([f"const bool own{number} = w{number} != 0;"] if several else []),
+            *([f"w{number} = __any_sync(0xffffffffu, own{number});"] if several else []),
             f"if (w{number} != 0) {{",
             *(f"  {line}" for line in lines),
+            *([f"  if (!own{number}) {{ {before} }}"] if several else []),
             "}",
         ]
 
@@ -250,19 +294,31 @@ class Writer:
         settle: str = "",
         again: bool = False,
         reread: bool = False,
+        usual: str = "",
     ) -> list[str]:
         """Declare `state` and fold the row into it: a thread's elements by the C statement `step`, then all threads'.
 
-        `again`: the lines may be run several times. `reread`: the row is not taken from registers.
+        `again`: the lines may be run several times. `reread`: the row is not taken from registers. `usual`: what `step`
+        is in rows that are.
         """
         size = len(state)
-        self.traced(f"merge{label}", lambda v: tuple(join(tuple(v[:size]), tuple(v[size:]))), ["float"] * 2 * size)
-        first = ", ".join(f"{s} = {self.constant(v)}" for s, v in zip(state, initial, strict=True))
-        lines = [f"{self.real} {first};"]
-        lines += self.chunks(
-            ["if (start < n) {", "#pragma unroll", f"  for (int e = 0; e < {self.vector}; e++) {step}", "}"],
-            reread=reread,
+        self.traced(
+            f"merge{label}",
+            lambda v: tuple(join(tuple(v[:size]), tuple(v[size:]))),
+            ["float"] * 2 * size,
+            join is larger,
         )
+        first = ", ".join(f"{s} = {self.constant(v)}" for s, v in zip(state, initial, strict=True))
+
+        def elements(step: str) -> list[str]:
+            body = ["if (start < n) {", "#pragma unroll", f"  for (int e = 0; e < {self.vector}; e++) {step}", "}"]
+            return self.chunks(body, reread=reread)
+
+        lines = [f"{self.real} {first};"]
+        if usual:
+            lines += ["if (all_usual) {", *elements(usual), "} else {", *elements(step), "}"]
+        else:
+            lines += elements(step)
         lines += [settle] if settle else []
         symmetric = join in _SYMMETRIC
         lines += self.merged(label, state, min(self.how.threads, 32), symmetric)

@@ -126,7 +126,7 @@ def enqueue(
         if operand.words:
             vector = vector and operand.core == 1 and operand.pointer % _ALIGNMENT == 0
             vector = vector and all(s * item % _ALIGNMENT == 0 for s in way.strides[k])
-    how = row_templates.share(length, like.dtype, vector)
+    how = row_templates.share(kernels()[name], length, like.dtype, vector)
     kernel = _kernel(name, like.dtype, how, ways, like.device)
     core = [o.core for o in operands if o.core is not None]
     for offsets, part in pieces(way, _MAX_ROWS):

@@ -108,7 +108,7 @@ def _expression(node: Node, a: Sequence[str], tables: Tables, form: str | None) 
     if op == "entry":
         return f"table[{tables.offset(node.value)} + {a[0]}]"
     if op == "select":
-        return f"{a[0]} ? {a[1]} : {a[2]}"
+        return f"fmaxf({a[1]}, {a[2]})" if form == "larger" else f"{a[0]} ? {a[1]} : {a[2]}"
     if op == "rcp":
         return f"reciprocal_seed({a[0]})"
     if op == "not":
@@ -170,7 +170,7 @@ def device_function(name: str, graph: Graph, tables: Tables, cheap: Mapping[int,
     """A C function of a graph: the inputs by value, the outputs through references, first the shared tables.
 
     It returns the mask of a graph without what is rare. `cheap` has the divisions and square roots that may have a
-    cheap form (`fastact.cuda.ranges`).
+    cheap form (`fastact.cuda.ranges`), and the selects of the "larger" one of two float32.
     """
     cheap = cheap or {}
     real = FLOAT_NAMES[tables.width]

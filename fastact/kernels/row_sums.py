@@ -145,10 +145,14 @@ def exp_of_row(x: Lanes, relative: State, adjusted: Lanes | None = None, wanted:
 
     The factor is a power of two, or such that the largest entry needs no rounding if `adjusted` is what
     `exact_at_largest` found. Error 0.58 ULP; |m| < 0.022. NaN for NaN; where it is exactly 0, s and m are 0 too.
+    Where all entries are finite and none is 0, `bottom` may be None: then s alone is 0 where it is not `wanted`.
     """
     c, k, bottom = relative[:3]
     d = x if c is None else x - c
     a, b, m = _parts(d, k, adjusted)
+    if bottom is None:
+        s = from_bits(a + b if wanted is None else sum_where(wanted, a, b))
+        return fma(s, m, s), s, m
     # Said with a select: entries that are masked must cost no subnormal product.
     kept = ~(d <= bottom) if wanted is None else ~(d <= bottom) & wanted
     s, m = from_bits(sum_where(kept, a, b)), select(kept, m, 0.0)
