@@ -60,8 +60,10 @@ def main() -> int:
         ]
         print("\n".join(different), file=sys.stderr)
         return 1 if different else 0
+    order = {title(name, parameters): place for place, (name, parameters) in enumerate(subjects())}
     for dtype, table in found.items():
-        stored[dtype] = {**stored.get(dtype, {}), **table} if args.names else table
+        every = {**stored.get(dtype, {}), **table} if args.names else table
+        stored[dtype] = dict(sorted(every.items(), key=lambda pair: order.get(pair[0], len(order))))
     FILE.write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
     return 0
 

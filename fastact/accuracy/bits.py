@@ -28,6 +28,20 @@ def _temperatures(x: Floats) -> Floats:
     return ((np.arange(len(x)) % 13 + 1) / 4).astype(x.dtype)[:, None]
 
 
+def _extreme_temperatures(x: Floats) -> Floats:
+    """The least and the largest power of two that is normal, their roots, and 1; every other one negative."""
+    least, most = FORMATS[x.dtype.name].lowest, FORMATS[x.dtype.name].highest
+    exponents = np.array([least, most, least // 2, most // 2, 0])[np.arange(len(x)) % 5]
+    signs = 1 - 2 * (np.arange(len(x)) % 2)
+    powers: Floats = signs * np.exp2(exponents)
+    return powers.astype(x.dtype)[:, None]
+
+
+def _weights(x: Floats) -> Floats:
+    """One for each class, some of them 0."""
+    return (np.arange(x.shape[1]) % 6 / 4).astype(x.dtype)
+
+
 def _mask(x: Floats) -> npt.NDArray[np.bool_]:
     return np.arange(x.size).reshape(x.shape) % 3 > 0
 
@@ -50,10 +64,21 @@ ROW_CALLS: Mapping[str, Callable[[Floats], Any]] = {
     "softmax with a mask": lambda x: fastact.softmax(x, where=_mask(x), temperature=-0.75),
     "log_softmax with temperatures": lambda x: fastact.log_softmax(x, temperature=_temperatures(x)),
     "log_softmax with a mask": lambda x: fastact.log_softmax(x, where=_mask(x), causal=True),
+    "softmax with extreme temperatures": lambda x: fastact.softmax(x, temperature=_extreme_temperatures(x)),
+    "log_softmax with extreme temperatures": lambda x: fastact.log_softmax(x, temperature=_extreme_temperatures(x)),
     "cross entropy of classes": lambda x: fastact.cross_entropy_with_logits_with_gradient(x, _classes(x)),
     "cross entropy of distributions": lambda x: fastact.cross_entropy_with_logits_with_gradient(x, _distribution(x)),
     "cross entropy of smoothed classes": lambda x: fastact.cross_entropy_with_logits_with_gradient(
         x, _classes(x), label_smoothing=0.125
+    ),
+    "cross entropy of weighted classes": lambda x: fastact.cross_entropy_with_logits_with_gradient(
+        x, _classes(x), weight=_weights(x), ignore_index=3
+    ),
+    "cross entropy of weighted and smoothed classes": lambda x: fastact.cross_entropy_with_logits_with_gradient(
+        x, _classes(x), weight=_weights(x), label_smoothing=0.125
+    ),
+    "cross entropy of weighted distributions": lambda x: fastact.cross_entropy_with_logits_with_gradient(
+        x, _distribution(x), weight=_weights(x)
     ),
 }
 """What functions along an axis are called with besides rows."""
