@@ -287,17 +287,15 @@ def _jax(name: str, form: str, x: Array, g: Array, axis: int = -1) -> Case | Non
         back = jax.jit(lambda pull, g: pull(g)[0])
         return _returning(lambda: back(pull, jg).block_until_ready())
 
-    ones = jax.numpy.ones_like
-
     def vjp(g: Any, x: Any) -> Any:
         y, back = jax.vjp(function, x)
-        return y, back(ones(y) if g is None else g)[0]
+        return y, back(jax.numpy.ones_like(y) if g is None else g)[0]
 
     operands = (jg, jx) if form == "vjp" else (jx,)
     compiled = jax.jit(
         {
             "forward": function,
-            "derivative": lambda x: vjp(ones(x), x)[1],
+            "derivative": lambda x: vjp(None, x)[1],
             "vjp": lambda g, x: vjp(g, x)[1],
             "with_derivative": lambda x: vjp(None, x),
         }[form]
@@ -359,10 +357,8 @@ BUILDERS: dict[str, Callable[..., Case | None]] = {
 _chosen_threads: list[int] = []
 
 
-@cache
-def available_cores() -> int:
-    """The cores this process may use."""
-    return available_cpus()
+available_cores = cache(available_cpus)
+"""The cores this process may use, asked once: with OMP_PROC_BIND PyTorch leaves this thread one of them."""
 
 
 def _threads() -> int:

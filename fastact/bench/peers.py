@@ -69,7 +69,8 @@ class Peers:
     """One function in every library that has it.
 
     `rows` says that it works along an axis, `reduces` that it leaves one number of each row,
-    `targets` that it also takes a class for each row. `torch_saves` says that PyTorch's backward
+    `targets` that it also takes a class for each row; then the second of `torch` is the loss with its
+    gradient, of x and the axis. `torch_saves` says that PyTorch's backward
     kernel gets more than x from the forward pass, such as y, and computes less than what
     starts from x.
     """

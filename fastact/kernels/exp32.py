@@ -81,13 +81,13 @@ POWERS_LOW = (
 
 
 @kernel
-def clamp_above(x: Lanes, limit: float) -> Lanes:
+def clamp_above(x: Lanes, limit: float | Lanes) -> Lanes:
     """min(x, limit), NaN for NaN: the order of the comparison makes it one instruction on x86."""
     return select(limit < x, limit, x)
 
 
 @kernel
-def clamp_below(x: Lanes, limit: float) -> Lanes:
+def clamp_below(x: Lanes, limit: float | Lanes) -> Lanes:
     """max(x, limit), NaN for NaN."""
     return select(limit > x, limit, x)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from .exp32 import POWERS, POWERS_LOW, STEP_HIGH, STEP_LOW, STEPS_PER_LOG, TAIL_FINE
+from .exp32 import POWERS, POWERS_LOW, STEP_HIGH, STEP_LOW, STEPS_PER_LOG, TAIL_FINE, clamp_above, clamp_below
 from .language import (
     MANTISSA,
     add_product,
@@ -114,19 +114,11 @@ _TOTAL_AGAIN = Reduction(
 IN_DOUBLE, IN_THREE = 2.0**-28, 2.0**-40
 
 
-def _larger(a: Lanes, b: Lanes) -> Lanes:
-    return select(a > b, a, b)
-
-
-def _smaller(a: Lanes, b: Lanes) -> Lanes:
-    return select(b < a, b, a)
-
-
 def _step_in_double(state: State, row: State, *_: Any) -> State:
     g = row[0]
     size, least = fabs(g), state[4]
     total = add_product(state[:2], g, g.const(1.0))
-    return *total, state[2], state[3] + size, select(g != 0.0, _smaller(least, size), least)
+    return *total, state[2], state[3] + size, select(g != 0.0, clamp_above(least, size), least)
 
 
 def _begin_in_double(row: State, *_: Any) -> State:
@@ -137,12 +129,13 @@ def _begin_in_double(row: State, *_: Any) -> State:
 
 def _merge_few_in_double(a: State, b: State) -> State:
     """Another bound, but the same sum: all bits fit if either says so."""
-    return *add_sums(a[:2], b[:2]), a[2], a[3] + b[3], _smaller(a[4], b[4])
+    return *add_sums(a[:2], b[:2]), a[2], a[3] + b[3], clamp_above(a[4], b[4])
 
 
 def _merge_in_double(a: State, b: State) -> State:
     total = add_sums(a[:2], b[:2])
-    return *total, a[2], _larger(_larger(a[3], b[3]), fabs(in_one(total))), _smaller(a[4], b[4])
+    size = clamp_below(fabs(in_one(total)), clamp_below(b[3], a[3]))
+    return *total, a[2], size, clamp_above(a[4], b[4])
 
 
 def _settle_in_double(state: State) -> State:
@@ -151,7 +144,7 @@ def _settle_in_double(state: State) -> State:
 
 
 def _join_in_double(a: State, b: State) -> State:
-    return *add_three(a[:3], b[:3]), a[3] + b[3], _smaller(a[4], b[4])
+    return *add_three(a[:3], b[:3]), a[3] + b[3], clamp_above(a[4], b[4])
 
 
 def _total_in_double(state: State, *_: Any) -> State:

@@ -6,25 +6,10 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from .language import (
-    add_product,
-    add_sums,
-    fabs,
-    fma,
-    grown,
-    in_two,
-    rarely,
-    select,
-    to_float,
-)
+from .exp32 import clamp_above
+from .language import add_product, add_sums, fabs, fma, grown, in_two, rarely, select, to_float
 from .pairs import two_prod, two_sum
-from .row_sums import (
-    DOWN,
-    LIFTED,
-    add_pair_to_three,
-    add_three,
-    normal,
-)
+from .row_sums import DOWN, LIFTED, add_pair_to_three, add_three, normal
 from .rows import AtOnce, Reduction, RowFunction
 
 Lanes = Any
@@ -161,7 +146,7 @@ _PRODUCTS = Reduction(
 
 
 def _smaller(a: State, b: State) -> State:
-    return (select(b[0] < a[0], b[0], a[0]),)
+    return (clamp_above(a[0], b[0]),)
 
 
 def _step_closest(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
@@ -185,7 +170,8 @@ def _usual(values: State, known: tuple[State, ...]) -> Lanes:
 
 def _write_at_once(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> tuple[Lanes, Lanes]:
     (g, y), (s, s_low, close) = row, known[0]
-    return _difference_times(y, g - s, s_low), (fabs(g - s) < close) & (y != 0.0)
+    d = g - s
+    return _difference_times(y, d, s_low), (fabs(d) < close) & (y != 0.0)
 
 
 _SOFTMAX_VJP32 = RowFunction(
