@@ -9,7 +9,7 @@ from typing import Any
 from .activation import Activation, Form, Parameter, all_forms, both, times_g
 from .documentation import docstring
 from .documentation_rows import row_doc
-from .kernels import log_softmax_vjp, row_options, rows, softmax_vjp, sparse
+from .kernels import log_softmax_vjp, log_sums, row_options, rows, softmax_vjp, sparse
 from .kernels.catalogue import CATALOGUE
 from .kernels.language import public
 from .parametrised import parametrised
@@ -87,12 +87,12 @@ def elementwise(name: str) -> Any:
 _ROW_FUNCTIONS = (
     rows.SOFTMAX,
     rows.LOG_SOFTMAX,
-    rows.LOGSUMEXP,
+    log_sums.LOGSUMEXP,
     softmax_vjp.SOFTMAX_VJP,
     log_softmax_vjp.LOG_SOFTMAX_VJP,
     rows.LOGSUMEXP_VJP,
     row_options.SOFTMIN,
-    row_options.LOGMEANEXP,
+    log_sums.LOGMEANEXP,
     sparse.SPARSEMAX,
     sparse.ENTMAX15,
     sparse.HARDMAX,

@@ -23,6 +23,7 @@ from fastact.kernels.language import (
     fabs,
     fma,
     grown,
+    in_double,
     in_two,
     least_magnitude,
     lookup,
@@ -131,20 +132,50 @@ def products(x: Lanes) -> tuple[Lanes, ...]:
     return in_two(add_sums(grown(first), grown(add_product(zero, x, x * -0.7))))
 
 
+def square_more(x: Lanes, total: Lanes) -> tuple[Lanes, Lanes]:
+    return fma(x, x, total), total - x
+
+
+def third_less(total: Lanes, other: Lanes, x: Lanes) -> tuple[Lanes]:
+    return (select(x > 0.5, total, other) - x / 3.0,)
+
+
+def doubles(x: Lanes) -> tuple[Lanes, ...]:
+    """1.1^2 + x^2 or 1.1 - x, less x / 3, as a pair."""
+    zero = x.const(0.0), x.const(0.0)
+    once, _ = in_double(square_more, ((x.const(1.1),), zero), grown=False)
+    total, other = in_double(square_more, ((x,), once), grown=False)
+    (result,) = in_double(third_less, (grown(total), grown(other), (x,)), grown=True)
+    return in_two(result)
+
+
+def doubles_in_numpy(x: Any) -> Any:
+    once = np.float64(np.float32(1.1)) ** 2
+    return np.where(x > 0.5, once + x * x, once - x) - x / 3.0
+
+
+def products_in_numpy(x: Any) -> Any:
+    a, b, c = np.float32([1.1, 1.3, -0.7]).astype(np.float64)
+    return (x * a + x * b) + x * (x * c).astype(np.float32)
+
+
 @pytest.mark.parametrize("lanes", [4, 8, 16, 32, 64])
 @pytest.mark.parametrize("lacking", [(), ("avx512f", "fma", "neon")], ids=["all", "no-fma"])
-def test_sums_of_products_are_those_of_float64(
-    lanes: int, lacking: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("sums", "of_numpy"), [(products, products_in_numpy), (doubles, doubles_in_numpy)])
+def test_sums_are_those_of_float64(
+    lanes: int,
+    lacking: tuple[str, ...],
+    sums: Callable[..., Any],
+    of_numpy: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     features = machine.target().features - {*lacking}
     monkeypatch.setattr(compiler, "target", lambda: Target(features))
     x = np.random.default_rng(lanes).normal(size=203).astype(np.float32)
     x *= np.float32(2.0) ** np.arange(-101, 102, dtype=np.float32).clip(-60, 60)
-    a, b, c = np.float32([1.1, 1.3, -0.7]).astype(np.float64)
-    wide = x.astype(np.float64)
-    true = (wide * a + wide * b) + wide * (x * np.float32(c)).astype(np.float64)
+    true = of_numpy(x.astype(np.float64))
     hi = true.astype(np.float32)
-    block = Block(f"products-{lanes}-{len(lacking)}", products, "float32", 1, 2, lanes)
+    block = Block(f"{sums.__name__}-{lanes}-{len(lacking)}", sums, "float32", 1, 2, lanes)
     symbol, code = compiler.compile_block(block)
     loop = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_ssize_t)(machine.load(symbol, code))
     found = np.empty((2, x.size), np.float32)

@@ -105,7 +105,11 @@ class Recorded:
         return self._two("add_words", self, lower, *other)
 
     def in_parts(self, lower: Recorded, count: int) -> list[Recorded]:
-        return self._several(count, "in_two", self, lower)
+        return self._several(count, "in_parts", self, lower)
+
+    def in_double(self, kernel: Callable[..., Any], operands: Sequence[Any], grown: bool) -> list[list[Recorded]]:
+        wide = [Recorded("float", 64, b"in_double", bytes([grown]), *(part.digest for part in one)) for one in operands]
+        return [[Recorded("float", 32, b"half", bytes([k]), one.digest) for k in range(2)] for one in kernel(*wide)]
 
     def _two(self, name: str, *operands: Recorded) -> list[Recorded]:
         return self._several(2, name, *operands)

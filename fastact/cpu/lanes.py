@@ -344,6 +344,11 @@ class Lanes:
 
         return in_parts((self, lower), count)
 
+    def in_double(self, kernel: Callable[..., Any], operands: Sequence[Any], grown: bool) -> list[Sequence[Lanes]]:
+        from .products import in_double
+
+        return in_double(kernel, operands, grown)
+
     def _wide(self, *features: str) -> bool:
         """Whether these lanes fill registers of 512 bits, and the CPU has such instructions."""
         return self.count % (512 // self.width) == 0 and self.target.has(*features)

@@ -1,4 +1,4 @@
-"""Sums of products of float32 that are kept in float64.
+"""Sums of float32 that are kept in float64.
 
 A product of two float32 is a float64, exactly, so a step rounds once in 2^-53. It takes a conversion of each factor and
 one operation; with float32 alone two parts take ten operations, and three 22.
@@ -10,12 +10,12 @@ be moved about like those of any float. LLVM leaves out the shuffles between two
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
 
-from .lanes import Lanes, call_intrinsic, concatenate, shuffle, split, suffix
+from .lanes import Lanes, call_intrinsic, concatenate, shuffle, split, suffix, vector
 
 _DOUBLE = ir.DoubleType()
 
@@ -81,3 +81,30 @@ def in_parts(words: Sequence[Lanes], count: int) -> list[Lanes]:
         together = concatenate(builder, parts)
         found.append(like.like(together if like.count > 1 else builder.extract_element(together, ir.IntType(32)(0))))
     return found
+
+
+def in_double(
+    kernel: Callable[..., Sequence[Lanes]], operands: Sequence[Sequence[Lanes]], grown: bool
+) -> list[Sequence[Lanes]]:
+    """`kernel` on the float64 of each half of the lanes, or on that of the only one."""
+    first = operands[0][0]
+    halves = [_in_halves(operand, grown) for operand in operands]
+    made = [[result.value for result in kernel(*half)] for half in zip(*halves, strict=True)]
+    singles = ir.VectorType(ir.FloatType(), max(first.count, 2))
+    found = [[first.builder.bitcast(part, singles) for part in parts] for parts in zip(*made, strict=True)]
+    return [_words(first, parts) if grown else [first.like(part) for part in parts] for parts in found]
+
+
+def _in_halves(operand: Sequence[Lanes], grown: bool) -> list[Lanes]:
+    """A float, or a sum that has grown or still grows, as float64."""
+    one = operand[0]
+    builder, count = one.builder, max(one.count // 2, 1)
+    if len(operand) == 1:
+        parts = [one] if one.count == 1 else split(one)
+        wide = [builder.fpext(part.value, vector(_DOUBLE, count)) for part in parts]
+    else:
+        kind = ir.VectorType(_DOUBLE, count)
+        wide = _doubles(operand) if grown else [builder.bitcast(part.value, kind) for part in operand]
+        if count == 1:
+            wide = [builder.extract_element(part, ir.IntType(32)(0)) for part in wide]
+    return [Lanes(builder, part, "float", 64, count, one.target) for part in wide]

@@ -217,7 +217,7 @@ def _probability_less_share(
     x: Lanes, r: Lanes, r_low: Lanes, q: Lanes, c: Lanes, k: Lanes, adjusted: Lanes
 ) -> tuple[Lanes]:
     """The same with the exponential as a pair: rounded, it alone may be a unit in the last place of the difference."""
-    e, s, m = exp_of_row(x, (c, k, x.const(-inf)), adjusted)  # not one of those that are 0
+    e, s, m = exp_of_row(x, (c, k, None), adjusted)  # none of those that are 0
     p, rest = two_prod(e, r)
     hi, lo = two_diff(p, q)
     return (hi + (lo + fma(e, r_low, fma(fma(s, m, s - e), r, rest))),)

@@ -37,6 +37,7 @@ __all__ = [
     "fma",
     "from_bits",
     "grown",
+    "in_double",
     "in_one",
     "in_three",
     "in_two",
@@ -108,16 +109,17 @@ class Shortcuts(Protocol):
 
 class Sums(Protocol):
     """What the lanes of a CPU have in addition: the sums of `add_product`, `grown`, `add_sums`, `in_one`,
-    `in_two` and `in_three`.
+    `in_two`, `in_three` and `in_double`.
 
-    `self` is a factor in the first, and in the others the first lane of a sum. Only row functions made for a CPU
-    (`RowFunction.on_cpu`) use them.
+    `self` is a factor in the first, the first operand in the last, and in the others the first lane of a sum. Only row
+    functions made for a CPU (`RowFunction.on_cpu`) use them.
     """
 
     def add_product(self, total: Sum, factor: Lanes) -> Sequence[Lanes]: ...
     def in_words(self, high: Lanes) -> Sequence[Lanes]: ...
     def add_words(self, lower: Lanes, other: Sum) -> Sequence[Lanes]: ...
     def in_parts(self, lower: Lanes, count: int) -> Sequence[Lanes]: ...
+    def in_double(self, kernel: Callable[..., Any], operands: Sequence[Any], grown: bool) -> Sequence[Any]: ...
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -278,8 +280,8 @@ def lookup_made(
 
 
 # Sums of products of float32 that are kept in float64: for lanes of a CPU, where a conversion costs as much as an
-# addition, of which float32 needs many to be as exact. What the two lanes of such a sum hold concerns these six only;
-# of no product, they are 0.
+# addition, of which float32 needs many to be as exact. What the two lanes of such a sum hold concerns these seven only;
+# of nothing, they are 0.
 
 Sum = tuple[Lanes, Lanes]
 
@@ -318,6 +320,16 @@ def in_three(total: Sum) -> tuple[Lanes, Lanes, Lanes]:
     """The same as three, which are all of it unless it is next to subnormal."""
     hi, mid, lo = total[0].in_parts(total[1], 3)
     return hi, mid, lo
+
+
+def in_double(
+    kernel: Callable[..., tuple[Lanes, ...]], operands: Sequence[tuple[Lanes, ...]], grown: bool
+) -> list[Sum]:
+    """``kernel(*operands)`` in float64: what is one lane is a float, two are a sum, and so are the results.
+
+    All sums grow, or all have `grown`.
+    """
+    return [(low, high) for low, high in operands[0][0].in_double(kernel, operands, grown)]
 
 
 def rarely(

@@ -1,4 +1,4 @@
-"""softmin and logmeanexp; softmax and log_softmax of rows that are divided by a temperature and masked on the way."""
+"""softmin; softmax and log_softmax of rows that are divided by a temperature and masked on the way."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from dataclasses import replace
 from math import inf, nan
 from typing import Any
 
-from .language import fabs, fma, select, to_float
-from .pairs import fast_two_sum, two_diff, two_sum
-from .row_parts import FURTHER, lowered, rebase_others, rebase_sum
-from .row_rests import log_mean_cancels
-from .row_sums import add_exp, exp_of_row, larger, log_of_pair, pair_at_largest, relative_to, total_exp
+from .language import fabs, fma, select
+from .pairs import two_diff
+from .row_parts import FURTHER, rebase_others, rebase_sum
+from .row_sums import add_exp, exp_of_row, larger, log_of_pair, pair_at_largest, relative_to
 from .rows import (
-    LOGSUMEXP,
-    MAXIMUM,
     OTHERS,
     SOFTMAX,
     SUM_OF_TERMS,
     Reduction,
     RowFunction,
-    attempt_again,
-    doubtful,
+    Units,
     others_again,
     sum_again,
     sum_over,
@@ -56,38 +52,6 @@ SOFTMIN = replace(
     rows=(inf,),
     passes=tuple(map(_negated_pass, SOFTMAX.passes)),
     term=_of_negated(SOFTMAX.term, 0) if SOFTMAX.term is not None else None,
-)
-
-
-# --- logmeanexp: the logarithm of the mean of exponentials
-
-
-def _count(n: Lanes) -> tuple[Lanes, Lanes]:
-    """The length as a pair: all of a float's bits would not do."""
-    return fast_two_sum(to_float(n & ~0xFFFF), to_float(n & 0xFFFF))
-
-
-def _log_mean(total: State, values: State, known: tuple[State, ...]) -> State:
-    n, m, others = values[0], known[0][4], (total[0], *total_exp(total[1:]))
-    count, count_low = _count(n)
-    hi, lo = sum_over(others, *pair_at_largest(known[0]))
-    q = hi / count
-    log, log_low = log_of_pair(q, (fma(-q, count_low, fma(-q, count, hi)) + lo) / count)
-    h, e = two_sum(m, log)
-    mean = select(fabs(m) == inf, m + others[1], h + (e + log_low))
-    # Against a large entry no logarithm of a length can cancel, and its exponential might overflow.
-    return select(n == 0, nan, mean), select(m > 40.0, 0.0, doubtful(mean, log, others))
-
-
-LOGMEANEXP = replace(
-    LOGSUMEXP,
-    name="logmeanexp",
-    length=True,
-    passes=(
-        MAXIMUM,
-        replace(OTHERS, result=_log_mean),
-        attempt_again(log_mean_cancels, lambda values: _count(values[0])),
-    ),
 )
 
 
@@ -176,9 +140,9 @@ def _parts_in(units: State, row: State, values: State, position: Lanes, known: t
     return *_exp(z, z_low, (None, *units)), z == 0.0
 
 
-def _further_parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+def _further_parts(row: State, values: State, position: Lanes, known: tuple[State, ...], units: Units) -> State:
     """Further down than where one of them alone would count."""
-    return _parts_in(lowered(*known[0][3:5]), row, values, position, known)
+    return _parts_in(units(*known[0][3:5]), row, values, position, known)
 
 
 def _step_others(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:

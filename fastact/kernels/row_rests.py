@@ -9,8 +9,9 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from .language import MANTISSA, bits, fabs, fma, rarely, select
+from .language import MANTISSA, fabs, fma, rarely, select
 from .pairs import two_diff
+from .row_again import exponent_field
 from .row_parts import FURTHEST, MORE_LIFT
 from .row_sums import LIFT, ZERO
 from .triples import (
@@ -27,11 +28,6 @@ Lanes = Any
 State = tuple[Lanes, ...]
 
 # --- log_softmax_vjp
-
-
-def exponent_field(x: Lanes) -> Lanes:
-    """The exponent field of a float."""
-    return (bits(x) >> MANTISSA[x.width]) & (2 * BIAS[x.width] + 1)
 
 
 ABOUT = {32: 60, 64: 600}

@@ -37,6 +37,7 @@ __all__ = [
     "exact_at_largest",
     "exp_fine",
     "exp_of_row",
+    "fine_parts",
     "inverse",
     "join_exp",
     "larger",
@@ -185,7 +186,8 @@ FINE_LIFT = {32: 90, 64: 590}
 # where 2^FINE_LIFT e^x has the bits of 0, exactly: below the smallest normal number, which is the last right one
 FINE_ZERO = {w: -(FINE_LIFT[w] + bias) / LOG2E for w, bias in ((32, 127), (64, 1023))}
 FINE_MOST = 8.0
-_fine = by_dtype(_fine32, _fine64)
+fine_parts = by_dtype(_fine32, _fine64)
+"""(s, r, q) with e^d = s (1 + r + q), |r| < 0.022 and |q| < 2^-12, in the units of k. Error 2^-34 and 2^-64."""
 
 
 def exp_fine(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
@@ -197,7 +199,7 @@ def exp_fine(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
     x = select(x > FINE_MOST, FINE_MOST, x)
     # the table of exp32 is scaled down
     k = ROUND[w] + 16.0 * (FINE_LIFT[w] + (LIFT if w == 32 else 0))
-    return tuple(_fine(select(x < FINE_ZERO[w], FINE_ZERO[w], x), x.const(k)))
+    return tuple(fine_parts(select(x < FINE_ZERO[w], FINE_ZERO[w], x), x.const(k)))
 
 
 def pair_at_largest(relative: State, adjusted: Lanes | None = None) -> tuple[Lanes, Lanes]:

@@ -14,16 +14,12 @@ from typing import Any
 
 from .language import fabs, fma, select
 from .pairs import two_prod, two_sum
+from .row_again import LEFT_OUT, SIZED, add_sized, in_size, merge_sized, of_size, settle_sized
 from .row_parts import lowered, rebase_others, rebase_sum, unlifted
-from .row_rests import (
-    add_exp_triple,
-    log_of_triple,
-    log_sum_cancels,
-    merge_exp_triples,
-)
 from .row_sums import (
     EXP_SUM,
     EXP_SUM_OF_FEW,
+    LIFT,
     add_exp,
     add_exp_to_three,
     add_three,
@@ -44,6 +40,7 @@ from .row_sums import (
 
 Lanes = Any
 State = tuple[Lanes, ...]
+Units = Callable[[Lanes, Lanes], tuple[Lanes, Lanes]]
 
 
 # The order of summation follows from these three, and for long rows from PART and LONG_ROW below, and from nothing
@@ -223,15 +220,15 @@ def exp_term(row: State, values: State, position: Lanes, known: tuple[State, ...
 
 
 Parts = Callable[..., State]
-"""parts(row, values, position, known) -> (s, m) of an element's exponential, and whether it is the row's largest.
+"""parts(row, values, position, known, units) -> (s, m) of an element's exponential, and whether that is the largest.
 
-`lowered` says down to where, and in what units.
+`units(k, bottom)` says in what units, and down to where.
 """
 
 
-def _exp_parts(row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
+def _exp_parts(row: State, values: State, position: Lanes, known: tuple[State, ...], units: Units) -> State:
     relative = known[0]
-    _, s, m = exp_of_row(row[0], (relative[0], *lowered(*relative[1:3])), _adjusted(relative))
+    _, s, m = exp_of_row(row[0], (relative[0], *units(*relative[1:3])), _adjusted(relative))
     return s, m, _is_largest(row[0], relative)
 
 
@@ -239,7 +236,7 @@ def sum_again(parts: Parts = _exp_parts) -> Reduction:
     """After `SUM_OF_TERMS`: the same where small terms make up much of it, whose roundings add up."""
 
     def step(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-        return add_exp_to_three(state, *parts(row, values, position, known)[:2])
+        return add_exp_to_three(state, *parts(row, values, position, known, lowered)[:2])
 
     def result(total: State, values: State, known: tuple[State, ...]) -> State:
         return *normal(unlifted(total)), total[0].const(0.0)
@@ -307,32 +304,32 @@ OTHERS = Reduction(
 OTHER_TERMS = replace(OTHERS, step=_step_other_terms)
 
 
-# In a row that is summed up part by part, those entries of the largest one's own part are left out which would not
-# count alone. There may be 2^14 (2^13) of them, 2^-150 (2^-1075) each: 2^-32 (2^-58) of a sum of the others that is as
-# large as this, less LIFT.
-LEFT_OUT = {32: 2.0**-40, 64: 2.0**-940}
-
-
 def made_of_small(others: State) -> Lanes:
     """Whether the sum of the others is in good part one of terms as small as the low part of a sum, or nearly 0."""
     count, hi, _, low = others
     return ((low * 8.0 >= hi) | (hi < LEFT_OUT[hi.width])) & (count > 0.0)
 
 
+# Beside two of the largest entry, even in the longest rows, the roundings of a sum of small terms up to this are lost.
+BESIDE_TWO = 2.0 ** (LIFT - 16)
+
+
 def others_again(parts: Parts = _exp_parts) -> Reduction:
     """After `OTHERS`: the same where small terms make up much of it, whose roundings add up, or all of it."""
 
     def step(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-        s, m, here = parts(row, values, position, known)
-        return add_exp_to_three(state, select(~here, s, 0.0), select(~here, m, 0.0))
+        s, m, here = parts(row, values, position, known, lambda k, bottom: in_size(k, bottom, known[-1][1]))
+        return add_sized(state, select(~here, s, 0.0), select(~here, m, 0.0))
 
     def result(total: State, values: State, known: tuple[State, ...]) -> State:
-        return known[-1][0], *normal(unlifted(total)), total[0].const(0.0)
+        count, first = known[-1][:2]
+        return count, *of_size(total, first), first.const(0.0)
 
     def when(values: State, known: tuple[State, ...]) -> Lanes:
-        return made_of_small(known[-1])
+        count, hi = known[-1][:2]
+        return made_of_small(known[-1]) & ((count == 1.0) | (hi > BESIDE_TWO))
 
-    return Reduction((0.0, 0.0, 0.0), step, add_three, result=result, when=when)
+    return Reduction(SIZED, step, merge_sized, settle_sized, add_three, result=result, when=when)
 
 
 def sum_over(others: State, top: Lanes, top_low: Lanes) -> tuple[Lanes, Lanes]:
@@ -344,49 +341,18 @@ def sum_over(others: State, top: Lanes, top_low: Lanes) -> tuple[Lanes, Lanes]:
     return two_sum(h, e + rest)
 
 
-def _log_sum(relative: State, others: State) -> tuple[Lanes, Lanes, Lanes]:
-    """log(sum_j e^x_j) as a normal pair, and what says so: NaN for NaN, the infinities. Last, its logarithm's part."""
+def log_sum(relative: State, others: State) -> tuple[Lanes, Lanes]:
+    """log(sum_j e^x_j) as a normal pair, and what says so: NaN for NaN, the infinities."""
     m = relative[4]
     log, log_low = log_of_pair(*sum_over(others, *pair_at_largest(relative)))
     h, e = two_sum(m, log)
     h, e = two_sum(h, e + log_low)
     # all -inf, or no element at all: -inf; +inf somewhere: +inf; NaN in the sum of the others stays NaN
     infinite = fabs(m) == inf
-    return select(infinite, m + others[1], h), select(infinite, 0.0, e), log
+    return select(infinite, m + others[1], h), select(infinite, 0.0, e)
 
 
-def attempt_again(cancels: Callable[[Lanes, Lanes], Lanes], count: Callable[[State], State]) -> Reduction:
-    """The pass for rows whose largest entry and logarithm of a sum over `count(values)` cancel in known[1][0].
-
-    known[1][1] is not 0 where another reason asks for it.
-    """
-
-    def wanted(values: State, known: tuple[State, ...]) -> Lanes:
-        return cancels(known[0][4], known[1][0]) | (known[1][1] != 0.0)
-
-    def step(state: State, row: State, values: State, position: Lanes, known: tuple[State, ...]) -> State:
-        return add_exp_triple(state, row[0], wanted(values, known))
-
-    def result(total: State, values: State, known: tuple[State, ...]) -> State:
-        again = log_of_triple(wanted(values, known), total, known[1][0], *count(values))
-        return *again, total[0].const(0.0)
-
-    return Reduction((0.0, 0.0, 0.0, 0.0), step, merge_exp_triples, result=result, when=wanted)
-
-
-def doubtful(result: Lanes, log: Lanes, others: State) -> Lanes:
-    """1 where the roundings of a sum of small terms show in `result`, of which `log` is a part, else 0."""
-    shows = made_of_small(others) & (fabs(result) <= 8.0 * fabs(log))  # both are 0 if nothing was seen of the others
-    return select(shows, result.const(1.0), 0.0)
-
-
-def _first_log_sum(total: State, values: State, known: tuple[State, ...]) -> State:
-    others = total[0], *total_exp(total[1:])
-    h, _, log = _log_sum(known[0], others)
-    return h, doubtful(h, log, others)
-
-
-# --- softmax, log_softmax, logsumexp
+# --- softmax, log_softmax
 
 
 def _finish_softmax(values: State, known: tuple[State, ...]) -> State:
@@ -412,7 +378,7 @@ SOFTMAX = RowFunction(
 
 
 def _finish_log_softmax(values: State, known: tuple[State, ...]) -> State:
-    h, e, _ = _log_sum(known[0], known[2])
+    h, e = log_sum(known[0], known[2])
     return select(fabs(known[0][4]) == inf, known[0][4] - known[0][4], h), e
 
 
@@ -433,19 +399,6 @@ LOG_SOFTMAX = RowFunction(
     refuses_empty=True,
 )
 
-LOGSUMEXP = RowFunction(
-    name="logsumexp",
-    signature="(n)->()",
-    rows=(-inf,),
-    passes=(
-        MAXIMUM,
-        replace(OTHERS, result=_first_log_sum),
-        attempt_again(log_sum_cancels, lambda values: (1.0, 0.0)),
-    ),
-    finish=lambda values, known: known[2][:1],
-    zero=SHIFT,
-    results=1,
-)
 
 # --- the vector-Jacobian product of logsumexp
 
