@@ -121,15 +121,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     parser.add_argument("--rows", nargs="+", type=int, metavar="COLUMNS", help="row functions of these lengths")
     options = parser.parse_args(arguments)
-    for name in (options.names or row_functions()) if options.rows else ():
+    there = row_functions() if options.rows else elementwise_forms()
+    unknown = [name for name in options.names if name not in there]
+    if unknown:
+        parser.error(f"unknown function {unknown[0]!r}: choose from {', '.join(there)}")
+    for name in (options.names or there) if options.rows else ():
         for length in options.rows:
             instructions, registers = measure_row(name, "float32", length)
             print(f"{name:36} {length:9} sm_90   {instructions:6} {registers:5}", flush=True)
     if options.rows:
         return 0
-    unknown = [name for name in options.names if name not in elementwise_forms()]
-    if unknown:
-        parser.error(f"unknown function {unknown[0]!r}")
     recorded: dict[str, dict[str, Any]] = json.loads(TARGET.read_text("utf-8")) if TARGET.exists() else {}
     names = options.names or [n for n in elementwise_forms() if not (options.missing and n in recorded)]
     table = {name: recorded.get(name, {}) for name in elementwise_forms()}
