@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import contents
 from benchmarks.cases import (
     BARS_OF_ROWS,
     FORMS,
@@ -104,3 +105,10 @@ def test_peers_compute_the_same_function(name: str, form: str, library: str) -> 
         assert own.dtype == other.dtype == np.float32
         # formulas lose relative accuracy next to a derivative's zero
         np.testing.assert_allclose(other.reshape(own.shape), own, rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", contents.CONTENTS)
+@pytest.mark.parametrize("function", contents.FUNCTIONS)
+def test_contents_of_rows(benchmark: Any, function: str, kind: str) -> None:
+    benchmark.group = f"{function}, by what is in the rows"
+    benchmark(contents.prepare(function, kind))
