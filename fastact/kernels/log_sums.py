@@ -15,7 +15,7 @@ from . import row_double
 from .exp32 import clamp_above
 from .language import fabs, fma, select, to_float
 from .pairs import fast_two_sum, two_sum
-from .row_double import AGAIN, IN_DOUBLE, NOTHING
+from .row_double import AGAIN, IN_DOUBLE
 from .row_rests import add_exp_triple, log_mean_cancels, log_of_triple, log_sum_cancels, merge_exp_triples
 from .row_sums import LIFT, log_of_pair, pair_at_largest, total_exp
 from .rows import MAXIMUM, OTHERS, SHIFT, Reduction, RowFunction, log_sum, made_of_small, sum_over
@@ -57,7 +57,7 @@ def log_in_double(count: Count) -> Reduction:
     def when(values: State, known: tuple[State, ...]) -> Lanes:
         return known[-1][1] == IN_DOUBLE
 
-    return Reduction(NOTHING, step, row_double.merge, result=result, when=when, end=row_double.end)
+    return Reduction((0.0,) * 4, step, row_double.merge, result=result, when=when, end=row_double.end)
 
 
 def _logarithm(name: str, first: Callable[..., State], count: Count, length: bool = False) -> RowFunction:

@@ -14,7 +14,17 @@ from .row_parts import FURTHEST
 from .row_sums import LIFT, add_three, normal
 from .triples import BIAS, power_of_two
 
-__all__ = ["LEFT_OUT", "SIZED", "add_sized", "exponent_field", "in_size", "merge_sized", "of_size", "settle_sized"]
+__all__ = [
+    "FIRST",
+    "LEFT_OUT",
+    "SECOND",
+    "add_sized",
+    "exponent_field",
+    "in_size",
+    "merge_sized",
+    "of_size",
+    "settle_sized",
+]
 
 Lanes = Any
 State = tuple[Lanes, ...]
@@ -22,7 +32,8 @@ State = tuple[Lanes, ...]
 # In a row that is summed up part by part, those entries of the largest one's own part are left out which would not
 # count alone. There may be 2^14 (2^13) of them, 2^-150 (2^-1075) each: 2^-32 (2^-58) of a sum of the others that is as
 # large as this, less LIFT.
-LEFT_OUT = {32: 2.0**-40, 64: 2.0**-940}
+LEAST = {32: -40, 64: -940}
+LEFT_OUT = {width: 2.0**least for width, least in LEAST.items()}
 
 SIZE = 96  # no first sum is larger, so that the power of two is 1 at least, and no term subnormal
 
@@ -33,9 +44,10 @@ def exponent_field(x: Lanes) -> Lanes:
 
 
 def _raise(first: Lanes) -> Lanes:
-    """The exponent of that power of two, for a first sum or what may be in place of LEFT_OUT."""
+    """The exponent of that power of two, for a first sum; of one below LEFT_OUT, which may be too small, for that."""
     w = first.width
-    return SIZE + BIAS[w] - exponent_field(select(first < LEFT_OUT[w], LEFT_OUT[w], first))
+    n = exponent_field(first) - BIAS[w]
+    return SIZE - select(n < LEAST[w], LEAST[w], n)
 
 
 def in_size(k: Lanes, bottom: Lanes, first: Lanes) -> tuple[Lanes, Lanes]:
@@ -49,13 +61,11 @@ def in_size(k: Lanes, bottom: Lanes, first: Lanes) -> tuple[Lanes, Lanes]:
 # Of a block, a state takes in 32 terms at most, together less than 2^(SIZE + 1) and what the first sum lost: the first
 # part stays between its anchor and twice that. In float32 each of them leaves 2^(SIZE - 22) at most for the second
 # part, so that this stays in one binade. In float64 it is less, and lost in neither.
-_FIRST, _SECOND = 2.0 ** (SIZE + 2), 1.5 * 2.0 ** (SIZE - 15)
-SIZED = (_FIRST, _SECOND, 0.0)
-"""A sum without any term."""
+FIRST, SECOND = 2.0 ** (SIZE + 2), 1.5 * 2.0 ** (SIZE - 15)
 
 
 def add_sized(total: State, s: Lanes, m: Lanes) -> State:
-    """Such a sum and a term s (1 + m)."""
+    """Such a sum, at first FIRST, SECOND and 0, and a term s (1 + m)."""
     hi = total[0] + s
     e = s - (hi - total[0])
     mid = total[1] + e
@@ -64,12 +74,12 @@ def add_sized(total: State, s: Lanes, m: Lanes) -> State:
 
 def merge_sized(a: State, b: State) -> State:
     """The sum of two such sums."""
-    return add_three(a, (b[0] - _FIRST, b[1] - _SECOND, b[2]))
+    return add_three(a, (b[0] - FIRST, b[1] - SECOND, b[2]))
 
 
 def settle_sized(total: State) -> State:
     """Such a sum as what it is made of, to be joined by `add_three`."""
-    return total[0] - _FIRST, total[1] - _SECOND, total[2]
+    return total[0] - FIRST, total[1] - SECOND, total[2]
 
 
 def of_size(total: State, first: Lanes) -> State:

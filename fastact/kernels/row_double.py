@@ -13,7 +13,7 @@ from .language import fabs, fma, grown, in_double, in_one, select
 from .pairs import two_prod, two_sum
 from .row_sums import ROUND, fine_parts
 
-__all__ = ["AGAIN", "IN_DOUBLE", "NOTHING", "add", "end", "log", "merge"]
+__all__ = ["AGAIN", "IN_DOUBLE", "add", "end", "log", "merge"]
 
 Lanes = Any
 State = tuple[Lanes, ...]
@@ -25,8 +25,6 @@ IN_DOUBLE, AGAIN = 1.0, 2.0
 # e^LOWEST do not count. Other rows are only to stay clear of overflows.
 LOWEST, HIGHEST = -104.0, 40.0
 LEAST = 2.0**-36
-
-NOTHING = (0.0,) * 4
 
 
 def _exp(x: Lanes) -> State:
@@ -60,7 +58,7 @@ def _log(hi: Lanes, low: Lanes, guess: Lanes, count: Lanes, count_low: Lanes) ->
 
 
 def add(state: State, x: Lanes) -> State:
-    """A sum that grows and e^x."""
+    """A sum that grows, four times 0 at first, and e^x."""
     hi, low = in_double(_add, ((x,), state[:2], state[2:]), grown=False)
     return *hi, *low
 

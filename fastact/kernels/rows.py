@@ -14,7 +14,7 @@ from typing import Any
 
 from .language import fabs, fma, select
 from .pairs import two_prod, two_sum
-from .row_again import LEFT_OUT, SIZED, add_sized, in_size, merge_sized, of_size, settle_sized
+from .row_again import FIRST, LEFT_OUT, SECOND, add_sized, in_size, merge_sized, of_size, settle_sized
 from .row_parts import lowered, rebase_others, rebase_sum, unlifted
 from .row_sums import (
     EXP_SUM,
@@ -329,7 +329,7 @@ def others_again(parts: Parts = _exp_parts) -> Reduction:
         count, hi = known[-1][:2]
         return made_of_small(known[-1]) & ((count == 1.0) | (hi > BESIDE_TWO))
 
-    return Reduction(SIZED, step, merge_sized, settle_sized, add_three, result=result, when=when)
+    return Reduction((FIRST, SECOND, 0.0), step, merge_sized, settle_sized, add_three, result=result, when=when)
 
 
 def sum_over(others: State, top: Lanes, top_low: Lanes) -> tuple[Lanes, Lanes]:
