@@ -65,15 +65,21 @@ def _in_chunks(operands: list[Any], limit: Any, axis: int) -> list[Any]:
 
 
 def _check(name: str, temperature: Any) -> None:
-    kind = np.asarray(temperature).dtype.kind
-    if kind not in "biufV":
-        raise TypeError(f"{name}(): temperature must be a real number or an array of them, not {temperature!r}")
-    if np.any(np.equal(temperature, 0)):
+    if type(temperature) in (int, float):  # asking NumPy takes longer than a short row
+        zero = temperature == 0
+    else:
+        kind = np.asarray(temperature).dtype.kind
+        if kind not in "biufV":
+            raise TypeError(f"{name}(): temperature must be a real number or an array of them, not {temperature!r}")
+        zero = np.any(np.equal(temperature, 0))
+    if zero:
         raise ValueError(f"{name}(): temperature must not be 0, but it is {temperature!r}")
 
 
 def _rounded(name: str, temperature: float, dtype: np.dtype[Any]) -> Any:
     """A Python number in the dtype of the rows."""
+    if 2.0**-14 <= abs(temperature) <= 2.0**15:  # a normal number in any
+        return dtype.type(temperature)
     try:
         with np.errstate(all="ignore"):
             found = dtype.type(temperature)
@@ -123,9 +129,12 @@ def function(name: str, plain: np.ufunc) -> Callable[..., Any]:
             where = np.asarray(where)
             if where.dtype != np.bool_:
                 raise TypeError(f"{name}(): where must be of dtype bool, not {where.dtype}")
-            shape = np.broadcast_shapes(shape, where.shape)
-            own = {"subok": True} if isinstance(x, np.ndarray) else {}  # which others do not know
-            operands = [np.broadcast_to(x, shape, **own), np.broadcast_to(where, shape)]
+            if where.shape == shape and isinstance(x, np.ndarray):
+                operands = [x, where]
+            else:
+                shape = np.broadcast_shapes(shape, where.shape)
+                own = {"subok": True} if isinstance(x, np.ndarray) else {}  # which others do not know
+                operands = [np.broadcast_to(x, shape, **own), np.broadcast_to(where, shape)]
         dtype = getattr(x, "dtype", None)
         if (
             isinstance(dtype, np.dtype)
