@@ -32,7 +32,6 @@ from .language import (
 )
 from .pairs import two_diff, two_prod, two_sum
 from .polynomials import horner
-from .row_again import exponent_field
 from .row_rests import log_softmax_vjp_rest
 from .row_sums import (
     APART,
@@ -55,7 +54,7 @@ from .row_sums import (
     exp_fine,
 )
 from .rows import Reduction, RowFunction
-from .triples import BIAS, settled
+from .triples import BIAS, exponent_field, settled
 
 Lanes = Any
 State = tuple[Lanes, ...]

@@ -23,8 +23,8 @@ from .rows import MAXIMUM, OTHERS, SHIFT, Reduction, RowFunction, log_sum, made_
 Lanes = Any
 State = tuple[Lanes, ...]
 
-Count = Callable[[State], State]
-"""Of the values of a row, the number as a pair that its sum of exponentials is divided by."""
+Count = Callable[[Lanes, State], tuple[Lanes, Lanes]]
+"""count(guess, values) -> the number, as a pair, that the sum of a row's exponentials is divided by."""
 
 
 def log_again(count: Count) -> Reduction:
@@ -37,7 +37,8 @@ def log_again(count: Count) -> Reduction:
         return add_exp_triple(state, row[0], wanted(values, known))
 
     def result(total: State, values: State, known: tuple[State, ...]) -> State:
-        again = log_of_triple(wanted(values, known), total, known[-1][0], *count(values))
+        guess = known[-1][0]
+        again = log_of_triple(wanted(values, known), total, guess, *count(guess, values))
         return *again, total[0].const(0.0)
 
     return Reduction((0.0, 0.0, 0.0, 0.0), step, merge_exp_triples, result=result, when=wanted)
@@ -51,8 +52,7 @@ def log_in_double(count: Count) -> Reduction:
 
     def result(total: State, values: State, known: tuple[State, ...]) -> State:
         guess = known[-1][0]
-        number, rest = (guess.const(n) if isinstance(n, float) else n for n in count(values))
-        return row_double.log(total, guess, number, rest)
+        return row_double.log(total, guess, *count(guess, values))
 
     def when(values: State, known: tuple[State, ...]) -> Lanes:
         return known[-1][1] == IN_DOUBLE
@@ -90,10 +90,10 @@ def _first_log_sum(total: State, values: State, known: tuple[State, ...]) -> Sta
     return h, doubt(h, log_sum_cancels(known[0][4], h), others)
 
 
-LOGSUMEXP = _logarithm("logsumexp", _first_log_sum, lambda values: (1.0, 0.0))
+LOGSUMEXP = _logarithm("logsumexp", _first_log_sum, lambda guess, _: (guess.const(1.0), guess.const(0.0)))
 
 
-def _length(values: State) -> State:
+def _length(values: State) -> tuple[Lanes, Lanes]:
     """That of a row as a pair: all of a float's bits would not do."""
     n = values[0]
     return fast_two_sum(to_float(n & ~0xFFFF), to_float(n & 0xFFFF))
@@ -113,4 +113,4 @@ def _first_log_mean(total: State, values: State, known: tuple[State, ...]) -> St
     return select(values[0] == 0, nan, mean), select(final, 0.0, doubt(mean, log_mean_cancels(m, mean), others))
 
 
-LOGMEANEXP = _logarithm("logmeanexp", _first_log_mean, _length, length=True)
+LOGMEANEXP = _logarithm("logmeanexp", _first_log_mean, lambda _, values: _length(values), length=True)

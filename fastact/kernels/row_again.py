@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .language import MANTISSA, bits, fma, select, to_float
+from .language import fma, select, to_float
 from .row_parts import FURTHEST
 from .row_sums import LIFT, add_three, normal
-from .triples import BIAS, power_of_two
+from .triples import BIAS, exponent_field, power_of_two
 
 __all__ = [
     "FIRST",
     "LEFT_OUT",
     "SECOND",
     "add_sized",
-    "exponent_field",
     "in_size",
     "merge_sized",
     "of_size",
@@ -36,11 +35,6 @@ LEAST = {32: -40, 64: -940}
 LEFT_OUT = {width: 2.0**least for width, least in LEAST.items()}
 
 SIZE = 96  # no first sum is larger, so that the power of two is 1 at least, and no term subnormal
-
-
-def exponent_field(x: Lanes) -> Lanes:
-    """The exponent field of a float."""
-    return (bits(x) >> MANTISSA[x.width]) & (2 * BIAS[x.width] + 1)
 
 
 def _raise(first: Lanes) -> Lanes:

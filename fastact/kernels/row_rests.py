@@ -11,13 +11,13 @@ from typing import Any
 
 from .language import MANTISSA, fabs, fma, rarely, select
 from .pairs import two_diff
-from .row_again import exponent_field
 from .row_parts import FURTHEST, MORE_LIFT
 from .row_sums import LIFT, ZERO
 from .triples import (
     BIAS,
     add_triples,
     exp_parts3,
+    exponent_field,
     log1p_small,
     multiply_triples,
     power_of_two,
@@ -121,10 +121,9 @@ def merge_exp_triples(a: State, b: State) -> State:
     return a[0] + b[0], *add_triples(a[1:], b[1:])
 
 
-def log_of_triple(wanted: Lanes, total: State, guess: Lanes, count: Any, count_low: Any) -> State:
+def log_of_triple(wanted: Lanes, total: State, guess: Lanes, count: Lanes, count_low: Lanes) -> State:
     """The logarithm of such a sum over a number, where `wanted`; `guess` is right but for 2^-18."""
-    numbers = (guess.const(n) if isinstance(n, float) else n for n in (count, count_low))
-    found: State = rarely(wanted, _log_of_triple, (*total, guess, *numbers), (guess,))
+    found: State = rarely(wanted, _log_of_triple, (*total, guess, count, count_low), (guess,))
     return found
 
 

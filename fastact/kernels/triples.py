@@ -16,7 +16,15 @@ from typing import Any
 from .language import MANTISSA, bits, fma, from_bits, lookups
 from .pairs import fast_two_sum, multiply_pairs, two_prod, two_square, two_sum
 
-__all__ = ["add_triples", "exp_parts3", "log1p_small", "multiply_triples", "power_of_two", "settled"]
+__all__ = [
+    "add_triples",
+    "exp_parts3",
+    "exponent_field",
+    "log1p_small",
+    "multiply_triples",
+    "power_of_two",
+    "settled",
+]
 
 Lanes = Any
 Triple = tuple[Lanes, Lanes, Lanes]
@@ -94,6 +102,11 @@ def multiply_triples(a: Triple, b: Triple) -> Triple:
 def power_of_two(n: Lanes) -> Lanes:
     """2^n for an integer n that gives a normal float."""
     return from_bits((n + BIAS[n.width]) << MANTISSA[n.width])
+
+
+def exponent_field(x: Lanes) -> Lanes:
+    """The exponent field of a float."""
+    return (bits(x) >> MANTISSA[x.width]) & (2 * BIAS[x.width] + 1)
 
 
 def exp_parts3(x: Lanes) -> tuple[Triple, Triple, Lanes]:
